@@ -1,0 +1,190 @@
+"""Sealing and opening ESP packets in place: the hot path of every plane (RFC 4303).
+
+A packet is one writable contiguous buffer, SPI(4) | sequence low(4) | IV | plaintext
+with trailer | ICV.  The caller writes the header, the plaintext and the trailer, whose
+lengths are right when the whole is; ``seal_packet`` writes the IV and the ICV and
+encrypts where it stands.  SA look-up, sequence numbers, replay, padding and lifetimes
+are the caller's.
+
+- AEAD (RFC 4106, RFC 7634): nonce = salt | IV, and the IV is the 64-bit sequence number,
+  which never repeats under one key.  Associated data: SPI | sequence number, 32 bits of it
+  without ESN and 64 with (RFC 4106 5, RFC 7634 2.1).
+- CBC with HMAC (RFC 3602, RFC 4868): the ICV covers SPI to ciphertext, then, with ESN, the
+  high half of the sequence number, which is not sent (RFC 4303 2.2.1).  It is compared
+  before anything is decrypted.
+- NULL with HMAC (RFC 2410): the same, without encryption.
+
+CBC: an AES context of the library costs more to make than a small packet to encrypt, so one
+runs through all packets of an SA.  Sealing: 16 fresh random bytes go into the IV field
+and through the chain, and come out as an IV that nobody could foretell (RFC 3602 3; the
+construction is RFC 4346 6.2.3.2, (2)(b)).  Opening: CBC decryption of a block needs only the ciphertext
+block before it, so the plaintext is right and what the IV field decrypts to is waste.
+
+One thread at a time seals with one object, one opens; the two directions of an SA pair
+are two objects.  An object copied by fork is not to be used again in the child: the AEADs' IV is the
+caller's sequence number.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from typing import Final, Protocol
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.hmac import HMAC
+
+from .kdf import DirectionKeys
+from .message_protection import make_aead
+from .prf import HASHES
+from .suites import Encryption, EspSuite, Integrity
+
+__all__ = ["EspCipher", "make_esp_cipher"]
+
+
+class EspCipher(Protocol):
+    """One direction of one Child SA.  Lengths in bytes; ``alignment`` of the plaintext with its trailer."""
+
+    @property
+    def iv_length(self) -> int:
+        """0, 8 or 16."""
+        ...
+
+    @property
+    def icv_length(self) -> int:
+        """16, 24 or 32."""
+        ...
+
+    @property
+    def alignment(self) -> int:
+        """4 or 16."""
+        ...
+
+    def seal_packet(self, packet: memoryview, sequence: int) -> None:
+        """Write IV and ICV and encrypt, in place.  ``sequence`` is the whole number, 64 bits with ESN.
+
+        The caller hands every sequence number in once, and a plaintext of whole ``alignment`` units.
+        """
+        ...
+
+    def open_packet(self, packet: memoryview, sequence: int) -> None:
+        """Verify and decrypt in place: the plaintext stands at ``packet[8 + iv_length : -icv_length]``.
+
+        InvalidTag: not sealed with this key under this sequence number (whose low half the header must
+        hold), or too short; nothing unverified is
+        left in the buffer as plaintext (an AEAD's is overwritten with zeros, the others decrypt later).
+        """
+        ...
+
+
+def make_esp_cipher(suite: EspSuite, keys: DirectionKeys) -> EspCipher:
+    """The cipher of one direction of a Child SA.  ValueError if the keys are not as long as the suite says."""
+    encryption = suite.encryption
+    if len(keys.encryption) != encryption.key_length + encryption.salt_length:
+        raise ValueError(f"{encryption.name} takes {encryption.key_length + encryption.salt_length} bytes of key")
+    if suite.integrity is None:
+        return _Aead(encryption, keys.encryption, suite.esn)
+    if len(keys.integrity) != suite.integrity.key_length:
+        raise ValueError(f"{suite.integrity.name} takes {suite.integrity.key_length} bytes of key")
+    if encryption.key_length == 0:
+        return _NullWithHmac(encryption, suite.integrity, keys.integrity, suite.esn)
+    return _CbcWithHmac(encryption, suite.integrity, keys, suite.esn)
+
+
+class _Aead:
+    """AES-GCM and ChaCha20-Poly1305: IV 8, ICV 16, so packet[16:-16] is the text; literals, for speed."""
+
+    __slots__ = ("_decrypt_into", "_encrypt_into", "_esn", "_salt", "alignment", "icv_length", "iv_length")
+
+    def __init__(self, encryption: Encryption, key: bytes, esn: bool) -> None:
+        aead = make_aead(encryption, key[: encryption.key_length])
+        self._encrypt_into = aead.encrypt_into
+        self._decrypt_into = aead.decrypt_into
+        self._salt = key[encryption.key_length :]
+        self._esn = esn
+        self.iv_length: Final = encryption.iv_length
+        self.icv_length: Final = encryption.icv_length
+        self.alignment: Final = encryption.alignment
+
+    def seal_packet(self, packet: memoryview, sequence: int) -> None:
+        iv = sequence.to_bytes(8, "big")
+        packet[8:16] = iv
+        aad = packet[:4].tobytes() + iv if self._esn else packet[:8]
+        self._encrypt_into(self._salt + iv, packet[16:-16], aad, packet[16:])
+
+    def open_packet(self, packet: memoryview, sequence: int) -> None:
+        if len(packet) < 32:
+            raise InvalidTag
+        number = sequence.to_bytes(8, "big")
+        if packet[4:8] != number[4:]:
+            raise InvalidTag
+        aad = packet[:4].tobytes() + number if self._esn else packet[:8]
+        plaintext = packet[16:-16]
+        try:
+            self._decrypt_into(self._salt + packet[8:16].tobytes(), packet[16:], aad, plaintext)
+        except InvalidTag:
+            plaintext[:] = bytes(len(plaintext))  # the library decrypts while it verifies
+            raise
+
+
+class _NullWithHmac:
+    """Integrity only: IV 0."""
+
+    __slots__ = ("_esn", "_keyed", "alignment", "icv_length", "iv_length")
+
+    def __init__(self, encryption: Encryption, integrity: Integrity, key: bytes, esn: bool) -> None:
+        self._keyed = HMAC(key, HASHES[integrity.hash_name])
+        self._esn = esn
+        self.iv_length: Final = encryption.iv_length
+        self.icv_length: Final = integrity.icv_length
+        self.alignment: Final = encryption.alignment
+
+    def _icv(self, packet: memoryview, sequence: int) -> bytes:
+        mac = self._keyed.copy()
+        mac.update(packet[: -self.icv_length])
+        if self._esn:
+            mac.update((sequence >> 32).to_bytes(4, "big"))
+        return mac.finalize()[: self.icv_length]
+
+    def _verify(self, packet: memoryview, sequence: int) -> None:
+        if packet[4:8] != (sequence & 0xFFFFFFFF).to_bytes(4, "big"):
+            raise InvalidTag
+        if not hmac.compare_digest(self._icv(packet, sequence), packet[-self.icv_length :]):
+            raise InvalidTag
+
+    def seal_packet(self, packet: memoryview, sequence: int) -> None:
+        packet[-self.icv_length :] = self._icv(packet, sequence)
+
+    def open_packet(self, packet: memoryview, sequence: int) -> None:
+        if len(packet) < 8 + self.icv_length:
+            raise InvalidTag
+        self._verify(packet, sequence)
+
+
+class _CbcWithHmac(_NullWithHmac):
+    """AES-CBC: IV 16.  The library wants 15 bytes of room behind the text; the ICV gives them and is not written."""
+
+    __slots__ = ("_decrypt_into", "_encrypt_into")
+
+    def __init__(self, encryption: Encryption, integrity: Integrity, keys: DirectionKeys, esn: bool) -> None:
+        super().__init__(encryption, integrity, keys.integrity, esn)
+        chain = Cipher(algorithms.AES(keys.encryption), modes.CBC(os.urandom(16)))
+        self._encrypt_into = chain.encryptor().update_into
+        self._decrypt_into = chain.decryptor().update_into
+
+    def seal_packet(self, packet: memoryview, sequence: int) -> None:
+        text = packet[8 : -self.icv_length]
+        if len(text) % 16 != 0:
+            raise ValueError("the plaintext with its trailer is no whole number of AES blocks")
+        packet[8:24] = os.urandom(16)
+        self._encrypt_into(text, packet[8:])
+        packet[-self.icv_length :] = self._icv(packet, sequence)
+
+    def open_packet(self, packet: memoryview, sequence: int) -> None:
+        text = packet[8 : -self.icv_length]
+        # before the chain sees it: a part of a block would stay in the context and shift all later packets
+        if len(text) < 32 or len(text) % 16 != 0:
+            raise InvalidTag
+        self._verify(packet, sequence)
+        self._decrypt_into(text, packet[8:])
