@@ -119,9 +119,9 @@ def run_suite(suite: Suite, allowed: dict[str, str], strict: bool) -> Result:
             status = process.wait(timeout=suite.seconds * OVERTIME)
         except subprocess.TimeoutExpired:
             status = _end(process)
-        except BaseException:
-            _end(process)
-            raise
+        finally:
+            if process.poll() is None:  # this run itself is being interrupted
+                _end(process)
     took_s = time.monotonic() - started
     return judge(suite, read_report(report), status, took_s, allowed, strict)
 
