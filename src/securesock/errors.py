@@ -95,9 +95,16 @@ class PeerIncompatible(SecureSocketError):
 
 
 class AuthenticationFailed(SecureSocketError):
-    """The peer did not prove the name expected, or refused what we proved: EACCES."""
+    """The peer did not prove the name expected, or refused what we proved: EACCES.
+
+    ``reason`` is a short stable word for counters ("expired", "revoked", "other-name"), empty where none is known.
+    """
 
     default_errno = _errno.EACCES
+
+    def __init__(self, message: str, *, reason: str = "", errno: int | None = None) -> None:
+        super().__init__(message, errno=errno)
+        self.reason = reason
 
 
 class PolicyRefused(SecureSocketError):

@@ -1,0 +1,206 @@
+"""One certificate: what is read of it before and beside path validation.
+
+Parses certificates of a peer and of our own files, and keeps what RFC 4945 says of a certificate that is used
+for IKE: which names its subjectAltName gives (5.1.3.6), which key usages let it sign for IKE (5.1.3.2, 5.1.3.12).
+Keys and signature algorithms are an allow list.  Whether a certificate is anybody's is not decided here but by
+path validation (trust.py).
+
+``read_x_untrusted`` parse or raise WireError, whatever a peer puts into a certificate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final, TypeAlias
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from ..errors import WireError
+from ..wire.numbers import IdType
+from .names import IkeId, fqdn_id, mailbox_id, uri_id
+
+__all__ = [
+    "LeafCertificate",
+    "PublicKey",
+    "authority_fault",
+    "key_fault",
+    "pin_of",
+    "read_certificate_untrusted",
+    "read_leaf_untrusted",
+    "signature_fault",
+]
+
+PublicKey: TypeAlias = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
+
+MIN_RSA_BITS: Final = 2048  # NIST SP 800-57 part 1, table 2: 112 bits of strength
+_CURVES: Final = frozenset({"secp256r1", "secp384r1", "secp521r1"})
+_HASHES: Final = frozenset({"sha256", "sha384", "sha512"})
+_EDWARDS: Final = frozenset({x509.SignatureAlgorithmOID.ED25519, x509.SignatureAlgorithmOID.ED448})
+
+# RFC 4945 5.1.3.12: no EKU, anyExtendedKeyUsage or ipsecIKE; the two of TLS because most authorities issue only those.
+IPSEC_IKE: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.17")
+_USABLE_EKUS: Final = frozenset(
+    {
+        x509.ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
+        IPSEC_IKE,
+        x509.ExtendedKeyUsageOID.SERVER_AUTH,
+        x509.ExtendedKeyUsageOID.CLIENT_AUTH,
+    }
+)
+
+# What the library raises for certificates that are DER and still make no sense; none of them is a WireError's kin.
+_LIBRARY_ERRORS: Final = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class LeafCertificate:
+    """A certificate that somebody shows for a key.  Nothing in it is proven by having been read."""
+
+    der: bytes
+    certificate: x509.Certificate
+    public_key: CertificatePublicKeyTypes
+    alternative_names: tuple[IkeId, ...]
+    uri_count: int
+    usage_fault: str | None
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the DER certificate, 64 lower-case hex digits."""
+        return hashlib.sha256(self.der).hexdigest()
+
+    @property
+    def subject_id(self) -> IkeId | None:
+        """The whole subject as ID_DER_ASN1_DN, None when it is empty (RFC 5280 4.1.2.6)."""
+        subject = self.certificate.subject
+        return IkeId(IdType.ID_DER_ASN1_DN, subject.public_bytes()) if subject.rdns else None
+
+    def names(self, ike_id: IkeId) -> bool:
+        """Whether a canonical ID is a subjectAltName of its own type, or the whole subject; never the CN."""
+        if ike_id.id_type == IdType.ID_DER_ASN1_DN:
+            return ike_id == self.subject_id
+        return ike_id in self.alternative_names
+
+
+def read_certificate_untrusted(der: bytes) -> x509.Certificate:
+    """Parse one DER certificate; its extensions and key may still be malformed."""
+    try:
+        return x509.load_der_x509_certificate(der)
+    except _LIBRARY_ERRORS as error:
+        raise WireError(f"a certificate of {len(der)} bytes is malformed: {error}") from None
+
+
+def read_leaf_untrusted(der: bytes) -> LeafCertificate:
+    """Parse one DER certificate with its key, names and usages."""
+    certificate = read_certificate_untrusted(der)
+    names: tuple[IkeId, ...] = ()
+    uri_count = 0
+    usage_fault = None
+    try:
+        public_key = certificate.public_key()
+        for extension in certificate.extensions:
+            value = extension.value
+            if isinstance(value, x509.SubjectAlternativeName):
+                names = tuple(_names_in(value))
+                uri_count = sum(isinstance(name, x509.UniformResourceIdentifier) for name in value)
+            elif isinstance(value, (x509.ExtendedKeyUsage, x509.KeyUsage)):
+                usage_fault = usage_fault or _usage_fault(value)
+    except _LIBRARY_ERRORS as error:
+        raise WireError(f"a certificate of {len(der)} bytes is malformed: {error}") from None
+    return LeafCertificate(der, certificate, public_key, names, uri_count, usage_fault)
+
+
+def key_fault(key: CertificatePublicKeyTypes) -> str | None:
+    """Why a public key is not taken, None when it is."""
+    match key:
+        case RSAPublicKey():
+            return None if key.key_size >= MIN_RSA_BITS else f"an RSA key of {key.key_size} bits, below {MIN_RSA_BITS}"
+        case EllipticCurvePublicKey():
+            return None if key.curve.name in _CURVES else f"a key on the curve {key.curve.name}"
+        case Ed25519PublicKey() | Ed448PublicKey():
+            return None
+    return f"a key of type {type(key).__name__}"
+
+
+def signature_fault(certificate: x509.Certificate) -> str | None:
+    """Why the algorithm of a certificate's signature is not taken, None when it is."""
+    if certificate.signature_algorithm_oid in _EDWARDS:
+        return None
+    try:
+        algorithm = certificate.signature_hash_algorithm
+    except _LIBRARY_ERRORS:
+        algorithm = None
+    if algorithm is None:
+        return f"a signature of type {certificate.signature_algorithm_oid.dotted_string}"
+    return None if algorithm.name in _HASHES else f"a signature over {algorithm.name.upper()}"
+
+
+def authority_fault(certificate: x509.Certificate) -> str | None:
+    """Why an intermediate certificate may not issue others for IKE, None when it may.
+
+    RFC 5280 6.1.4 (k) asks for basicConstraints with cA; libraries that still take older marks of an authority
+    are laxer.  An authority that is limited to other purposes (code signing) is not one for machines.
+    """
+    is_authority = False
+    try:
+        for extension in certificate.extensions:
+            value = extension.value
+            if isinstance(value, x509.BasicConstraints):
+                is_authority = value.ca
+            elif isinstance(value, x509.ExtendedKeyUsage) and (fault := _usage_fault(value)):
+                return fault
+    except _LIBRARY_ERRORS as error:
+        return f"malformed: {error}"
+    return None if is_authority else "no authority: it lacks basicConstraints with cA"
+
+
+def pin_of(key: CertificatePublicKeyTypes) -> str:
+    """ "sha256:" and the hex SHA-256 of a key's DER SubjectPublicKeyInfo."""
+    return "sha256:" + hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
+def _names_in(extension: x509.SubjectAlternativeName) -> Iterator[IkeId]:
+    """The names that can be a principal's; wildcards and what is outside the grammar match nobody and are left out."""
+    for name in extension:
+        try:
+            match name:
+                case x509.DNSName():
+                    yield fqdn_id(name.value)
+                case x509.IPAddress() if isinstance(name.value, IPv4Address):
+                    yield IkeId(IdType.ID_IPV4_ADDR, name.value.packed)
+                case x509.IPAddress() if isinstance(name.value, IPv6Address):
+                    yield IkeId(IdType.ID_IPV6_ADDR, name.value.packed)
+                case x509.UniformResourceIdentifier():
+                    yield uri_id(name.value)
+                case x509.RFC822Name():
+                    yield mailbox_id(name.value)
+        except WireError:
+            continue
+
+
+def _usage_fault(value: x509.ExtendedKeyUsage | x509.KeyUsage) -> str | None:
+    if isinstance(value, x509.ExtendedKeyUsage):
+        if _USABLE_EKUS.isdisjoint(value):
+            return "its extended key usage allows neither IKE nor TLS"
+        return None
+    # RFC 4945 5.1.3.2: digitalSignature or nonRepudiation, if the extension is there at all
+    if value.digital_signature or value.content_commitment:
+        return None
+    return "its key usage allows no signatures"

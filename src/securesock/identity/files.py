@@ -1,0 +1,141 @@
+"""Certificates, keys and revocation lists as users hand them over: paths, folders, PEM or DER bytes.
+
+Reads files, once, when an identity is made.  What is wrong with their content is LocalMisuse naming the file; the
+system's own errors (FileNotFoundError, PermissionError) pass unchanged.  A password and a key are in no message.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key, load_pem_private_key
+
+from ..errors import LocalMisuse
+from ..secret import Secret
+from .authority import Authority
+from .revocation import RevocationList, read_revocation_list
+from .trust import TrustAnchors
+
+__all__ = ["CrlSources", "Source", "TrustSource", "load_certificates", "load_private_key", "load_trust"]
+
+Source: TypeAlias = str | bytes | os.PathLike[str]
+"""A path, or the PEM or DER bytes themselves (a str that holds a PEM block is taken as one)."""
+TrustSource: TypeAlias = Source | Authority
+CrlSources: TypeAlias = Literal["require"] | Sequence[Source]
+"""Further revocation lists; "require", alone or among them, refuses certificates without a current list."""
+
+_PEM: Final = b"-----BEGIN "
+_CRL_BLOCK = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
+_CERTIFICATE_SUFFIXES: Final = frozenset({".pem", ".crt", ".cer"})
+
+
+class _Content(NamedTuple):
+    data: bytes
+    label: str
+    path: Path | None
+
+
+def load_certificates(source: Source) -> list[x509.Certificate]:
+    """Every certificate of one file or PEM bundle, in order; LocalMisuse when there is none."""
+    content = _read(source)
+    try:
+        if _PEM in content.data:
+            return x509.load_pem_x509_certificates(content.data)
+        return [x509.load_der_x509_certificate(content.data)]
+    except ValueError as error:
+        raise LocalMisuse(f"{content.label} holds no certificate that can be read: {error}") from None
+
+
+def load_private_key(source: Source, password: str | bytes | bytearray | Secret | None) -> object:
+    """The private key of a PEM or DER file; LocalMisuse when it cannot be read or the password is not its own."""
+    content = _read(source)
+    load = load_pem_private_key if _PEM in content.data else load_der_private_key
+    try:
+        return load(content.data, None if password is None else Secret(password).reveal())
+    except TypeError:
+        is_missing = password is None
+        raise LocalMisuse(
+            f"the private key in {content.label} is "
+            + ("encrypted: give its password" if is_missing else "not encrypted: leave the password out")
+        ) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise LocalMisuse(
+            f"{content.label} holds no private key that can be read, or the password is not its own"
+        ) from None
+
+
+def load_trust(trust: TrustSource | Sequence[TrustSource], crl: CrlSources) -> TrustAnchors:
+    """Trust anchors from files, folders and authorities, with the revocation lists beside them and those given."""
+    sources = [trust] if isinstance(trust, (str, bytes, os.PathLike, Authority)) else list(trust)
+    anchors: dict[x509.Certificate, None] = {}
+    list_sources: dict[Source, None] = {}
+    for source in sources:
+        if isinstance(source, Authority):
+            anchors[source.certificate] = None
+            continue
+        for each in _expand(source):
+            anchors.update(dict.fromkeys(load_certificates(each)))
+            list_sources.update(dict.fromkeys(_lists_beside(each)))
+    given = [crl] if isinstance(crl, (str, bytes, os.PathLike)) else list(crl)
+    list_sources.update(dict.fromkeys(each for each in given if each != "require"))
+    revocation: dict[x509.Name, tuple[RevocationList, ...]] = {}
+    for each in list_sources:
+        for revoked, label in _load_lists(each):
+            entry = read_revocation_list(revoked, label, anchors)
+            revocation[revoked.issuer] = (*revocation.get(revoked.issuer, ()), entry)
+    return TrustAnchors(tuple(anchors), revocation, crl_required="require" in given)
+
+
+def der_of(certificates: Sequence[x509.Certificate]) -> tuple[bytes, ...]:
+    """The DER of each."""
+    return tuple(certificate.public_bytes(Encoding.DER) for certificate in certificates)
+
+
+def _read(source: Source) -> _Content:
+    if isinstance(source, bytes):
+        return _Content(source, "the bytes given", None)
+    if isinstance(source, str) and _PEM.decode() in source:
+        return _Content(source.encode(), "the text given", None)
+    path = Path(source)
+    return _Content(path.read_bytes(), str(path), path)
+
+
+def _expand(source: Source) -> Iterator[Source]:
+    """A folder stands for the certificate files in it."""
+    if isinstance(source, bytes) or (isinstance(source, str) and _PEM.decode() in source):
+        yield source
+        return
+    path = Path(source)
+    if not path.is_dir():
+        yield path
+        return
+    yield from sorted(each for each in path.iterdir() if each.suffix in _CERTIFICATE_SUFFIXES)
+
+
+def _lists_beside(source: Source) -> Iterator[Path]:
+    """ca.pem has its lists in ca.crl or ca.pem.crl."""
+    if isinstance(source, Path):
+        for path in (source.with_suffix(".crl"), source.with_name(source.name + ".crl")):
+            if path.exists():
+                yield path
+
+
+def _load_lists(source: Source) -> Iterator[tuple[x509.CertificateRevocationList, str]]:
+    content = _read(source)
+    try:
+        if _PEM not in content.data:
+            yield x509.load_der_x509_crl(content.data), content.label
+            return
+        blocks = _CRL_BLOCK.findall(content.data)
+        if not blocks:
+            raise ValueError("it has no block 'X509 CRL'")
+        for block in blocks:
+            yield x509.load_pem_x509_crl(block), content.label
+    except ValueError as error:
+        raise LocalMisuse(f"{content.label} holds no revocation list that can be read: {error}") from None

@@ -1,0 +1,276 @@
+"""Identity: who this process is, whom it trusts, and the judgement of what a peer shows.
+
+Loaded once, frozen, shared by threads and connections.  Keying asks it for the ID, chain and key to prove, and
+hands it what the peer showed; the answer is a Principal or AuthenticationFailed.  It holds no state of a
+connection, reads no clock (the time of judgement is an argument) and touches no file after it was made.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal, NamedTuple, NoReturn
+
+from ..errors import AuthenticationFailed, LocalMisuse, WireError
+from ..secret import Secret
+from ..types import AnyTrustedPeer, Principal, PrincipalKind
+from .authority import Authority
+from .certificates import LeafCertificate, PublicKey, key_fault, pin_of, read_leaf_untrusted
+from .credentials import CertificateCredential, PrivateKey, PskCredential, certificate_credential, psk_credential
+from .files import CrlSources, Source, TrustSource, der_of, load_certificates, load_private_key, load_trust
+from .names import (
+    IkeId,
+    PeerTargetName,
+    canonical_id,
+    check_expected,
+    describe_id,
+    principal_kind,
+    principal_name,
+    uri_text,
+)
+from .trust import TrustAnchors, label_of
+
+__all__ = ["Identity", "ProvenCertificate"]
+
+# RFC 7296 3.6 asks for four at least; a peer that shows more than this wants work done, not a path.
+MAX_CERTIFICATES = 10
+
+
+class ProvenCertificate(NamedTuple):
+    """What a peer's certificates prove: the principal, the key that must have signed AUTH, and by which anchor."""
+
+    principal: Principal
+    public_key: PublicKey
+    anchor: str
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Identity:
+    """This process's credential and its trust anchors.
+
+    Made by ``load``, ``from_pem``, ``from_psk`` or ``ephemeral``.  ``authority`` is the private authority of an
+    ephemeral identity, None for all others.  Never pickled; a copy is the identity itself.
+    """
+
+    _credential: CertificateCredential | PskCredential
+    _trust: TrustAnchors
+    authority: Authority | None = None
+
+    @classmethod
+    def load(cls) -> Identity:
+        """The user's configured identity ("securesock identity init" makes one); LocalMisuse when there is none."""
+        from .configured import load_identity
+
+        return load_identity()
+
+    @classmethod
+    def from_pem(
+        cls,
+        certificate: Source,
+        private_key: Source,
+        trust: TrustSource | Sequence[TrustSource],
+        password: str | bytes | bytearray | Secret | None = None,
+        crl: CrlSources = (),
+    ) -> Identity:
+        """A certificate (leaf first, then intermediates) with its private key, from paths or PEM bytes.
+
+        ``trust``: the authorities that peers are judged by, as paths, PEM bytes or folders of them; may be empty
+        where only pinned keys are connected to.  The revocation lists beside a trust file (ca.crl or ca.pem.crl
+        for ca.pem) and those in ``crl`` are obeyed; "require" in ``crl`` refuses peers of whose authority no
+        current list is at hand.  LocalMisuse says what does not fit; errors of reading files pass unchanged.
+        """
+        chain = der_of(load_certificates(certificate))
+        label = "the certificate given" if isinstance(certificate, bytes) else f"{certificate!s:.200}"
+        credential = certificate_credential(chain, load_private_key(private_key, password), label)
+        return cls(credential, load_trust(trust, crl))
+
+    @classmethod
+    def from_psk(cls, name: str, peers: Mapping[str, bytes | bytearray | str | Secret]) -> Identity:
+        """Our name and the secret shared with each peer by its name (peer target names).
+
+        LocalMisuse for our own name among the peers, for names that are none, and for secrets under 16 bytes.
+        """
+        return cls(psk_credential(name, peers), TrustAnchors(()))
+
+    @classmethod
+    def ephemeral(
+        cls,
+        name: str | Sequence[str],
+        authority: Authority | None = None,
+        trust: TrustSource | Sequence[TrustSource] = (),
+    ) -> Identity:
+        """For tests and demos: a new certificate for ``name`` (or several names), in memory only.
+
+        It is signed by ``authority`` (another ephemeral identity's, by default a new one), which is trusted, as
+        are the authorities in ``trust``.
+        """
+        names = [name] if isinstance(name, str) else list(name)
+        authority = authority or Authority.create("securesock ephemeral authority")
+        issued = authority.issue(names)
+        credential = certificate_credential(der_of([issued.certificate]), issued.private_key, "the new certificate")
+        others = load_trust(trust, ())
+        anchors = dict.fromkeys((authority.certificate, *others.certificates))
+        return cls(credential, replace(others, certificates=tuple(anchors)), authority)
+
+    @property
+    def method(self) -> Literal["x509", "psk"]:
+        """How this identity proves itself and expects peers to."""
+        return "x509" if isinstance(self._credential, CertificateCredential) else "psk"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Our own names, as a peer will be shown them; the first is the one we give when none is asked for."""
+        return tuple(principal_name(each) for each in self._ids)
+
+    @property
+    def trust(self) -> TrustAnchors:
+        """The trust anchors."""
+        return self._trust
+
+    @property
+    def certificate_chain(self) -> tuple[bytes, ...]:
+        """DER certificates to show, leaf first; empty for PSK."""
+        return self._credential.chain if isinstance(self._credential, CertificateCredential) else ()
+
+    @property
+    def private_key(self) -> PrivateKey:
+        """The key that signs AUTH; LocalMisuse for PSK."""
+        if not isinstance(self._credential, CertificateCredential):
+            raise LocalMisuse("an identity with pre-shared keys has no private key")
+        return self._credential.private_key
+
+    @property
+    def pin(self) -> str | None:
+        """Our own key as a peer may pin it ("sha256:..."), None for PSK."""
+        return self._credential.pin if isinstance(self._credential, CertificateCredential) else None
+
+    @property
+    def fingerprint(self) -> str | None:
+        """SHA-256 of our DER certificate, 64 hex digits, None for PSK."""
+        return self._credential.fingerprint if isinstance(self._credential, CertificateCredential) else None
+
+    @property
+    def certificate_authorities(self) -> bytes:
+        """The body of a CERTREQ: the SHA-1 of each anchor's SubjectPublicKeyInfo, concatenated (RFC 7296 3.7)."""
+        return self._trust.key_digests
+
+    @property
+    def our_principal(self) -> Principal:
+        """Ourselves, under our first name."""
+        return self.principal_for(self._ids[0])
+
+    def principal_for(self, our_id: IkeId) -> Principal:
+        """Ourselves under one of our IDs, for the report of what was proven."""
+        return Principal(principal_name(our_id), principal_kind(our_id), self.method, self.fingerprint or "")
+
+    def our_id(self, requested: IkeId | None = None) -> IkeId:
+        """The ID to prove: the requested one if it is ours (an initiator's IDr), else the first."""
+        if requested is not None:
+            try:
+                wanted = canonical_id(requested)
+            except WireError:
+                return self._ids[0]
+            if wanted in self._ids:
+                return wanted
+        return self._ids[0]
+
+    def secret_for(self, peer_id: IkeId) -> Secret | None:
+        """The secret shared with exactly this peer, None when there is none or this is no PSK identity."""
+        if not isinstance(self._credential, PskCredential):
+            return None
+        try:
+            return self._credential.secrets.get(canonical_id(peer_id))
+        except WireError:
+            return None
+
+    def shared_key_principal(self, peer_id: IkeId, expected: PeerTargetName | AnyTrustedPeer | None) -> Principal:
+        """The principal of a peer that proved a shared secret; AuthenticationFailed when another was expected."""
+        check_expected(expected, peer_id)
+        return Principal(principal_name(peer_id), principal_kind(peer_id), "psk")
+
+    def validate_certificate(
+        self,
+        peer_id: IkeId,
+        certificates: Sequence[bytes],
+        at: datetime,
+        expected: PeerTargetName | AnyTrustedPeer | None,
+    ) -> ProvenCertificate:
+        """Judge what a peer showed: DER certificates, leaf first, at an aware datetime; AuthenticationFailed says why not.
+
+        ``expected`` None is a responder that takes any principal of the trust anchors.  The caller still has to
+        verify AUTH under the key that is returned.
+        """
+        if not certificates:
+            raise AuthenticationFailed("the peer showed no certificate", reason="no-certificate")
+        if len(certificates) > MAX_CERTIFICATES:
+            raise AuthenticationFailed(
+                f"the peer showed {len(certificates)} certificates, more than {MAX_CERTIFICATES}",
+                reason="too-many-certificates",
+            )
+        try:
+            leaf = read_leaf_untrusted(certificates[0])
+        except WireError as error:
+            raise AuthenticationFailed(f"the peer's {error}", reason="malformed-certificate") from None
+        if not isinstance(leaf.public_key, PublicKey) or (fault := key_fault(leaf.public_key)):
+            raise AuthenticationFailed(
+                f"the peer's certificate has a key that is not taken: {key_fault(leaf.public_key)}",
+                reason="weak-algorithm",
+            )
+        if isinstance(expected, PeerTargetName) and expected.form == "pin":
+            return _validate_pinned(leaf, leaf.public_key, expected.text)
+        anchor = self._trust.validate(leaf, certificates[1:], at)
+        proven, kind = _proven_id(leaf, peer_id)
+        check_expected(expected, proven, kind)
+        principal = Principal(principal_name(proven), kind, "x509", leaf.fingerprint)
+        return ProvenCertificate(principal, leaf.public_key, f"{label_of(anchor)} ({pin_of(anchor.public_key())})")
+
+    @property
+    def _ids(self) -> tuple[IkeId, ...]:
+        return self._credential.ids if isinstance(self._credential, CertificateCredential) else (self._credential.id,)
+
+    def __repr__(self) -> str:
+        shown = f"; certificate sha256 {self.fingerprint}" if self.fingerprint else ""
+        return f"<Identity {self.method} {', '.join(self.names)}{shown}>"
+
+    def __copy__(self) -> Identity:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Identity:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an identity holds a private key or secrets and is not pickled")
+
+
+def _validate_pinned(leaf: LeafCertificate, key: PublicKey, pin: str) -> ProvenCertificate:
+    """A pin replaces the chain: the key is the principal, and nothing else in the certificate is believed."""
+    shown = pin_of(key)
+    if not hmac.compare_digest(shown, pin):
+        raise AuthenticationFailed(f"the peer's key is {shown}, and {pin} was expected", reason="other-key")
+    return ProvenCertificate(Principal(pin, "machine", "x509", leaf.fingerprint), key, pin)
+
+
+def _proven_id(leaf: LeafCertificate, peer_id: IkeId) -> tuple[IkeId, PrincipalKind]:
+    """The canonical ID that a validated certificate vouches for, and whose it is."""
+    if leaf.usage_fault:
+        raise AuthenticationFailed(f"the peer's certificate is for other uses: {leaf.usage_fault}", reason="usage")
+    try:
+        proven = canonical_id(peer_id)
+    except WireError as error:
+        raise AuthenticationFailed(f"the peer has no name: {error}", reason="no-name") from None
+    if not leaf.names(proven):
+        raise AuthenticationFailed(
+            f"the peer says that it is {describe_id(proven)}, and its certificate for "
+            f"{label_of(leaf.certificate)} does not name it so: it needs that name as a subjectAltName",
+            reason="other-name",
+        )
+    # X509-SVID 5.2: a certificate with more than one URI is no SPIFFE identity
+    if leaf.uri_count > 1 and uri_text(proven).startswith("spiffe:"):
+        raise AuthenticationFailed("the peer's certificate has more than one URI beside a SPIFFE ID", reason="no-name")
+    has_mailbox = any(principal_kind(each) == "user" for each in leaf.alternative_names)
+    kind = principal_kind(proven)
+    if has_mailbox and leaf.subject_id == proven:
+        kind = "user"  # a subject beside a mailbox is a person's
+    return proven, kind
