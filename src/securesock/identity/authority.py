@@ -19,14 +19,14 @@ from typing import Final, NamedTuple, NoReturn
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ..errors import LocalMisuse
 from .certificates import IPSEC_IKE, PublicKey
 from .credentials import PrivateKey
-from .names import fqdn_id, parse_peer_target_name, printable
+from .names import parse_peer_target_name, printable
 
 __all__ = ["ALWAYS", "Authority", "IssuedCertificate", "Validity"]
 
@@ -73,7 +73,7 @@ class Authority:
         for; everything else is then refused by whoever validates (RFC 5280 4.2.1.10).
         """
         key = key or generate_private_key(SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         builder = _builder(subject, subject, key.public_key(), key.public_key(), validity)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         builder = builder.add_extension(_key_usage(signs=False, certifies=True), critical=True)
@@ -109,7 +109,7 @@ class Authority:
         builder = _builder(self._subject_for(names[0]), self.certificate.subject, public_key, own_key, validity)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(_key_usage(signs=True, certifies=False), critical=True)
-        usages = [IPSEC_IKE, x509.ExtendedKeyUsageOID.SERVER_AUTH, x509.ExtendedKeyUsageOID.CLIENT_AUTH]
+        usages = [IPSEC_IKE, ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         alternative_names = x509.SubjectAlternativeName([_general_name(name) for name in names])
         builder = builder.add_extension(alternative_names, critical=False)
@@ -132,11 +132,11 @@ class Authority:
         return builder.sign(self.private_key, _hash_for(self.private_key))
 
     def _subject_for(self, name: str) -> x509.Name:
-        """The authority's name as organization and the machine's as common name: the subtree that constraints permit."""
-        attributes = [x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, _organization(self.certificate.subject))]
+        """The authority's name as organization, the machine's as common name: within the subtree of its constraints."""
+        attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, _organization(self.certificate.subject))]
         common_name = name.removeprefix("host/")
         if len(common_name) <= _MAX_COMMON_NAME:
-            attributes.append(x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name))
+            attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, common_name))
         return x509.Name(attributes)
 
     def __repr__(self) -> str:
@@ -155,7 +155,7 @@ def _builder(
 
 
 def _hash_for(key: PrivateKey) -> hashes.SHA256 | None:
-    return None if isinstance(key, (Ed25519PrivateKey, Ed448PrivateKey)) else hashes.SHA256()
+    return None if isinstance(key, Ed25519PrivateKey) else hashes.SHA256()
 
 
 def _key_usage(*, signs: bool, certifies: bool) -> x509.KeyUsage:
@@ -173,7 +173,7 @@ def _key_usage(*, signs: bool, certifies: bool) -> x509.KeyUsage:
 
 
 def _organization(subject: x509.Name) -> str:
-    for attribute in subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME):
+    for attribute in subject.get_attributes_for_oid(NameOID.COMMON_NAME):
         if isinstance(attribute.value, str):
             return attribute.value[:_MAX_COMMON_NAME]  # ub-organization-name is 64 as well
     return "securesock"
@@ -207,15 +207,17 @@ def _name_constraints(permitted: Sequence[str], authority: str) -> x509.NameCons
     domains = domains or [_NOWHERE]
     subtrees: list[x509.GeneralName] = [x509.DNSName(domain) for domain in domains]
     for domain in domains:
-        for host in (domain, "." + domain):  # 4.2.1.10: for mailboxes and URIs, with the dot what is below, without it itself
+        for host in (
+            domain,
+            "." + domain,
+        ):  # 4.2.1.10: for mailboxes and URIs, with the dot what is below, without it itself
             subtrees += [x509.RFC822Name(host), x509.UniformResourceIdentifier(host)]
-    organization = x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, authority[:_MAX_COMMON_NAME])
+    organization = x509.NameAttribute(NameOID.ORGANIZATION_NAME, authority[:_MAX_COMMON_NAME])
     subtrees.append(x509.DirectoryName(x509.Name([organization])))
     excluded: list[x509.GeneralName] = []
-    for everything in ("0.0.0.0/0", "::/0"):
-        version = ip_network(everything).version
-        if not any(isinstance(each.value, type(ip_network(everything))) for each in networks):
-            excluded.append(x509.IPAddress(ip_network(everything)))
+    for everything in (ip_network("0.0.0.0/0"), ip_network("::/0")):
+        if not any(isinstance(each.value, type(everything)) for each in networks):
+            excluded.append(x509.IPAddress(everything))
     return x509.NameConstraints(subtrees + networks, excluded or None)
 
 

@@ -19,11 +19,11 @@ from typing import Final, TypeAlias
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, SignatureAlgorithmOID
 
 from ..errors import WireError
 from ..wire.numbers import IdType
@@ -40,21 +40,20 @@ __all__ = [
     "signature_fault",
 ]
 
-PublicKey: TypeAlias = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
+PublicKey: TypeAlias = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
 MIN_RSA_BITS: Final = 2048  # NIST SP 800-57 part 1, table 2: 112 bits of strength
 _CURVES: Final = frozenset({"secp256r1", "secp384r1", "secp521r1"})
 _HASHES: Final = frozenset({"sha256", "sha384", "sha512"})
-_EDWARDS: Final = frozenset({x509.SignatureAlgorithmOID.ED25519, x509.SignatureAlgorithmOID.ED448})
 
 # RFC 4945 5.1.3.12: no EKU, anyExtendedKeyUsage or ipsecIKE; the two of TLS because most authorities issue only those.
 IPSEC_IKE: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.17")
 _USABLE_EKUS: Final = frozenset(
     {
-        x509.ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
+        ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
         IPSEC_IKE,
-        x509.ExtendedKeyUsageOID.SERVER_AUTH,
-        x509.ExtendedKeyUsageOID.CLIENT_AUTH,
+        ExtendedKeyUsageOID.SERVER_AUTH,
+        ExtendedKeyUsageOID.CLIENT_AUTH,
     }
 )
 
@@ -134,14 +133,14 @@ def key_fault(key: CertificatePublicKeyTypes) -> str | None:
             return None if key.key_size >= MIN_RSA_BITS else f"an RSA key of {key.key_size} bits, below {MIN_RSA_BITS}"
         case EllipticCurvePublicKey():
             return None if key.curve.name in _CURVES else f"a key on the curve {key.curve.name}"
-        case Ed25519PublicKey() | Ed448PublicKey():
+        case Ed25519PublicKey():
             return None
     return f"a key of type {type(key).__name__}"
 
 
 def signature_fault(certificate: x509.Certificate) -> str | None:
     """Why the algorithm of a certificate's signature is not taken, None when it is."""
-    if certificate.signature_algorithm_oid in _EDWARDS:
+    if certificate.signature_algorithm_oid == SignatureAlgorithmOID.ED25519:
         return None
     try:
         algorithm = certificate.signature_hash_algorithm

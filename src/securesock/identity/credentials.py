@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
@@ -23,7 +21,7 @@ from .names import IkeId, canonical_id, parse_peer_target_name, principal_name, 
 
 __all__ = ["CertificateCredential", "PrivateKey", "PskCredential", "certificate_credential", "psk_credential"]
 
-PrivateKey: TypeAlias = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey | Ed448PrivateKey
+PrivateKey: TypeAlias = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
 
 # A secret shorter than 128 bits is found by an attacker on the path who tries them all (RFC 7296 2.15).
 MIN_PSK_BYTES: Final = 16

@@ -197,7 +197,9 @@ class Identity:
         at: datetime,
         expected: PeerTargetName | AnyTrustedPeer | None,
     ) -> ProvenCertificate:
-        """Judge what a peer showed: DER certificates, leaf first, at an aware datetime; AuthenticationFailed says why not.
+        """Judge what a peer showed: DER certificates, leaf first, at an aware datetime.
+
+        AuthenticationFailed says why they prove nothing, or another than the expected peer.
 
         ``expected`` None is a responder that takes any principal of the trust anchors.  The caller still has to
         verify AUTH under the key that is returned.
@@ -213,18 +215,19 @@ class Identity:
             leaf = read_leaf_untrusted(certificates[0])
         except WireError as error:
             raise AuthenticationFailed(f"the peer's {error}", reason="malformed-certificate") from None
-        if not isinstance(leaf.public_key, PublicKey) or (fault := key_fault(leaf.public_key)):
+        key = leaf.public_key
+        fault = key_fault(key)
+        if fault or not isinstance(key, PublicKey):
             raise AuthenticationFailed(
-                f"the peer's certificate has a key that is not taken: {key_fault(leaf.public_key)}",
-                reason="weak-algorithm",
+                f"the peer's certificate has {fault}, which is not taken", reason="weak-algorithm"
             )
         if isinstance(expected, PeerTargetName) and expected.form == "pin":
-            return _validate_pinned(leaf, leaf.public_key, expected.text)
+            return _validate_pinned(leaf, key, expected.text)
         anchor = self._trust.validate(leaf, certificates[1:], at)
         proven, kind = _proven_id(leaf, peer_id)
         check_expected(expected, proven, kind)
         principal = Principal(principal_name(proven), kind, "x509", leaf.fingerprint)
-        return ProvenCertificate(principal, leaf.public_key, f"{label_of(anchor)} ({pin_of(anchor.public_key())})")
+        return ProvenCertificate(principal, key, f"{label_of(anchor)} ({pin_of(anchor.public_key())})")
 
     @property
     def _ids(self) -> tuple[IkeId, ...]:

@@ -21,6 +21,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from ..errors import AuthenticationFailed, LocalMisuse, WireError
 from ..types import ANY_TRUSTED_PEER, AnyTrustedPeer, PrincipalKind
@@ -210,7 +211,7 @@ def principal_kind(ike_id: IkeId) -> PrincipalKind:
     return "machine"
 
 
-_USER_ATTRIBUTES: Final = frozenset({x509.NameOID.EMAIL_ADDRESS, x509.NameOID.USER_ID})
+_USER_ATTRIBUTES: Final = frozenset({NameOID.EMAIL_ADDRESS, NameOID.USER_ID})
 
 
 def describe_id(ike_id: IkeId) -> str:

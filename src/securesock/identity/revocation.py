@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.x509.oid import ExtensionOID
 
 from ..errors import AuthenticationFailed, LocalMisuse
 from .certificates import PublicKey
@@ -24,9 +26,9 @@ __all__ = ["RevocationList", "check_revocation", "read_revocation_list"]
 
 _KNOWN_EXTENSIONS: Final = frozenset(
     {
-        x509.ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
-        x509.ExtensionOID.CRL_NUMBER,
-        x509.ExtensionOID.ISSUING_DISTRIBUTION_POINT,
+        ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
+        ExtensionOID.CRL_NUMBER,
+        ExtensionOID.ISSUING_DISTRIBUTION_POINT,
     }
 )
 
@@ -103,7 +105,7 @@ def check_revocation(
 
     ``required``: every certificate below the anchor needs a list of its issuer that is current (RFC 5280 6.3.3).
     """
-    for index, (certificate, issuer) in enumerate(zip(path, path[1:], strict=False)):
+    for index, (certificate, issuer) in enumerate(pairwise(path)):
         is_covered = False
         for each in lists.get(issuer.subject, ()):
             if not each.covers(is_authority=index > 0) or not each.is_from(issuer):

@@ -51,7 +51,7 @@ class TrustAnchors:
     """Whom we believe: authorities' certificates, and the revocation lists beside them.
 
     An anchor need not be self-signed: whom the user names is trusted, and nothing above it is asked for.
-    ``key_digests`` is the SHA-1 of every anchor's SubjectPublicKeyInfo, concatenated: the body of a CERTREQ (RFC 7296 3.7).
+    ``key_digests``: the SHA-1 of every anchor's SubjectPublicKeyInfo, concatenated, as a CERTREQ has it (RFC 7296 3.7).
     """
 
     certificates: tuple[x509.Certificate, ...]
