@@ -19,7 +19,7 @@ check: ## style, types, import directions, house rules, documents, and the built
 	@$(PYTHON) -m tools.bootstrap dev
 	@$(VENV_PYTHON) -m tools.run_checks $(CHECKS)
 
-bench: ## speed and memory beside ssl and asyncio, in alternating rounds; writes benchmarks/results.json
+bench: ## speed and memory beside ssl and asyncio, in alternating rounds; writes benchmarks/results.json. CASES="bulk" picks
 	@$(PYTHON) -m tools.bootstrap dev
 	@$(VENV_PYTHON) -m benchmarks $(CASES)
 
@@ -27,9 +27,9 @@ soak: ## many connections and much data against one process: nothing grows, noth
 	@$(PYTHON) -m tools.bootstrap dev
 	@SECURESOCK_SOAK=full $(VENV_PYTHON) -m pytest tests/soak
 
-fuzz: ## every fuzz target for SECONDS each
+fuzz: ## every parser against what the fuzzer thinks of, for SECONDS in all (3600). TARGETS="ikev2_message" picks
 	@$(PYTHON) -m tools.bootstrap dev
-	@$(VENV_PYTHON) -m tools.run_fuzz $(or $(SECONDS),60)
+	@$(VENV_PYTHON) -m fuzz.run --seconds $(or $(SECONDS),3600) $(TARGETS)
 
 fresh-check: ## a clone in a minimal Debian of its own: make demo as root and as nobody (root only)
 	@$(PYTHON) -m tools.fresh_check
