@@ -24,6 +24,7 @@ __all__ = [
     "Flow",
     "IPsecSettings",
     "Json",
+    "Lifetimes",
     "Principal",
     "PrincipalKind",
     "PrincipalMethod",
@@ -60,6 +61,17 @@ class Flow(NamedTuple):
     our_port: int
     peer_host: str
     peer_port: int
+
+
+class Lifetimes(NamedTuple):
+    """After how much an SA seals nothing more.  Rekeying starts at half of each (semantics: the sealing side's clock).
+
+    ``max_bytes`` counts application data, ``max_packets`` ESP packets; each end enforces its own values.
+    """
+
+    seconds: float
+    max_bytes: int
+    max_packets: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,197 @@
+"""What goes into a keying module and what comes out: the seam that every keying protocol keeps.
+
+A keying machine is handed messages, wishes and the time, and answers with actions: frozen values that its
+caller carries out in order.  It has no clock, socket, callback or randomness of its own: the same inputs, the same
+``now`` and the
+same entropy give the same bytes.  This module must not know which keying protocol is spoken nor what carries it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+from ..crypto.suites import EspSuite, IkeSuite
+from ..errors import SecureSocketError
+from ..identity.identity import Identity
+from ..identity.names import PeerTargetName
+from ..policy.negotiation import MainModePolicy, QuickModePolicy
+from ..sad.spec import InnerFlow, SaSpec
+from ..types import Address, AnyTrustedPeer, Lifetimes, Principal
+
+__all__ = [
+    "Action",
+    "Admission",
+    "AdmitAnyTrusted",
+    "Establishment",
+    "FlowFailed",
+    "FlowReady",
+    "InstallSa",
+    "KeyingConfig",
+    "KeyingSession",
+    "PeerClosed",
+    "Rekeyed",
+    "RemoveSa",
+    "Role",
+    "SendDatagram",
+    "Trace",
+]
+
+
+class Role(Enum):
+    """Which end of the key exchange we are."""
+
+    INITIATOR = "initiator"
+    RESPONDER = "responder"
+
+
+class Admission(Protocol):
+    """Who may connect; asked with the proven principal before the authentication reply goes out."""
+
+    def refusal(self, principal: Principal) -> str | None:
+        """Why this principal is refused, for our own log; None admits it."""
+        ...
+
+
+class AdmitAnyTrusted:
+    """Any principal that the identity's trust anchors or secrets vouch for."""
+
+    def refusal(self, principal: Principal) -> str | None:
+        """Admits everybody who was proven; anonymous peers are the keying policy's matter."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyingConfig:
+    """One negotiation: who we are, whom we expect, what may be agreed on, where the carrier runs.
+
+    ``expected_peer`` is None for a responder.  Addresses are as our end of the carrier sees them (numeric hosts).
+    ``public_addresses``: where a responder may be reached through translation; empty = anywhere.
+    ``wall_offset_s`` turns ``now`` into Unix time, to judge certificates.
+    """
+
+    role: Role
+    carrier: Literal["stream", "datagram"]
+    identity: Identity
+    main_mode: MainModePolicy
+    quick_mode: QuickModePolicy
+    our_address: Address
+    peer_address: Address
+    wall_offset_s: float
+    expected_peer: PeerTargetName | AnyTrustedPeer | None = None
+    admission: Admission = field(default_factory=AdmitAnyTrusted)
+    public_addresses: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Establishment:
+    """What was agreed on and proven when a flow became ready; the latch compares against it (RFC 5660)."""
+
+    our: Principal
+    peer: Principal
+    anchor: str
+    main_mode_suite: IkeSuite
+    quick_mode_suite: EspSuite
+    main_mode_sa_id: int
+    quick_mode_sa_id: int
+    flow: InnerFlow
+    translated: bool
+    main_mode_lifetimes: Lifetimes
+
+
+class SendDatagram(NamedTuple):
+    """Carry this IKE message to the peer; framing or marker is the plane's."""
+
+    data: bytes
+
+
+class InstallSa(NamedTuple):
+    """Inbound: accept packets under it from now on.  Outbound: seal with it from here on, in order with
+    SendDatagram."""
+
+    spec: SaSpec
+    direction: Literal["inbound", "outbound"]
+
+
+class RemoveSa(NamedTuple):
+    """Forget an SA.  Inbound comes only when the peer said that it seals nothing more with it."""
+
+    spi: int
+    direction: Literal["inbound", "outbound"]
+
+
+class FlowReady(NamedTuple):
+    """The peer is proven and both directions are installed."""
+
+    establishment: Establishment
+
+
+class FlowFailed(NamedTuple):
+    """The negotiation is over; actions queued before this one still go out."""
+
+    error: SecureSocketError
+
+
+class PeerClosed(NamedTuple):
+    """The peer deleted the IKE_SA or the last CHILD_SA."""
+
+    reason: str
+
+
+class Rekeyed(NamedTuple):
+    """A rekey completed; ``sa_id`` is the new SA's."""
+
+    what: Literal["child", "ike"]
+    sa_id: int
+
+
+class Trace(NamedTuple):
+    """Something was dropped or refused: a counted reason, and words for a log.  Never secrets."""
+
+    reason: str
+    detail: str = ""
+
+
+Action: TypeAlias = SendDatagram | InstallSa | RemoveSa | FlowReady | FlowFailed | PeerClosed | Rekeyed | Trace
+
+
+class KeyingSession(Protocol):
+    """One negotiation with one peer and what lives on of it.  Not thread-safe: its caller holds a lock."""
+
+    @property
+    def established(self) -> bool:
+        """Whether FlowReady was emitted and nothing ended it since."""
+        ...
+
+    def handle_acquire(self, now: float) -> None:
+        """Begin (initiator)."""
+        ...
+
+    def handle_datagram(self, data: bytes, now: float) -> None:
+        """One IKE message from the peer, without marker or framing."""
+        ...
+
+    def handle_timeout(self, now: float) -> None:
+        """Called at or after ``next_deadline()``."""
+        ...
+
+    def poll_action(self) -> Action | None:
+        """The next thing to carry out, in order; None when there is nothing."""
+        ...
+
+    def next_deadline(self) -> float | None:
+        """When handle_timeout wants to be called."""
+        ...
+
+    def rekey_child(self, now: float) -> None:
+        """Replace the CHILD_SA; no effect while that is under way."""
+        ...
+
+    def rekey_ike(self, now: float) -> None:
+        """Replace the IKE_SA; no effect while that is under way."""
+        ...
+
+    def delete(self, now: float) -> None:
+        """Say goodbye: DELETE of the IKE_SA."""
+        ...

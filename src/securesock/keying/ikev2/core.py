@@ -1,0 +1,257 @@
+"""What the exchanges of one session share: actions, SAs, sending, and how a session ends.
+
+An exchange that we began is an Exchange object waiting for its reply; what the peer may ask next is a RequestState.
+Both are named for what they await and live in modules of their own; this one knows none of them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple, Protocol, TypeVar
+
+from ...entropy import Entropy
+from ...errors import (
+    AuthenticationFailed,
+    PeerIncompatible,
+    PeerMisbehaved,
+    PolicyRefused,
+    SecureSocketError,
+)
+from ...wire.ikev2.message import write_message
+from ...wire.ikev2.payloads import Notify, Payload, UnknownPayload
+from ...wire.numbers import ExchangeType, HeaderFlag, NotifyType, name_of
+from ..contract import Action, FlowFailed, KeyingConfig, PeerClosed, RemoveSa, Role, SendDatagram, Trace
+from .child_sa import ChildSa
+from .ike_sa import IkeSa
+
+__all__ = [
+    "Core",
+    "Exchange",
+    "Opened",
+    "Refusal",
+    "RequestState",
+    "STREAM_FORMAT",
+    "find",
+    "notifies",
+    "refusal_error",
+]
+
+STREAM_FORMAT: Final = Notify(0xA5C1, b"\x01")
+"""Private status notify: both ends speak securesock's inner segment format, version 1.  A change of format changes
+this constant."""
+
+NONCE_LENGTH: Final = 32
+"""RFC 7296 2.10: at least 16, and half the PRF's key size (SHA2-512: 32)."""
+
+NONCE_LENGTHS: Final = range(16, 257)
+"""RFC 7296 2.10 and 3.9: 16 to 256 bytes."""
+
+FIRST_ERROR_LIMIT: Final = 16384
+"""Notify types below are errors, from here on status (RFC 7296 3.10.1)."""
+
+_P = TypeVar("_P")
+
+
+class Opened(NamedTuple):
+    """A message whose protection was verified (or IKE_SA_INIT, which has none)."""
+
+    exchange_type: int
+    message_id: int
+    first_payload: int
+    inner: bytes
+    payloads: tuple[Payload, ...]
+    datagram: bytes
+
+
+class Exchange(Protocol):
+    """A request of ours on its way: waits for the reply."""
+
+    def handle_reply(self, opened: Opened, now: float) -> None:
+        """The authentic reply to our request."""
+        ...
+
+
+class RequestState(Protocol):
+    """What the peer may ask of an IKE_SA now."""
+
+    def handle_request(self, opened: Opened, now: float) -> None:
+        """The authentic next request; the state answers through Core.reply."""
+        ...
+
+
+class Refusal(Exception):
+    """This request is answered with an error notify.  ``error`` ends the session after that, None lets it live."""
+
+    def __init__(self, notify_type: NotifyType, data: bytes = b"", *, error: SecureSocketError | None = None) -> None:
+        super().__init__(notify_type.name)
+        self.notify = Notify(notify_type, data)
+        self.error = error
+
+
+def find(payloads: Iterable[Payload], kind: type[_P], payload_type: int | None = None) -> _P | None:
+    """The first payload of a class (and type, where a class has several), or None."""
+    for each in payloads:
+        if isinstance(each, kind) and (payload_type is None or each.payload_type == payload_type):
+            return each
+    return None
+
+
+def notifies(payloads: Iterable[Payload]) -> dict[int, Notify]:
+    """Notifies by type, the first of each; unknown ones are simply never asked for (RFC 7296 3.10.1)."""
+    found: dict[int, Notify] = {}
+    for each in payloads:
+        if isinstance(each, Notify):
+            found.setdefault(each.notify_type, each)
+    return found
+
+
+def error_notify(payloads: Iterable[Payload]) -> Notify | None:
+    """The first error notify, known or not: a reply that holds one failed (RFC 7296 3.10.1)."""
+    return next((each for each in payloads if isinstance(each, Notify) and each.notify_type < FIRST_ERROR_LIMIT), None)
+
+
+def refuse_unknown_critical(payloads: Iterable[Payload]) -> None:
+    """RFC 7296 2.5: an unknown payload with the critical bit refuses the message; without it it is skipped."""
+    for each in payloads:
+        if isinstance(each, UnknownPayload) and each.critical:
+            raise Refusal(
+                NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD,
+                bytes((each.payload_type,)),
+                error=PeerIncompatible(
+                    f"the peer insists on payload type {each.payload_type}, which this end does not know"
+                ),
+            )
+
+
+def refusal_error(notify: Notify, what: str) -> SecureSocketError:
+    """The error by blame for a refusal that the peer sent us."""
+    name = name_of(NotifyType, notify.notify_type)
+    match notify.notify_type:
+        case NotifyType.AUTHENTICATION_FAILED:
+            return AuthenticationFailed(
+                f"the peer refused {what}: it does not accept our identity, or does not have the one expected "
+                f"({name}); its own log says which"
+            )
+        case NotifyType.AUTHORIZATION_FAILED:
+            return PolicyRefused(f"the peer knows who we are and its policy refuses {what} ({name})")
+        case NotifyType.INVALID_SYNTAX | NotifyType.INVALID_MESSAGE_ID | NotifyType.INVALID_IKE_SPI:
+            return PeerMisbehaved(f"the peer did not understand {what} ({name})")
+    return PeerIncompatible(f"the peer refused {what} ({name}): the two ends' policies have nothing in common there")
+
+
+class Core:
+    """State and services of one session.  Actions come out in the order in which they were emitted."""
+
+    def __init__(self, config: KeyingConfig, entropy: Entropy) -> None:
+        self.config = config
+        self.entropy = entropy
+        self.actions: deque[Action] = deque()
+        self.ikes: dict[bytes, IkeSa] = {}
+        self.ike: IkeSa | None = None
+        self.children: list[ChildSa] = []
+        self.tasks: deque[Callable[[float], None]] = deque()
+        self.established = False
+        self.over = False
+
+    @property
+    def we_are_initiator(self) -> bool:
+        """Of the first IKE_SA, whose view the inner flow keeps for life."""
+        return self.config.role is Role.INITIATOR
+
+    @property
+    def on_stream(self) -> bool:
+        """An ordered, reliable carrier: no retransmission, no reordering, garbage is fatal."""
+        return self.config.carrier == "stream"
+
+    def emit(self, *actions: Action) -> None:
+        """Queue actions for the caller."""
+        self.actions.extend(actions)
+
+    def trace(self, reason: str, detail: str = "") -> None:
+        """Count a drop or refusal."""
+        self.emit(Trace(reason, detail))
+
+    # identifiers
+
+    def fresh_ike_spi(self) -> bytes:
+        """8 random bytes, never zero (RFC 7296 3.1) and never one in use."""
+        while (spi := self.entropy.token(8)) == bytes(8) or spi in self.ikes:
+            pass
+        return spi
+
+    def fresh_child_spi(self) -> int:
+        """32 random bits; 0 to 255 are reserved (RFC 4303 2.1)."""
+        taken = {each.inbound_spi for each in self.children}
+        while (spi := int.from_bytes(self.entropy.token(4), "big")) < 256 or spi in taken:
+            pass
+        return spi
+
+    # sending
+
+    def request(
+        self, sa: IkeSa, exchange_type: ExchangeType, payloads: tuple[Payload, ...], awaiting: Exchange, now: float
+    ) -> tuple[bytes, ...]:
+        """Send a protected request; its reply goes to ``awaiting``."""
+        datagrams = sa.seal(exchange_type, sa.window.next_request_id, payloads, response=False)
+        self._send_request(sa, exchange_type, datagrams, awaiting, now)
+        return datagrams
+
+    def request_in_clear(self, sa: IkeSa, payloads: tuple[Payload, ...], awaiting: Exchange, now: float) -> bytes:
+        """Send IKE_SA_INIT."""
+        message = write_message(
+            sa.initiator_spi, sa.responder_spi, ExchangeType.IKE_SA_INIT, HeaderFlag.INITIATOR, 0, payloads
+        )
+        self._send_request(sa, ExchangeType.IKE_SA_INIT, (message,), awaiting, now)
+        return message
+
+    def _send_request(
+        self, sa: IkeSa, exchange_type: ExchangeType, datagrams: tuple[bytes, ...], awaiting: Exchange, now: float
+    ) -> None:
+        sa.awaiting = awaiting
+        sa.awaiting_exchange = exchange_type
+        sa.window.request_sent(datagrams, now)
+        self.emit(*map(SendDatagram, datagrams))
+
+    def reply(self, sa: IkeSa, opened: Opened, payloads: tuple[Payload, ...]) -> None:
+        """Answer the request that is being handled, and keep the answer for repeats."""
+        datagrams = sa.seal(opened.exchange_type, opened.message_id, payloads, response=True)
+        sa.window.request_answered(datagrams)
+        self.emit(*map(SendDatagram, datagrams))
+
+    def reply_in_clear(self, sa: IkeSa, payloads: tuple[Payload, ...], *, final: bool) -> bytes:
+        """Answer IKE_SA_INIT; ``final`` unless the initiator is to ask again."""
+        message = write_message(
+            sa.initiator_spi, sa.responder_spi, ExchangeType.IKE_SA_INIT, HeaderFlag.RESPONSE, 0, payloads
+        )
+        if final:
+            sa.window.request_answered((message,))
+        self.emit(SendDatagram(message))
+        return message
+
+    # endings
+
+    def fail(self, error: SecureSocketError) -> None:
+        """The session is over; what was queued before still goes out."""
+        if not self.over:
+            self.over = True
+            self.established = False
+            self.tasks.clear()
+            self.emit(FlowFailed(error))
+
+    def close(self, reason: str) -> None:
+        """The peer or we deleted the IKE_SA: everything under it goes."""
+        if not self.over:
+            self.over = True
+            self.established = False
+            self.tasks.clear()
+            for child in self.children:
+                self.emit(RemoveSa(child.inbound_spi, "inbound"), RemoveSa(child.outbound_spi, "outbound"))
+            self.children.clear()
+            self.emit(PeerClosed(reason))
+
+    def forget_ike(self, sa: IkeSa) -> None:
+        """An IKE_SA was deleted after a rekey; the session goes on under another."""
+        self.ikes.pop(sa.our_spi, None)
+        sa.closing = True
+        sa.awaiting = None

@@ -1,0 +1,371 @@
+"""CREATE_CHILD_SA for CHILD_SAs: replacing one, with and without PFS, and making further ones (RFC 7296 1.3.1,
+1.3.3, 2.8).
+
+The latch (RFC 5660): a replacement has exactly the transforms of what it replaces, and its key exchange, if it runs
+one, is the
+IKE_SA's.  When both ends begin at once, both creations complete and the one with the lowest nonce goes (RFC 7296
+2.8.1);
+no end sends under either before it knows which one stays, so that the outbound SA is switched once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from ...crypto.kdf import derive_child_keys
+from ...crypto.key_exchange import answer_key_exchange, begin_key_exchange
+from ...crypto.suites import EspSuite
+from ...errors import PeerMisbehaved
+from ...wire.ikev2.payloads import (
+    Delete,
+    KeyExchange,
+    Nonce,
+    Notify,
+    Payload,
+    Proposal,
+    SecurityAssociation,
+    TrafficSelectors,
+)
+from ...wire.numbers import ExchangeType, NotifyType, PayloadType, ProtocolId, name_of
+from ..contract import InstallSa, Rekeyed, RemoveSa
+from .attempts import Attempt, decide
+from .child_sa import ChildSa, make_child
+from .core import (
+    NONCE_LENGTH,
+    NONCE_LENGTHS,
+    Core,
+    Opened,
+    Refusal,
+    error_notify,
+    find,
+    notifies,
+    refuse_unknown_critical,
+)
+from .followup import ExpectFollowupReply, PendingFollowup, remember_followup
+from .ike_sa import IkeSa
+from .lifetimes import rekey_time, retry_time
+from .proposals import answer, find_same, latched_child_proposal, same_transforms
+from .selectors import flow_selectors
+
+__all__ = ["answer_create_child", "begin_child_rekey", "drop_child", "use_outbound"]
+
+
+def _with_pfs(suite: EspSuite, sa: IkeSa) -> EspSuite:
+    return replace(
+        suite, key_exchange=sa.suite.key_exchange, additional_key_exchanges=sa.suite.additional_key_exchanges
+    )
+
+
+def begin_child_rekey(core: Core, child: ChildSa, now: float) -> None:
+    """Replace ``child``; nothing happens when it is being replaced or deleted already, or the peer refused for good."""
+    sa = core.ike
+    if sa is not None and child.may_rekey:
+        ExpectChildReply(core, sa, child).ask(now)
+
+
+class ExpectChildReply:
+    """Whoever began: asked for a replacement, waits for the peer's half."""
+
+    def __init__(self, core: Core, sa: IkeSa, old: ChildSa) -> None:
+        self._core = core
+        self._sa = sa
+        self._old = old
+        self._suite = _with_pfs(old.suite, sa) if core.config.quick_mode.pfs else old.suite
+        self._nonce = core.entropy.token(NONCE_LENGTH)
+        self._spi = core.fresh_child_spi()
+        method = self._suite.key_exchange
+        self._exchange = begin_key_exchange(method, core.entropy) if method is not None else None
+        self._group = method.transform_id if method is not None else 0
+        self._attempt: Attempt[ChildSa] = Attempt(ours=True, lowest_nonce=self._nonce)
+
+    def ask(self, now: float) -> None:
+        """Send CREATE_CHILD_SA with REKEY_SA."""
+        core, old = self._core, self._old
+        old.attempts.append(self._attempt)
+        self._proposal = latched_child_proposal(self._suite, self._spi.to_bytes(4, "big"))
+        self._selectors = flow_selectors(old.flow, initiator_first=core.we_are_initiator)
+        payloads: list[Payload] = [
+            # RFC 7296 3.10: the SPI that the sender expects inbound
+            Notify(NotifyType.REKEY_SA, b"", ProtocolId.ESP, old.inbound_spi.to_bytes(4, "big")),
+            Notify(NotifyType.USE_TRANSPORT_MODE),
+            SecurityAssociation((self._proposal,)),
+            Nonce(self._nonce),
+        ]
+        if self._exchange is not None:
+            payloads.append(KeyExchange(self._group, self._exchange.public))
+        payloads += self._selectors
+        core.request(self._sa, ExchangeType.CREATE_CHILD_SA, tuple(payloads), self, now)
+
+    def handle_reply(self, opened: Opened, now: float) -> None:
+        """The peer's half, or its refusal."""
+        refuse_unknown_critical(opened.payloads)
+        self._sa.window.reply_received()
+        refused = error_notify(opened.payloads)
+        if refused is not None:
+            self._refused(refused, now)
+            return
+        choice = find(opened.payloads, SecurityAssociation)
+        nonce = find(opened.payloads, Nonce)
+        if choice is None or nonce is None or len(nonce.data) not in NONCE_LENGTHS or len(choice.proposals) != 1:
+            raise PeerMisbehaved("the peer's CREATE_CHILD_SA reply lacks its proposal or nonce")
+        found = notifies(opened.payloads)
+        self._check(choice.proposals[0], opened, found)
+        self._peer_nonce = nonce.data
+        self._peer_spi = int.from_bytes(choice.proposals[0].spi, "big")
+        self._attempt.lowest_nonce = min(self._nonce, nonce.data)
+        self._shared = b""
+        if self._exchange is not None:
+            public = find(opened.payloads, KeyExchange)
+            if public is None or public.group != self._group:
+                raise PeerMisbehaved("the peer's CREATE_CHILD_SA reply lacks the key exchange that it agreed to")
+            self._shared = self._exchange.finish(public.data)
+        additional = self._suite.additional_key_exchanges
+        if additional:
+            followup = ExpectFollowupReply(self._core, self._sa, additional, self._complete, self._refused)
+            followup.ask(found.get(NotifyType.ADDITIONAL_KEY_EXCHANGE), now)
+        else:
+            self._complete((), now)
+
+    def _check(self, proposal: Proposal, opened: Opened, found: dict[int, Notify]) -> None:
+        if len(proposal.spi) != 4 or int.from_bytes(proposal.spi, "big") < 256:
+            raise PeerMisbehaved("the peer chose a reserved SPI (RFC 4303 2.1)")
+        if not same_transforms(proposal, self._proposal):
+            raise PeerMisbehaved("the peer answered a rekey with algorithms that were not offered")
+        if NotifyType.USE_TRANSPORT_MODE not in found:
+            raise PeerMisbehaved("the peer answered a transport mode rekey with tunnel mode")
+        tsi = find(opened.payloads, TrafficSelectors, PayloadType.TSi)
+        tsr = find(opened.payloads, TrafficSelectors, PayloadType.TSr)
+        if (tsi, tsr) != self._selectors:
+            raise PeerMisbehaved("the peer changed the traffic selectors in a rekey (RFC 7296 2.9.2)")
+
+    def _complete(self, additional: tuple[bytes, ...], now: float) -> None:
+        child = _make(
+            self._core,
+            self._sa,
+            self._old,
+            self._suite,
+            inbound_spi=self._spi,
+            outbound_spi=self._peer_spi,
+            nonces=(self._nonce, self._peer_nonce),
+            secrets=(self._shared, additional),
+            we_requested=True,
+            now=now,
+        )
+        self._attempt.replacement = child
+        _settle(self._core, self._old)
+
+    def _refused(self, refused: Notify, now: float) -> None:
+        old = self._old
+        old.attempts.remove(self._attempt)
+        core = self._core
+        core.trace("rekey-refused", name_of(NotifyType, refused.notify_type))
+        if refused.notify_type == NotifyType.TEMPORARY_FAILURE:
+            old.rekey_at = retry_time(core.entropy, now, on_stream=core.on_stream)
+        else:
+            # the latch: nothing else will ever be offered, so the connection lives until its limit
+            old.refused = True
+        _settle(core, old)
+
+
+def answer_create_child(core: Core, sa: IkeSa, opened: Opened, now: float) -> None:
+    """A CREATE_CHILD_SA request of the peer that is about a CHILD_SA."""
+    found = notifies(opened.payloads)
+    rekey = found.get(NotifyType.REKEY_SA)
+    if rekey is None:
+        # one connection is one flow, and its one CHILD_SA is there
+        raise Refusal(NotifyType.NO_ADDITIONAL_SAS)
+    old = next((each for each in core.children if each.outbound_spi.to_bytes(4, "big") == rekey.spi), None)
+    if old is None or rekey.protocol != ProtocolId.ESP:
+        raise _child_not_found(rekey)
+    if old.deleting or old.replaced or sa.closing or sa.replaced or sa.attempts:
+        raise Refusal(NotifyType.TEMPORARY_FAILURE)  # RFC 7296 2.25.1, 2.25.2
+    _AnswerRekey(core, sa, opened, old).run(found, now)
+
+
+def _child_not_found(rekey: Notify) -> Refusal:
+    refusal = Refusal(NotifyType.CHILD_SA_NOT_FOUND)
+    # RFC 7296 2.25: the notify names the SA that was not found
+    refusal.notify = Notify(NotifyType.CHILD_SA_NOT_FOUND, b"", rekey.protocol, rekey.spi)
+    return refusal
+
+
+class _AnswerRekey:
+    """Whoever answers: one rekey that the peer began."""
+
+    def __init__(self, core: Core, sa: IkeSa, opened: Opened, old: ChildSa) -> None:
+        self._core = core
+        self._sa = sa
+        self._opened = opened
+        self._old = old
+
+    def run(self, found: dict[int, Notify], now: float) -> None:
+        """Check the latch, answer, and wait for further key exchanges or complete."""
+        core, sa, old = self._core, self._sa, self._old
+        proposals = find(self._opened.payloads, SecurityAssociation)
+        nonce = find(self._opened.payloads, Nonce)
+        tsi = find(self._opened.payloads, TrafficSelectors, PayloadType.TSi)
+        tsr = find(self._opened.payloads, TrafficSelectors, PayloadType.TSr)
+        if proposals is None or nonce is None or len(nonce.data) not in NONCE_LENGTHS:
+            raise Refusal(NotifyType.INVALID_SYNTAX, error=PeerMisbehaved("the peer's rekey lacks proposals or nonce"))
+        if NotifyType.USE_TRANSPORT_MODE not in found:
+            raise Refusal(NotifyType.NO_PROPOSAL_CHOSEN)
+        if (tsi, tsr) != flow_selectors(old.flow, initiator_first=not core.we_are_initiator):
+            raise Refusal(NotifyType.TS_UNACCEPTABLE)
+        self._spi = core.fresh_child_spi()
+        proposal = self._choose(proposals)
+        self._peer_spi = int.from_bytes(proposal.spi, "big")
+        self._nonces = (nonce.data, core.entropy.token(NONCE_LENGTH))
+        payloads: list[Payload] = [
+            Notify(NotifyType.USE_TRANSPORT_MODE),
+            answer(proposal, latched_child_proposal(self._suite, self._spi.to_bytes(4, "big"))),
+            Nonce(self._nonces[1]),
+        ]
+        self._shared = self._exchange_keys(payloads)
+        self._attempt: Attempt[ChildSa] = Attempt(ours=False, lowest_nonce=min(self._nonces))
+        old.attempts.append(self._attempt)
+        additional = self._suite.additional_key_exchanges
+        if additional:
+            payloads.append(remember_followup(core, sa, PendingFollowup(additional, self._complete)))
+            core.reply(sa, self._opened, (*payloads, *(each for each in (tsi, tsr) if each is not None)))
+            return
+        child = self._make((), now)
+        core.reply(sa, self._opened, (*payloads, *(each for each in (tsi, tsr) if each is not None)))
+        self._install(child)
+
+    def _choose(self, proposals: SecurityAssociation) -> Proposal:
+        """Exactly the latched transforms, with the latched key exchange or (unless our policy wants PFS) without."""
+        spi = self._spi.to_bytes(4, "big")
+        suites = [_with_pfs(self._old.suite, self._sa)]
+        if not self._core.config.quick_mode.pfs:
+            suites.append(self._old.suite)
+        for suite in suites:
+            found = find_same(proposals.proposals, latched_child_proposal(suite, spi))
+            if found is not None and len(found.spi) == 4 and int.from_bytes(found.spi, "big") >= 256:
+                self._suite = suite
+                return found
+        raise Refusal(NotifyType.NO_PROPOSAL_CHOSEN)
+
+    def _exchange_keys(self, payloads: list[Payload]) -> bytes:
+        method = self._suite.key_exchange
+        if method is None:
+            return b""
+        public = find(self._opened.payloads, KeyExchange)
+        if public is None:
+            raise Refusal(NotifyType.INVALID_SYNTAX, error=PeerMisbehaved("the peer's rekey lacks its key exchange"))
+        if public.group != method.transform_id:
+            raise Refusal(NotifyType.INVALID_KE_PAYLOAD, method.transform_id.to_bytes(2, "big"))
+        answer_public, shared = answer_key_exchange(method, public.data, self._core.entropy)
+        payloads.append(KeyExchange(method.transform_id, answer_public))
+        return shared
+
+    def _make(self, additional: tuple[bytes, ...], now: float) -> ChildSa:
+        return _make(
+            self._core,
+            self._sa,
+            self._old,
+            self._suite,
+            inbound_spi=self._spi,
+            outbound_spi=self._peer_spi,
+            nonces=self._nonces,
+            secrets=(self._shared, additional),
+            we_requested=False,
+            now=now,
+        )
+
+    def _complete(self, additional: tuple[bytes, ...], now: float) -> None:
+        if self._attempt in self._old.attempts:
+            self._install(self._make(additional, now))
+
+    def _install(self, child: ChildSa) -> None:
+        self._attempt.replacement = child
+        _settle(self._core, self._old)
+
+
+def _make(
+    core: Core,
+    sa: IkeSa,
+    old: ChildSa,
+    suite: EspSuite,
+    *,
+    inbound_spi: int,
+    outbound_spi: int,
+    nonces: tuple[bytes, bytes],
+    secrets: tuple[bytes, tuple[bytes, ...]],
+    we_requested: bool,
+    now: float,
+) -> ChildSa:
+    """The replacement; its inbound half is installed at once (RFC 7296 2.8)."""
+    shared, additional = secrets
+    lifetimes = core.config.quick_mode.lifetimes
+    child = make_child(
+        suite=old.suite,
+        inbound_spi=inbound_spi,
+        outbound_spi=outbound_spi,
+        keys=derive_child_keys(sa.suite.prf, sa.keys.sk_d, suite, *nonces, shared, additional),
+        we_requested=we_requested,
+        flow=old.flow,
+        we_initiated=core.we_are_initiator,
+        lifetimes=lifetimes,
+        rekey_at=rekey_time(lifetimes, core.entropy, now),
+    )
+    core.children.append(child)
+    core.emit(InstallSa(child.inbound, "inbound"))
+    return child
+
+
+def _settle(core: Core, old: ChildSa) -> None:
+    """Once every creation that replaces ``old`` is complete: switch, and delete what goes (RFC 7296 2.8.1)."""
+    outcome = decide(old.attempts)
+    if outcome is None:
+        return
+    old.replaced = True
+    for child in outcome.redundant:
+        child.replaced = True
+    for child in outcome.ours_to_delete:
+        core.tasks.append(partial(_delete, core, child))
+    outcome.kept.replaces = old
+    if outcome.we_began or core.on_stream:
+        # on a stream, everything that we say after our reply reaches a peer that has read the reply
+        use_outbound(core, outcome.kept)
+    core.emit(Rekeyed("child", outcome.kept.inbound.sa_id))
+    if outcome.we_began:
+        core.tasks.append(partial(_delete, core, old))
+
+
+def use_outbound(core: Core, child: ChildSa) -> None:
+    """Seal with ``child`` from here on."""
+    if not child.outbound_in_use:
+        child.outbound_in_use = True
+        core.emit(InstallSa(child.outbound, "outbound"))
+
+
+def _delete(core: Core, child: ChildSa, now: float) -> None:
+    """Ask the peer to stop using its half; ours has been switched away from already."""
+    sa = core.ike
+    if sa is None or child not in core.children or child.deleting:
+        return
+    child.deleting = True
+    payload = Delete(ProtocolId.ESP, (child.inbound_spi.to_bytes(4, "big"),))
+    core.request(sa, ExchangeType.INFORMATIONAL, (payload,), ExpectChildDeleteReply(core, sa, child), now)
+
+
+class ExpectChildDeleteReply:
+    """We deleted a CHILD_SA; the peer's answer is the last thing it says about its own half."""
+
+    def __init__(self, core: Core, sa: IkeSa, child: ChildSa) -> None:
+        self._core = core
+        self._sa = sa
+        self._child = child
+
+    def handle_reply(self, opened: Opened, now: float) -> None:
+        """Whatever it lists, the pair is gone (RFC 7296 1.4.1)."""
+        self._sa.window.reply_received()
+        drop_child(self._core, self._child)
+
+
+def drop_child(core: Core, child: ChildSa) -> None:
+    """Forget a CHILD_SA in both directions."""
+    if child in core.children:
+        core.children.remove(child)
+        core.emit(RemoveSa(child.outbound_spi, "outbound"), RemoveSa(child.inbound_spi, "inbound"))

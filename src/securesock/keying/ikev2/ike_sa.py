@@ -1,0 +1,193 @@
+"""One IKE_SA: its SPIs, keys and message window, and the Encrypted payload in both directions.
+
+RFC 7296 3.14 (Encrypted payload), RFC 5282 (AEAD), RFC 7383 (fragments on datagram carriers).  Knows how to seal and
+open
+messages; not what they say nor who is on the other end.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from ...crypto.kdf import IkeKeys
+from ...crypto.message_protection import MessageProtection
+from ...crypto.suites import IkeSuite
+from ...entropy import Entropy
+from ...errors import WireError
+from ...wire.ikev2.message import Message, write_payloads, write_sk_prefix, write_skf_prefix
+from ...wire.ikev2.payloads import Payload
+from ...wire.isakmp import HEADER_LENGTH
+from ...wire.numbers import HeaderFlag
+from ..message_window import MessageWindow
+from .attempts import Attempt
+from .fragments import Reassembly
+
+if TYPE_CHECKING:
+    from .core import Exchange, RequestState
+    from .followup import PendingFollowup
+
+__all__ = ["IkeSa"]
+
+FRAGMENT_DATAGRAM: Final = 1232
+"""Largest IKE datagram before fragmenting: 1280 (IPv6's minimum MTU, RFC 7383 2.5.1) less 40 of IPv6 and 8 of UDP."""
+
+_NON_ESP_MARKER_LENGTH: Final = 4
+_SK_HEADER: Final = 4
+_SKF_HEADER: Final = 8
+
+
+class IkeSa:
+    """State of one IKE_SA.  ``initiator`` is whether we are its original initiator (RFC 7296 3.1)."""
+
+    __slots__ = (
+        "_entropy",
+        "_iv_counter",
+        "_opener",
+        "_sealer",
+        "attempts",
+        "awaiting",
+        "awaiting_exchange",
+        "closing",
+        "expecting",
+        "followups",
+        "fragmentation",
+        "initiator",
+        "keys",
+        "our_spi",
+        "peer_spi",
+        "reassembly",
+        "refused",
+        "rekey_at",
+        "replaced",
+        "suite",
+        "window",
+    )
+
+    def __init__(
+        self,
+        *,
+        initiator: bool,
+        our_spi: bytes,
+        peer_spi: bytes,
+        entropy: Entropy,
+        expecting: RequestState,
+        retransmit: bool,
+        first_message_id: int = 0,
+    ) -> None:
+        self.initiator = initiator
+        self.our_spi = our_spi
+        self.peer_spi = peer_spi
+        self.window = MessageWindow(
+            retransmit=retransmit, first_request_id=first_message_id, expected_request_id=first_message_id
+        )
+        self.expecting = expecting
+        self.awaiting: Exchange | None = None
+        self.awaiting_exchange = 0
+        self.closing = False
+        self.replaced = False
+        self.refused = False
+        self.rekey_at = math.inf
+        self.attempts: list[Attempt[IkeSa]] = []
+        self.followups: dict[bytes, PendingFollowup] = {}
+        self.fragmentation = False
+        self.reassembly = Reassembly()
+        self._entropy = entropy
+        self._iv_counter = 0
+
+    @property
+    def initiator_spi(self) -> bytes:
+        """SPIi, 8 bytes."""
+        return self.our_spi if self.initiator else self.peer_spi
+
+    @property
+    def responder_spi(self) -> bytes:
+        """SPIr, 8 bytes."""
+        return self.peer_spi if self.initiator else self.our_spi
+
+    @property
+    def may_rekey(self) -> bool:
+        """Whether we may begin replacing it: nobody is at it, did it, or refused it for good."""
+        return not (self.attempts or self.replaced or self.refused or self.closing)
+
+    @property
+    def sa_id(self) -> int:
+        """Main mode SA id: our 64-bit SPI, which is random and ours alone."""
+        return int.from_bytes(self.our_spi, "big")
+
+    @property
+    def our_sk_p(self) -> bytes:
+        """SK_pi or SK_pr, whichever is ours."""
+        return self.keys.sk_pi if self.initiator else self.keys.sk_pr
+
+    @property
+    def peer_sk_p(self) -> bytes:
+        """SK_pi or SK_pr, whichever is the peer's."""
+        return self.keys.sk_pr if self.initiator else self.keys.sk_pi
+
+    def use_keys(self, suite: IkeSuite, keys: IkeKeys) -> None:
+        """Seal and open with these from now on (IKE_SA_INIT, and again after each IKE_INTERMEDIATE)."""
+        self.suite = suite
+        self.keys = keys
+        towards_responder = MessageProtection(suite, keys.sk_ei, keys.sk_ai)
+        towards_initiator = MessageProtection(suite, keys.sk_er, keys.sk_ar)
+        self._sealer, self._opener = (
+            (towards_responder, towards_initiator) if self.initiator else (towards_initiator, towards_responder)
+        )
+        # a fresh key starts a fresh counter: no (key, IV) repeats
+        self._iv_counter = 0
+
+    def _next_iv(self) -> bytes:
+        if not self.suite.encryption.is_aead:
+            return self._entropy.token(self._sealer.iv_length)  # RFC 7296 3.14: CBC wants an unpredictable IV
+        self._iv_counter += 1
+        return self._iv_counter.to_bytes(self._sealer.iv_length, "big")
+
+    def seal(
+        self, exchange_type: int, message_id: int, payloads: tuple[Payload, ...], *, response: bool
+    ) -> tuple[bytes, ...]:
+        """The datagrams of one protected message: one, or several fragments."""
+        first_payload, inner = write_payloads(payloads)
+        flags = (HeaderFlag.INITIATOR if self.initiator else 0) | (HeaderFlag.RESPONSE if response else 0)
+        head = (self.initiator_spi, self.responder_spi, exchange_type, flags, message_id)
+        overhead = self._sealer.overhead
+        if self.fragmentation and HEADER_LENGTH + _SK_HEADER + overhead + len(inner) > FRAGMENT_DATAGRAM:
+            return self._seal_fragments(head, first_payload, inner)
+        padded = self._sealer.pad(inner)
+        body_length = self._sealer.iv_length + len(padded) + self._sealer.icv_length
+        prefix = write_sk_prefix(*head, first_payload, body_length)
+        return (prefix + self._sealer.seal(padded, prefix, self._next_iv()),)
+
+    def _seal_fragments(
+        self, head: tuple[bytes, bytes, int, int, int], first_payload: int, inner: bytes
+    ) -> tuple[bytes, ...]:
+        room = FRAGMENT_DATAGRAM - _NON_ESP_MARKER_LENGTH - HEADER_LENGTH - _SKF_HEADER - self._sealer.overhead
+        total = -(-len(inner) // room)
+        datagrams = []
+        for number in range(1, total + 1):
+            padded = self._sealer.pad(inner[(number - 1) * room : number * room])
+            body_length = self._sealer.iv_length + len(padded) + self._sealer.icv_length
+            # RFC 7383 2.5: Next Payload only in the first fragment
+            prefix = write_skf_prefix(*head, first_payload if number == 1 else 0, body_length, number, total)
+            datagrams.append(prefix + self._sealer.seal(padded, prefix, self._next_iv()))
+        return tuple(datagrams)
+
+    def open(self, message: Message, datagram: bytes) -> bytes:
+        """The inner payloads of an SK, or the piece in an SKF.  InvalidTag or WireError when it is not authentic."""
+        if message.encrypted is None:
+            raise WireError("a message that must be protected has no Encrypted payload")
+        offset = message.encrypted.offset
+        return self._opener.unpad(self._opener.open(datagram[offset:], datagram[:offset]))
+
+    def intermediate_octets(
+        self, exchange_type: int, message_id: int, first_payload: int, inner: bytes, *, from_initiator: bool
+    ) -> bytes:
+        """A | P of RFC 9242 3.3.2: header and SK header with lengths that count neither IV, padding nor ICV, then
+        the payloads."""
+        flags = HeaderFlag.INITIATOR if from_initiator else HeaderFlag.RESPONSE
+        return (
+            write_sk_prefix(
+                self.initiator_spi, self.responder_spi, exchange_type, flags, message_id, first_payload, len(inner)
+            )
+            + inner
+        )

@@ -1,0 +1,82 @@
+"""INFORMATIONAL: deletes, errors that come after the fact, and the empty one that asks whether we live (RFC 7296
+1.4)."""
+
+from __future__ import annotations
+
+from ...wire.ikev2.payloads import Delete, Payload
+from ...wire.numbers import ExchangeType, ProtocolId
+from .core import Core, Opened, error_notify, refusal_error
+from .create_child import drop_child, use_outbound
+from .ike_sa import IkeSa
+from .rekey_ike import settle_ike
+
+__all__ = ["ExpectLivenessReply", "answer_informational", "begin_delete", "begin_liveness"]
+
+
+def answer_informational(core: Core, sa: IkeSa, opened: Opened, now: float) -> None:
+    """Answer and act on one INFORMATIONAL request."""
+    deletes = [each for each in opened.payloads if isinstance(each, Delete)]
+    if any(each.protocol == ProtocolId.IKE for each in deletes):
+        core.reply(sa, opened, ())  # RFC 7296 1.4.1: an empty reply
+        _ike_deleted(core, sa, now)
+        return
+    refused = error_notify(opened.payloads)
+    if refused is not None:
+        core.reply(sa, opened, ())
+        core.fail(refusal_error(refused, "what we proved or agreed to"))
+        return
+    core.reply(sa, opened, _delete_children(core, deletes))
+    if deletes and not core.children and core.established:
+        core.close("the peer deleted the connection's last CHILD_SA")
+
+
+def _ike_deleted(core: Core, sa: IkeSa, now: float) -> None:
+    if sa is core.ike and sa.attempts:
+        # RFC 7296 2.8.2: the peer never saw our attempt; its own, which we answered, is the one that stands
+        sa.attempts[:] = [each for each in sa.attempts if not each.ours]
+        settle_ike(core, sa, now)
+    if sa is core.ike:
+        core.close("the peer deleted the IKE_SA")
+    else:
+        core.forget_ike(sa)
+
+
+def _delete_children(core: Core, deletes: list[Delete]) -> tuple[Payload, ...]:
+    """Drop the pairs that the peer lists; the answer lists our halves (RFC 7296 1.4.1)."""
+    ours: list[bytes] = []
+    listed = {spi for each in deletes if each.protocol == ProtocolId.ESP for spi in each.spis}
+    for child in [each for each in core.children if each.outbound_spi.to_bytes(4, "big") in listed]:
+        if not child.deleting:
+            # both deleting at once: answered without (RFC 7296 2.25.1)
+            ours.append(child.inbound_spi.to_bytes(4, "big"))
+        for successor in core.children:
+            if successor.replaces is child:
+                use_outbound(core, successor)
+        drop_child(core, child)
+    return (Delete(ProtocolId.ESP, tuple(ours)),) if ours else ()
+
+
+def begin_delete(core: Core, now: float) -> None:
+    """Say goodbye; the session is over at once, whatever the peer answers."""
+    sa = core.ike
+    if sa is not None and core.established and not sa.window.awaiting_reply:
+        core.request(sa, ExchangeType.INFORMATIONAL, (Delete(ProtocolId.IKE),), ExpectLivenessReply(sa), now)
+    core.close("this end deleted the IKE_SA")
+
+
+def begin_liveness(core: Core, now: float) -> None:
+    """Ask whether the peer lives; meaningful on datagram carriers only."""
+    sa = core.ike
+    if sa is not None and core.established and not sa.window.awaiting_reply:
+        core.request(sa, ExchangeType.INFORMATIONAL, (), ExpectLivenessReply(sa), now)
+
+
+class ExpectLivenessReply:
+    """An empty question; any authentic answer will do (RFC 7296 2.4)."""
+
+    def __init__(self, sa: IkeSa) -> None:
+        self._sa = sa
+
+    def handle_reply(self, opened: Opened, now: float) -> None:
+        """The peer lives."""
+        self._sa.window.reply_received()

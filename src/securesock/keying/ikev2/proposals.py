@@ -1,0 +1,276 @@
+"""Policies into SA payloads, and an SA payload into the one suite that both ends can agree on.
+
+RFC 7296 2.7 and 3.3: proposals are alternatives, transforms of one type inside a proposal are alternatives, and the
+answer holds exactly one transform of each type.  RFC 9370 2.2.2 adds ADDKE1..7, whose absence means NONE.
+Knows policies and wire values; nothing of messages, keys or state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+
+from ...crypto import suites
+from ...crypto.suites import EspSuite, IkeSuite, KeyExchangeMethod
+from ...policy.negotiation import ChildOffer, IkeOffer
+from ...wire.ikev2.payloads import Proposal, SecurityAssociation, Transform
+from ...wire.numbers import IntegrityId, KeyExchangeId, ProtocolId, TransformType
+
+__all__ = [
+    "accept_child",
+    "accept_ike",
+    "chosen_child",
+    "chosen_ike",
+    "latched_child_proposal",
+    "latched_ike_proposal",
+    "offer_child",
+    "offer_ike",
+]
+
+_ADDITIONAL = tuple(range(TransformType.ADDKE1, TransformType.ADDKE7 + 1))
+_IKE_TYPES: frozenset[int] = frozenset(
+    {TransformType.ENCR, TransformType.PRF, TransformType.INTEG, TransformType.KE, *_ADDITIONAL}
+)
+_ESP_TYPES: frozenset[int] = frozenset(
+    {TransformType.ENCR, TransformType.INTEG, TransformType.KE, TransformType.SN, *_ADDITIONAL}
+)
+
+
+def _encryption(encryption: suites.Encryption) -> Transform:
+    return Transform(TransformType.ENCR, encryption.transform_id, encryption.key_bits)
+
+
+def _methods(
+    key_exchanges: Iterable[KeyExchangeMethod], additional: Sequence[KeyExchangeMethod]
+) -> Iterator[Transform]:
+    for method in key_exchanges:
+        yield Transform(TransformType.KE, method.transform_id, None)
+    for kind, method in zip(_ADDITIONAL, additional, strict=False):
+        yield Transform(kind, method.transform_id, None)
+
+
+@lru_cache(maxsize=64)
+def offer_ike(offers: tuple[IkeOffer, ...], spi: bytes = b"") -> SecurityAssociation:
+    """The SA payload of IKE_SA_INIT (``spi`` empty) or of an IKE_SA rekey (8 bytes)."""
+    return SecurityAssociation(
+        tuple(
+            Proposal(
+                number,
+                ProtocolId.IKE,
+                spi,
+                (
+                    *(_encryption(each) for each in offer.encryptions),
+                    *(Transform(TransformType.PRF, each.transform_id, None) for each in offer.prfs),
+                    *(Transform(TransformType.INTEG, each.transform_id, None) for each in offer.integrities),
+                    *_methods(offer.key_exchanges, offer.additional),
+                ),
+            )
+            for number, offer in enumerate(offers, 1)
+        )
+    )
+
+
+def offer_child(offers: tuple[ChildOffer, ...], spi: bytes) -> SecurityAssociation:
+    """The SA payload of a CHILD_SA made in IKE_AUTH: no key exchange (RFC 7296 1.2)."""
+    return SecurityAssociation(
+        tuple(
+            Proposal(
+                number,
+                ProtocolId.ESP,
+                spi,
+                (
+                    *(_encryption(each) for each in offer.encryptions),
+                    *(Transform(TransformType.INTEG, each.transform_id, None) for each in offer.integrities),
+                    *(Transform(TransformType.SN, int(each), None) for each in offer.esn),
+                ),
+            )
+            for number, offer in enumerate(offers, 1)
+        )
+    )
+
+
+def latched_ike_proposal(suite: IkeSuite, spi: bytes) -> Proposal:
+    """The one proposal of an IKE_SA rekey: what was latched and nothing else."""
+    integrity = () if suite.integrity is None else (suite.integrity,)
+    offer = IkeOffer(
+        (suite.encryption,), integrity, (suite.prf,), (suite.key_exchange,), suite.additional_key_exchanges
+    )
+    return offer_ike((offer,))[0][0]._replace(spi=spi)
+
+
+def latched_child_proposal(suite: EspSuite, spi: bytes) -> Proposal:
+    """The one proposal of a CHILD_SA, with the key exchanges of ``suite`` when it has any (RFC 7296 1.3.1)."""
+    integrity = () if suite.integrity is None else (suite.integrity,)
+    base = offer_child((ChildOffer((suite.encryption,), integrity, (suite.esn,)),), spi).proposals[0]
+    if suite.key_exchange is None:
+        return base
+    return base._replace(
+        transforms=(*base.transforms, *_methods((suite.key_exchange,), suite.additional_key_exchanges))
+    )
+
+
+class _Choice:
+    """The transforms of one peer proposal, by type, as sets of (id, key bits)."""
+
+    __slots__ = ("known", "offered")
+
+    def __init__(self, proposal: Proposal, known: frozenset[int]) -> None:
+        self.offered: dict[int, set[tuple[int, int | None]]] = {}
+        for transform in proposal.transforms:
+            # RFC 7296 3.3.6: a transform with an attribute that we do not understand never matches
+            usable = self.offered.setdefault(transform.transform_type, set())
+            if not transform.attributes:
+                usable.add((transform.transform_id, transform.key_bits))
+        # RFC 7296 3.3.6: an unknown transform type makes the whole proposal unacceptable
+        self.known = self.offered.keys() <= known
+
+    def has(self, kind: int, number: int, key_bits: int | None = None) -> bool:
+        return (number, key_bits) in self.offered.get(kind, ())
+
+    def optional(self, kind: int, none: int) -> bool:
+        """Whether NONE may be chosen: the type is absent, or NONE is among the alternatives."""
+        return kind not in self.offered or self.has(kind, none)
+
+    def encryption(self, wanted: Iterable[suites.Encryption]) -> suites.Encryption | None:
+        return next((each for each in wanted if self.has(TransformType.ENCR, each.transform_id, each.key_bits)), None)
+
+    def integrity(
+        self, encryption: suites.Encryption, wanted: Iterable[suites.Integrity]
+    ) -> tuple[bool, suites.Integrity | None]:
+        if encryption.is_aead:
+            return self.optional(TransformType.INTEG, IntegrityId.NONE), None
+        found = next((each for each in wanted if self.has(TransformType.INTEG, each.transform_id)), None)
+        return found is not None, found
+
+    def additional(self, wanted: Sequence[KeyExchangeMethod]) -> bool:
+        """Whether exactly ``wanted`` may be chosen for ADDKE1..7, NONE for the rest."""
+        for position, kind in enumerate(_ADDITIONAL):
+            if position < len(wanted):
+                if not self.has(kind, wanted[position].transform_id):
+                    return False
+            elif not self.optional(kind, KeyExchangeId.NONE):
+                return False
+        return True
+
+
+def accept_ike(
+    offers: tuple[IkeOffer, ...], proposals: Sequence[Proposal], *, peer_group: int, intermediate: bool
+) -> tuple[Proposal, IkeSuite] | None:
+    """The best of our offers that one of the peer's proposals allows, or None.
+
+    ``peer_group`` is the method of the peer's KE payload: among methods of equal rank it is kept to save a round trip.
+    ``intermediate``: whether both ends speak IKE_INTERMEDIATE; without it ADDKE cannot be used (RFC 9370 2.2.1).
+    """
+    choices = [
+        (proposal, choice)
+        for proposal in proposals
+        if proposal.protocol == ProtocolId.IKE and (choice := _Choice(proposal, _IKE_TYPES)).known
+    ]
+    for offer in offers:
+        if offer.additional and not intermediate:
+            continue
+        for proposal, choice in choices:
+            suite = _accept_ike_offer(offer, choice, peer_group)
+            if suite is not None:
+                return proposal, suite
+    return None
+
+
+def _accept_ike_offer(offer: IkeOffer, choice: _Choice, peer_group: int) -> IkeSuite | None:
+    encryption = choice.encryption(offer.encryptions)
+    if encryption is None or not choice.additional(offer.additional):
+        return None
+    agreed, integrity = choice.integrity(encryption, offer.integrities)
+    prf = next((each for each in offer.prfs if choice.has(TransformType.PRF, each.transform_id)), None)
+    methods = [each for each in offer.key_exchanges if choice.has(TransformType.KE, each.transform_id)]
+    if not agreed or prf is None or not methods:
+        return None
+    method = next((each for each in methods if each.transform_id == peer_group), methods[0])
+    return IkeSuite(encryption, integrity, prf, method, offer.additional)
+
+
+def accept_child(offers: tuple[ChildOffer, ...], proposals: Sequence[Proposal]) -> tuple[Proposal, EspSuite] | None:
+    """As accept_ike, for the CHILD_SA of IKE_AUTH: any KE transform is ignored (RFC 7296 1.2)."""
+    choices = [
+        (proposal, choice)
+        for proposal in proposals
+        if proposal.protocol == ProtocolId.ESP and (choice := _Choice(proposal, _ESP_TYPES)).known
+    ]
+    for offer in offers:
+        for proposal, choice in choices:
+            encryption = choice.encryption(offer.encryptions)
+            if encryption is None:
+                continue
+            agreed, integrity = choice.integrity(encryption, offer.integrities)
+            esn = next((each for each in offer.esn if choice.has(TransformType.SN, int(each))), None)
+            if agreed and esn is not None:
+                return proposal, EspSuite(encryption, integrity, esn=esn)
+    return None
+
+
+def answer(proposal: Proposal, exact: Proposal) -> SecurityAssociation:
+    """The SA payload that accepts ``proposal`` with the transforms and SPI of ``exact`` (RFC 7296 2.7)."""
+    return SecurityAssociation((exact._replace(number=proposal.number),))
+
+
+def chosen_ike(offers: tuple[IkeOffer, ...], reply: SecurityAssociation) -> IkeSuite | None:
+    """The suite that a responder chose, or None when it is not one that we offered."""
+    if len(reply.proposals) != 1:
+        return None
+    proposal = reply.proposals[0]
+    number = proposal.number
+    if not 1 <= number <= len(offers) or not _one_of_each(proposal):
+        return None
+    accepted = accept_ike((offers[number - 1],), (proposal,), peer_group=-1, intermediate=True)
+    return accepted[1] if accepted is not None else None
+
+
+def chosen_child(offers: tuple[ChildOffer, ...], reply: SecurityAssociation) -> EspSuite | None:
+    """As chosen_ike, for IKE_AUTH."""
+    if len(reply.proposals) != 1:
+        return None
+    proposal = reply.proposals[0]
+    number = proposal.number
+    if not 1 <= number <= len(offers) or not _one_of_each(proposal):
+        return None
+    accepted = accept_child((offers[number - 1],), (proposal,))
+    return accepted[1] if accepted is not None else None
+
+
+def same_transforms(one: Proposal, other: Proposal) -> bool:
+    """Whether two proposals name the same transforms, NONE being the same as absence."""
+    return one.protocol == other.protocol and _effective(one) == _effective(other)
+
+
+def find_same(proposals: Sequence[Proposal], exact: Proposal) -> Proposal | None:
+    """The first of the peer's proposals that allows exactly ``exact``: the latch (RFC 5660) allows nothing else."""
+    wanted = _effective(exact)
+    for proposal in proposals:
+        if proposal.protocol != exact.protocol:
+            continue
+        offered = _effective(proposal)
+        optional = {
+            transform.transform_type
+            for transform in proposal.transforms
+            if transform.transform_id == 0 and transform.transform_type in _NONE_IS_ZERO
+        }
+        missing = {kind for kind, _, _ in offered} - {kind for kind, _, _ in wanted} - optional
+        if wanted <= offered and not missing:
+            return proposal
+    return None
+
+
+_NONE_IS_ZERO: frozenset[int] = frozenset({TransformType.INTEG, TransformType.KE, *_ADDITIONAL})
+
+
+def _effective(proposal: Proposal) -> set[tuple[int, int, int | None]]:
+    return {
+        (each.transform_type, each.transform_id, each.key_bits)
+        for each in proposal.transforms
+        if not each.attributes and not (each.transform_id == 0 and each.transform_type in _NONE_IS_ZERO)
+    }
+
+
+def _one_of_each(proposal: Proposal) -> bool:
+    kinds = [each.transform_type for each in proposal.transforms]
+    return len(kinds) == len(set(kinds))

@@ -1,0 +1,106 @@
+"""Traffic selectors and NAT detection: which flow is meant, and whether both ends see the same addresses.
+
+RFC 7296 2.9, 2.23 and 3.13.  Knows addresses and wire values; nothing of state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+from collections.abc import Iterable
+
+from ...sad.spec import InnerFlow
+from ...types import Address
+from ...wire.ikev2.payloads import Notify, TrafficSelector, TrafficSelectors
+from ...wire.numbers import IpProtocol, NotifyType, PayloadType, TrafficSelectorType
+
+__all__ = [
+    "canonical_host",
+    "exact_flow",
+    "flow_selectors",
+    "nat_detection",
+    "translated",
+]
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        # a dual-stack listener sees its IPv4 clients so; on the wire they are IPv4
+        return address.ipv4_mapped
+    return address
+
+
+def canonical_host(host: str) -> str:
+    """The numeric host without scope, IPv4-mapped addresses as IPv4."""
+    return str(_ip(host))
+
+
+def _selector(protocol: int, host: str, port: int) -> TrafficSelector:
+    address = _ip(host)
+    kind = TrafficSelectorType.TS_IPV4_ADDR_RANGE if address.version == 4 else TrafficSelectorType.TS_IPV6_ADDR_RANGE
+    return TrafficSelector(kind, protocol, port, port, address.packed, address.packed)
+
+
+def flow_selectors(flow: InnerFlow, *, initiator_first: bool) -> tuple[TrafficSelectors, TrafficSelectors]:
+    """TSi and TSr for one exact flow; TSi is the side that sends this exchange's request (RFC 7296 2.9)."""
+    initiator = (_selector(flow.protocol, flow.initiator_host, flow.initiator_port),)
+    responder = (_selector(flow.protocol, flow.responder_host, flow.responder_port),)
+    first, second = (initiator, responder) if initiator_first else (responder, initiator)
+    return TrafficSelectors(PayloadType.TSi, first), TrafficSelectors(PayloadType.TSr, second)
+
+
+def exact_flow(tsi: TrafficSelectors, tsr: TrafficSelectors) -> InnerFlow | None:
+    """The one TCP flow that the selectors name, or None: exactly one address and one port a side."""
+    ends: list[tuple[str, int]] = []
+    for payload in (tsi, tsr):
+        if len(payload.selectors) != 1:
+            return None
+        selector = payload.selectors[0]
+        if (
+            not isinstance(selector, TrafficSelector)
+            or selector.protocol != IpProtocol.TCP
+            or selector.ts_type not in (TrafficSelectorType.TS_IPV4_ADDR_RANGE, TrafficSelectorType.TS_IPV6_ADDR_RANGE)
+            or selector.start_address != selector.end_address
+            or selector.start_port != selector.end_port
+        ):
+            return None
+        ends.append((str(ipaddress.ip_address(selector.start_address)), selector.start_port))
+    (initiator_host, initiator_port), (responder_host, responder_port) = ends
+    return InnerFlow(IpProtocol.TCP, initiator_host, initiator_port, responder_host, responder_port)
+
+
+def _hash(initiator_spi: bytes, responder_spi: bytes, address: Address) -> bytes:
+    # RFC 7296 2.23 fixes SHA-1 here; it hides nothing and proves nothing
+    data = initiator_spi + responder_spi + _ip(address[0]).packed + address[1].to_bytes(2, "big")
+    return hashlib.sha1(data, usedforsecurity=False).digest()
+
+
+def nat_detection(
+    initiator_spi: bytes, responder_spi: bytes, our_address: Address, peer_address: Address
+) -> tuple[Notify, Notify]:
+    """NAT_DETECTION_SOURCE_IP and NAT_DETECTION_DESTINATION_IP of a message that we send."""
+    return (
+        Notify(NotifyType.NAT_DETECTION_SOURCE_IP, _hash(initiator_spi, responder_spi, our_address)),
+        Notify(NotifyType.NAT_DETECTION_DESTINATION_IP, _hash(initiator_spi, responder_spi, peer_address)),
+    )
+
+
+def translated(
+    notifies: Iterable[Notify],
+    initiator_spi: bytes,
+    responder_spi: bytes,
+    our_address: Address,
+    peer_address: Address,
+) -> bool:
+    """Whether the sender of ``notifies`` sees other addresses than we do.  No hashes at all: as if it did not (RFC
+    7296 2.23)."""
+    source = _hash(initiator_spi, responder_spi, peer_address)
+    destination = _hash(initiator_spi, responder_spi, our_address)
+    # RFC 7296 2.23: several source hashes may be sent; one that fits is enough
+    sources = [each.data for each in notifies if each.notify_type == NotifyType.NAT_DETECTION_SOURCE_IP]
+    destinations = [each.data for each in notifies if each.notify_type == NotifyType.NAT_DETECTION_DESTINATION_IP]
+    moved_source = bool(sources) and not any(hmac.compare_digest(each, source) for each in sources)
+    moved_destination = bool(destinations) and not any(hmac.compare_digest(each, destination) for each in destinations)
+    return moved_source or moved_destination

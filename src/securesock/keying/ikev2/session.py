@@ -1,0 +1,317 @@
+"""IkeSession: one IKEv2 negotiation with one peer, and what lives on of it.  The machine that keying/contract promises.
+
+Messages, wishes and the time go in; actions come out.  This room routes: which IKE_SA a message belongs to, whether
+it is a reply
+that was awaited or a request in its turn, whether its protection holds.  What it says is the exchanges' business.
+On a stream nothing is lost or reordered, so whatever does not fit there ends the connection; on datagrams it is
+dropped and counted.
+"""
+
+from __future__ import annotations
+
+from cryptography.exceptions import InvalidTag
+
+from ...entropy import Entropy
+from ...errors import (
+    ConnectionBroken,
+    KeyingTimeout,
+    LocalMisuse,
+    PeerIncompatible,
+    PeerMisbehaved,
+    SecureSocketError,
+    WireError,
+)
+from ...wire.ikev2.message import Message, parse_message_untrusted, parse_payloads, write_message
+from ...wire.ikev2.payloads import Notify
+from ...wire.isakmp import IkeHeader, read_header_untrusted
+from ...wire.numbers import ExchangeType, HeaderFlag, NotifyType
+from ..contract import Action, KeyingConfig, Role, SendDatagram
+from .core import Core, Exchange, Opened, Refusal
+from .create_child import begin_child_rekey
+from .fragments import Whole
+from .ike_sa import IkeSa
+from .informational import begin_delete, begin_liveness
+from .init import ExpectInitReply, ExpectInitRequest
+from .rekey_ike import begin_ike_rekey
+from .requests import ExpectRequests
+
+__all__ = ["IkeSession"]
+
+_MAJOR_VERSION = 2
+
+
+class IkeSession:
+    """See keying.contract.KeyingSession.  Not thread-safe: the caller holds a lock."""
+
+    def __init__(self, config: KeyingConfig, entropy: Entropy) -> None:
+        self._core = Core(config, entropy)
+        self._init = ExpectInitRequest(self._core) if config.role is Role.RESPONDER else None
+        self._heard_from_peer = False
+
+    # what comes out
+
+    @property
+    def established(self) -> bool:
+        """Whether FlowReady was emitted and nothing ended it since."""
+        return self._core.established
+
+    @property
+    def heard_from_peer(self) -> bool:
+        """Whether the peer ever sent a well-formed IKE message to us: then it speaks IKE, and clear text is no
+        answer to it."""
+        return self._heard_from_peer
+
+    def poll_action(self) -> Action | None:
+        """The next action in order, or None."""
+        return self._core.actions.popleft() if self._core.actions else None
+
+    def next_deadline(self) -> float | None:
+        """When handle_timeout wants to be called; None while only the peer can move things."""
+        core = self._core
+        if core.over:
+            return None
+        due = [sa.window.deadline for sa in core.ikes.values() if sa.window.deadline is not None]
+        sa = core.ike
+        if core.established and sa is not None and not sa.window.awaiting_reply:
+            due += [child.rekey_at for child in core.children if child.may_rekey]
+            if sa.may_rekey:
+                due.append(sa.rekey_at)
+        return min(due, default=None)
+
+    # what goes in
+
+    def handle_acquire(self, now: float) -> None:
+        """Begin.  LocalMisuse for a responder."""
+        if self._core.config.role is not Role.INITIATOR or self._core.ike is not None:
+            raise LocalMisuse("a session is begun once, by the initiator")
+        ExpectInitReply(self._core).ask(now)
+
+    def handle_timeout(self, now: float) -> None:
+        """Retransmit what is due, give up on a silent peer, begin the rekeys whose time has come."""
+        core = self._core
+        for sa in list(core.ikes.values()):
+            again = sa.window.retransmission(now)
+            if again is None:
+                core.fail(KeyingTimeout("the peer stopped answering IKE messages"))
+                return
+            core.emit(*map(SendDatagram, again))
+        self._go_on(now)
+
+    def rekey_child(self, now: float) -> None:
+        """Replace the CHILD_SA as soon as the window allows."""
+        for child in self._core.children:
+            child.rekey_at = min(child.rekey_at, now)
+        self._go_on(now)
+
+    def rekey_ike(self, now: float) -> None:
+        """Replace the IKE_SA as soon as the window allows."""
+        if self._core.ike is not None:
+            self._core.ike.rekey_at = min(self._core.ike.rekey_at, now)
+        self._go_on(now)
+
+    def check_liveness(self, now: float) -> None:
+        """Ask the peer for a sign of life (datagram carriers)."""
+        begin_liveness(self._core, now)
+
+    def delete(self, now: float) -> None:
+        """Say goodbye and be over."""
+        if not self._core.over:
+            begin_delete(self._core, now)
+
+    def handle_datagram(self, data: bytes, now: float) -> None:
+        """One IKE message.  Whatever it holds, this raises nothing: the outcome is in the actions."""
+        if self._core.over:
+            return
+        try:
+            self._handle_untrusted(data, now)
+            self._go_on(now)
+        except WireError as error:
+            self._unusable("malformed-message", f"the peer sent a malformed IKE message: {error}")
+        except SecureSocketError as error:
+            self._core.fail(error)
+
+    def _go_on(self, now: float) -> None:
+        """Begin what waits for a free window: deletes first, then rekeys."""
+        core = self._core
+        while not core.over and core.ike is not None and not core.ike.window.awaiting_reply:
+            if core.tasks:
+                core.tasks.popleft()(now)
+                continue
+            if core.established:
+                self._begin_due_rekey(core.ike, now)
+            return
+
+    def _begin_due_rekey(self, sa: IkeSa, now: float) -> None:
+        core = self._core
+        child = next((each for each in core.children if each.may_rekey and each.rekey_at <= now), None)
+        if child is not None:
+            begin_child_rekey(core, child, now)
+        elif sa.may_rekey and sa.rekey_at <= now:
+            begin_ike_rekey(core, ExpectRequests, now)
+
+    # routing
+
+    def _unusable(self, reason: str, detail: str) -> None:
+        """Bytes that prove nothing: the end of a stream, a counted drop among datagrams."""
+        self._core.trace(reason, detail)
+        if self._core.on_stream:
+            self._core.fail(PeerMisbehaved(detail))
+
+    def _handle_untrusted(self, data: bytes, now: float) -> None:
+        header = read_header_untrusted(data)
+        if header.version >> 4 != _MAJOR_VERSION:
+            self._other_version(header)
+            return
+        message = parse_message_untrusted(data)
+        is_reply = bool(header.flags & HeaderFlag.RESPONSE)
+        if header.exchange_type == ExchangeType.IKE_SA_INIT:
+            self._handle_init_untrusted(message, data, is_reply, now)
+            return
+        peer_is_initiator = bool(header.flags & HeaderFlag.INITIATOR)
+        our_spi, peer_spi = header.responder_spi, header.initiator_spi
+        if not peer_is_initiator:
+            our_spi, peer_spi = peer_spi, our_spi
+        sa = self._core.ikes.get(our_spi)
+        if sa is None or sa.peer_spi != peer_spi or sa.initiator == peer_is_initiator:
+            self._unusable("unknown-ike-spi", "the peer sent a message under an IKE_SA that does not exist")
+        elif is_reply:
+            self._handle_reply(sa, message, data, now)
+        else:
+            self._handle_request(sa, message, data, now)
+
+    def _other_version(self, header: IkeHeader) -> None:
+        # RFC 7296 2.5: say which version we speak; never in answer to a reply
+        if self._init is not None and not header.flags & HeaderFlag.RESPONSE and not self._core.established:
+            self._core.emit(
+                SendDatagram(
+                    write_message(
+                        header.initiator_spi,
+                        header.responder_spi,
+                        ExchangeType.IKE_SA_INIT,
+                        HeaderFlag.RESPONSE,
+                        header.message_id,
+                        (Notify(NotifyType.INVALID_MAJOR_VERSION),),
+                    )
+                )
+            )
+        self._core.trace("other-version", f"IKE version {header.version >> 4}")
+        if self._core.on_stream:
+            self._core.fail(PeerIncompatible(f"the peer speaks IKE version {header.version >> 4}, this end version 2"))
+
+    def _handle_init_untrusted(self, message: Message, data: bytes, is_reply: bool, now: float) -> None:
+        core = self._core
+        opened = Opened(ExchangeType.IKE_SA_INIT, message.header.message_id, 0, b"", message.payloads, data)
+        sa = core.ike
+        if message.encrypted is not None or message.header.message_id != 0:
+            self._unusable("malformed-message", "the peer sent an IKE_SA_INIT that is none")
+        elif is_reply:
+            fits = sa is not None and sa.awaiting_exchange == ExchangeType.IKE_SA_INIT and sa.window.awaiting_reply
+            if sa is None or sa.awaiting is None or not fits or sa.our_spi != message.header.initiator_spi:
+                self._unusable("unexpected-reply", "the peer answered an IKE_SA_INIT that we did not send")
+                return
+            self._heard_from_peer = True
+            self._attend(sa.awaiting, opened, now)
+        elif self._init is None:
+            self._unusable("unexpected-request", "the peer sent an IKE_SA_INIT to an initiator")
+        elif sa is None:
+            self._heard_from_peer = True
+            self._init.handle_request(opened, now)
+        elif sa.peer_spi == message.header.initiator_spi and not core.on_stream:
+            core.emit(*map(SendDatagram, sa.window.repeated(0)))
+        else:
+            self._unusable("unexpected-request", "the peer began twice on one connection")
+
+    def _open(self, sa: IkeSa, message: Message, data: bytes) -> Opened | None:
+        """The protected message, or None: not authentic, or a fragment of something still incomplete."""
+        header, encrypted = message.header, message.encrypted
+        try:
+            inner = sa.open(message, data)
+        except InvalidTag:
+            self._not_authentic()
+            return None
+        if encrypted is None:
+            return None
+        whole: Whole | None = Whole(encrypted.first_payload, inner)
+        if encrypted.total_fragments:
+            key = (bool(header.flags & HeaderFlag.RESPONSE), header.message_id)
+            whole = sa.reassembly.add(
+                key, encrypted.fragment_number, encrypted.total_fragments, encrypted.first_payload, inner
+            )
+        if whole is None:
+            return None
+        payloads = parse_payloads(whole.first_payload, whole.inner)
+        return Opened(header.exchange_type, header.message_id, whole.first_payload, whole.inner, payloads, data)
+
+    def _not_authentic(self) -> None:
+        self._core.trace("not-authentic", "an IKE message failed its integrity check")
+        if self._core.on_stream:
+            self._core.fail(ConnectionBroken("an IKE message was altered on its way: the connection is over"))
+
+    def _handle_reply(self, sa: IkeSa, message: Message, data: bytes, now: float) -> None:
+        awaiting = sa.awaiting
+        if awaiting is None or not sa.window.is_awaited_reply(message.header.message_id):
+            self._unusable("unexpected-reply", "the peer answered a request that is not outstanding")
+            return
+        try:
+            opened = self._open(sa, message, data)
+        except WireError as error:
+            # authentic and malformed: the peer is broken, whatever the carrier (RFC 7296 2.21.3)
+            raise PeerMisbehaved(f"the peer sent an authentic reply that cannot be read: {error}") from error
+        if opened is None:
+            return
+        if opened.exchange_type != sa.awaiting_exchange:
+            raise PeerMisbehaved("the peer answered with another exchange than it was asked in")
+        self._attend(awaiting, opened, now)
+
+    def _handle_request(self, sa: IkeSa, message: Message, data: bytes, now: float) -> None:
+        message_id = message.header.message_id
+        if message_id != sa.window.expected_request_id:
+            self._handle_out_of_turn(sa, message, data, message_id)
+            return
+        try:
+            opened = self._open(sa, message, data)
+        except WireError as error:
+            failure = PeerMisbehaved(f"the peer sent an authentic request that cannot be read: {error}")
+            first = Opened(message.header.exchange_type, message_id, 0, b"", (), data)
+            self._refuse(sa, first, Refusal(NotifyType.INVALID_SYNTAX, error=failure))
+            return
+        if opened is None:
+            return
+        try:
+            sa.expecting.handle_request(opened, now)
+        except Refusal as refusal:
+            self._refuse(sa, opened, refusal)
+        except WireError as error:
+            failure = PeerMisbehaved(f"the peer's key exchange is not valid: {error}")
+            self._refuse(sa, opened, Refusal(NotifyType.INVALID_SYNTAX, error=failure))
+
+    def _handle_out_of_turn(self, sa: IkeSa, message: Message, data: bytes, message_id: int) -> None:
+        """The last request once more gets its stored reply (RFC 7296 2.1); anything else is dropped."""
+        again = sa.window.repeated(message_id)
+        if self._core.on_stream or not again:
+            self._unusable("unexpected-request", "the peer's request is out of turn")
+            return
+        try:
+            sa.open(message, data)
+        except InvalidTag:
+            self._not_authentic()
+            return
+        # RFC 7383 2.6.1: of a repeated request's fragments only the first is answered
+        if message.encrypted is not None and message.encrypted.fragment_number <= 1:
+            self._core.emit(*map(SendDatagram, again))
+
+    def _refuse(self, sa: IkeSa, opened: Opened, refusal: Refusal) -> None:
+        self._core.reply(sa, opened, (refusal.notify,))
+        self._core.trace("refused-request", NotifyType(refusal.notify.notify_type).name)
+        if refusal.error is not None:
+            self._core.fail(refusal.error)
+
+    def _attend(self, exchange: Exchange, opened: Opened, now: float) -> None:
+        """Hand a reply to who awaits it; what it cannot accept ends the session."""
+        try:
+            exchange.handle_reply(opened, now)
+        except Refusal as refusal:
+            # an unknown critical payload in a reply: nobody is left to answer (RFC 7296 2.5)
+            self._core.fail(refusal.error or PeerMisbehaved("the peer's reply cannot be accepted"))
+        except WireError as error:
+            self._core.fail(PeerMisbehaved(f"the peer's key exchange is not valid: {error}"))

@@ -1,0 +1,117 @@
+"""What may be negotiated: main mode (IKE_SA) and quick mode (CHILD_SA) policies in terms of crypto suites.
+
+An offer is one proposal of RFC 7296 3.3: alternatives per kind of transform, in order of preference.  AEAD and other
+ciphers never share an offer (RFC 7296 3.3.3).  The modern default below is what an unconfigured socket uses.
+Knows algorithms, not messages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from ..crypto.suites import (
+    AES_128_CBC,
+    AES_128_GCM_16,
+    AES_256_CBC,
+    AES_256_GCM_16,
+    CHACHA20_POLY1305,
+    HMAC_SHA2_256_128,
+    HMAC_SHA2_384_192,
+    HMAC_SHA2_512_256,
+    ML_KEM_768,
+    MODP_2048,
+    P_256,
+    P_384,
+    P_521,
+    PRF_HMAC_SHA2_256,
+    PRF_HMAC_SHA2_384,
+    PRF_HMAC_SHA2_512,
+    X25519,
+    Encryption,
+    Integrity,
+    KeyExchangeMethod,
+    Prf,
+)
+from ..types import Lifetimes
+
+__all__ = [
+    "DEFAULT_MAIN_MODE",
+    "DEFAULT_QUICK_MODE",
+    "ChildOffer",
+    "IkeOffer",
+    "KeyExchangePreference",
+    "MainModePolicy",
+    "QuickModePolicy",
+]
+
+KeyExchangePreference: TypeAlias = Literal["hybrid", "hybrid-required", "classical"]
+
+
+@dataclass(frozen=True, slots=True)
+class IkeOffer:
+    """Alternatives for one IKE_SA proposal; ``additional`` is ADDKE1..n of RFC 9370, each with one method."""
+
+    encryptions: tuple[Encryption, ...]
+    integrities: tuple[Integrity, ...]
+    prfs: tuple[Prf, ...]
+    key_exchanges: tuple[KeyExchangeMethod, ...]
+    additional: tuple[KeyExchangeMethod, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChildOffer:
+    """Alternatives for one ESP proposal.  The key exchange of a rekey is the latched one, so none is named here."""
+
+    encryptions: tuple[Encryption, ...]
+    integrities: tuple[Integrity, ...] = ()
+    esn: tuple[bool, ...] = (True,)
+
+
+@dataclass(frozen=True, slots=True)
+class MainModePolicy:
+    """How an IKE_SA may be made.  ``lifetimes.max_bytes`` counts the data of its CHILD_SAs."""
+
+    offers: tuple[IkeOffer, ...]
+    lifetimes: Lifetimes
+    allow_anonymous: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class QuickModePolicy:
+    """How a CHILD_SA may be made.  ``pfs``: a rekey runs a key exchange of its own (RFC 7296 1.3.3)."""
+
+    offers: tuple[ChildOffer, ...]
+    lifetimes: Lifetimes
+    pfs: bool = True
+
+
+_AEADS: Final = (AES_256_GCM_16, CHACHA20_POLY1305, AES_128_GCM_16)
+_CBCS: Final = (AES_256_CBC, AES_128_CBC)
+_INTEGRITIES: Final = (HMAC_SHA2_256_128, HMAC_SHA2_384_192, HMAC_SHA2_512_256)
+_PRFS: Final = (PRF_HMAC_SHA2_256, PRF_HMAC_SHA2_384, PRF_HMAC_SHA2_512)
+_MODERN: Final = (X25519, P_256, P_384)
+_ALL: Final = (X25519, P_256, P_384, P_521, MODP_2048)
+
+
+def main_mode_offers(preference: KeyExchangePreference) -> tuple[IkeOffer, ...]:
+    """The default proposals: hybrid first (no NONE among ADDKE1), then the same without (semantics: ML-KEM)."""
+    hybrid = IkeOffer(_AEADS, (), _PRFS, _MODERN, (ML_KEM_768,))
+    if preference == "hybrid-required":
+        return (hybrid,)
+    classical = (IkeOffer(_AEADS, (), _PRFS, _ALL), IkeOffer(_CBCS, _INTEGRITIES, _PRFS, _ALL))
+    return classical if preference == "classical" else (hybrid, *classical)
+
+
+DEFAULT_MAIN_MODE: Final = MainModePolicy(
+    main_mode_offers("hybrid"),
+    # RFC 4303 and 4106 set no time; a day for the key exchange and its 2^32 message ids is never near a limit.
+    Lifetimes(seconds=24 * 3600.0, max_bytes=1 << 60, max_packets=1 << 31),
+)
+
+DEFAULT_QUICK_MODE: Final = QuickModePolicy(
+    (ChildOffer(_AEADS), ChildOffer(_CBCS, _INTEGRITIES)),
+    # 2^32 packets of 2^12 blocks keep AES-GCM far below the 2^64 blocks of NIST SP 800-38D; 1 TiB is the same
+    # thought in bytes.
+    Lifetimes(seconds=8 * 3600.0, max_bytes=1 << 40, max_packets=1 << 32),
+)

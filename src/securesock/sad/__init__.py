@@ -1,0 +1,1 @@
+"""The database of ESP security associations: what was negotiated, what was counted, who is found by which SPI."""
