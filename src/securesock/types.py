@@ -74,8 +74,18 @@ class Lifetimes(NamedTuple):
     max_packets: int
 
 
+class _PasswordSlot:
+    """Room for a password that is no field, so that nothing which walks over fields carries it along.
+
+    At the root of the settings because slots of two bases cannot be joined.
+    """
+
+    __slots__ = ("_password",)
+    _password: Secret
+
+
 @dataclass(frozen=True, slots=True)
-class SecuritySettings:
+class SecuritySettings(_PasswordSlot):
     """What an application asks of one socket (SOCKET_SECURITY_SETTINGS, mstcpip.h).
 
     ``guarantee_encryption``: only suites with a cipher, whatever policy prefers.
@@ -95,15 +105,16 @@ class SecuritySettings:
 
     def to_dict(self) -> dict[str, Json]:
         """Plain values for JSON; passwords are left out."""
-        return {item.name: _to_json(getattr(self, item.name)) for item in fields(self) if item.name != "password"}
+        return {item.name: _to_json(getattr(self, item.name)) for item in fields(self)}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class IPsecSettings(SecuritySettings):
     """SOCKET_SECURITY_SETTINGS_IPSEC (mstcpip.h): policy by key, and a user's credentials.
 
-    ``password`` is accepted as str, bytes or bytearray and kept as a Secret: it is not shown, not compared,
-    not pickled.  Our copies are overwritten after the negotiation; a str of the caller's cannot be.
+    ``password`` is accepted as str, bytes or bytearray and kept as a Secret that is no field: it is not shown, not
+    compared, not in asdict or to_dict, and copies, ``replace`` and pickles come without it.  Our copy is overwritten
+    after the negotiation; a str of the caller's cannot be.
     """
 
     skip_filter_instantiation: bool = False
@@ -111,13 +122,33 @@ class IPsecSettings(SecuritySettings):
     quick_mode_policy: UUID | None = None
     user_name: str = ""
     domain_name: str = ""
-    password: str | bytes | bytearray | Secret = field(default="", repr=False, compare=False)
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        guarantee_encryption: bool = False,
+        allow_insecure: bool = False,
+        skip_filter_instantiation: bool = False,
+        main_mode_policy: UUID | None = None,
+        quick_mode_policy: UUID | None = None,
+        user_name: str = "",
+        domain_name: str = "",
+        password: str | bytes | bytearray | Secret = "",
+    ) -> None:
+        # frozen: the generated __init__ sets fields in this way too
+        place = object.__setattr__
+        place(self, "skip_filter_instantiation", skip_filter_instantiation)
+        place(self, "main_mode_policy", main_mode_policy)
+        place(self, "quick_mode_policy", quick_mode_policy)
+        place(self, "user_name", user_name)
+        place(self, "domain_name", domain_name)
+        place(self, "_password", Secret(password))
         # dataclass(slots=True) makes a new class, so that super() without arguments would miss it
-        SecuritySettings.__post_init__(self)
-        if not isinstance(self.password, Secret):
-            object.__setattr__(self, "password", Secret(self.password))
+        SecuritySettings.__init__(self, guarantee_encryption, allow_insecure)
+
+    @property
+    def password(self) -> Secret:
+        """The user's password; empty in a copy, and once the negotiation has used it."""
+        return getattr(self, "_password", Secret())
 
 
 @dataclass(frozen=True, slots=True)
