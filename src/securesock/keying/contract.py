@@ -164,6 +164,21 @@ class KeyingSession(Protocol):
         """Whether FlowReady was emitted and nothing ended it since."""
         ...
 
+    @property
+    def peer_speaks_ike(self) -> bool:
+        """Whether a well-formed IKE message of the peer was read: then clear text is no answer to it."""
+        ...
+
+    @property
+    def child_rekey_pending(self) -> bool:
+        """Whether a replacement of the CHILD_SA is wanted or under way, and may still come."""
+        ...
+
+    @property
+    def ike_rekey_pending(self) -> bool:
+        """The same for the IKE_SA."""
+        ...
+
     def handle_acquire(self, now: float) -> None:
         """Begin (initiator)."""
         ...

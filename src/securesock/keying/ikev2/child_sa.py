@@ -25,6 +25,7 @@ class ChildSa:
     rekey_at: float
     attempts: list[Attempt[ChildSa]] = field(default_factory=list)
     replaced: bool = False
+    rekey_wanted: bool = False
     replaces: ChildSa | None = None
     refused: bool = False
     deleting: bool = False

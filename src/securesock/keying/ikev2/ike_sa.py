@@ -59,6 +59,7 @@ class IkeSa:
         "reassembly",
         "refused",
         "rekey_at",
+        "rekey_wanted",
         "replaced",
         "suite",
         "window",
@@ -88,6 +89,7 @@ class IkeSa:
         self.replaced = False
         self.refused = False
         self.rekey_at = math.inf
+        self.rekey_wanted = False
         self.attempts: list[Attempt[IkeSa]] = []
         self.followups: dict[bytes, PendingFollowup] = {}
         self.fragmentation = False

@@ -46,7 +46,7 @@ class IkeSession:
     def __init__(self, config: KeyingConfig, entropy: Entropy) -> None:
         self._core = Core(config, entropy)
         self._init = ExpectInitRequest(self._core) if config.role is Role.RESPONDER else None
-        self._heard_from_peer = False
+        self._peer_speaks_ike = False
 
     # what comes out
 
@@ -56,10 +56,22 @@ class IkeSession:
         return self._core.established
 
     @property
-    def heard_from_peer(self) -> bool:
+    def peer_speaks_ike(self) -> bool:
         """Whether the peer ever sent a well-formed IKE message to us: then it speaks IKE, and clear text is no
         answer to it."""
-        return self._heard_from_peer
+        return self._peer_speaks_ike
+
+    @property
+    def child_rekey_pending(self) -> bool:
+        """Whether a replacement of the CHILD_SA is wanted or under way, and may still come."""
+        now_or_never = (each for each in self._core.children if each.outbound_in_use and not each.replaced)
+        return any(each.attempts or (each.rekey_wanted and each.may_rekey) for each in now_or_never)
+
+    @property
+    def ike_rekey_pending(self) -> bool:
+        """The same for the IKE_SA."""
+        sa = self._core.ike
+        return sa is not None and bool(sa.attempts or (sa.rekey_wanted and sa.may_rekey))
 
     def poll_action(self) -> Action | None:
         """The next action in order, or None."""
@@ -100,12 +112,14 @@ class IkeSession:
     def rekey_child(self, now: float) -> None:
         """Replace the CHILD_SA as soon as the window allows."""
         for child in self._core.children:
+            child.rekey_wanted = True
             child.rekey_at = min(child.rekey_at, now)
         self._go_on(now)
 
     def rekey_ike(self, now: float) -> None:
         """Replace the IKE_SA as soon as the window allows."""
         if self._core.ike is not None:
+            self._core.ike.rekey_wanted = True
             self._core.ike.rekey_at = min(self._core.ike.rekey_at, now)
         self._go_on(now)
 
@@ -209,12 +223,12 @@ class IkeSession:
             if sa is None or sa.awaiting is None or not fits or sa.our_spi != message.header.initiator_spi:
                 self._unusable("unexpected-reply", "the peer answered an IKE_SA_INIT that we did not send")
                 return
-            self._heard_from_peer = True
+            self._peer_speaks_ike = True
             self._attend(sa.awaiting, opened, now)
         elif self._init is None:
             self._unusable("unexpected-request", "the peer sent an IKE_SA_INIT to an initiator")
         elif sa is None:
-            self._heard_from_peer = True
+            self._peer_speaks_ike = True
             self._init.handle_request(opened, now)
         elif sa.peer_spi == message.header.initiator_spi and not core.on_stream:
             core.emit(*map(SendDatagram, sa.window.repeated(0)))
