@@ -91,15 +91,28 @@ def install_or_explain(names: Sequence[str], why: str) -> None:
 
 
 def install(names: Sequence[str]) -> bool:
-    """apt-get install, nothing recommended, nothing started; False when apt-get failed (its words are shown)."""
+    """apt-get install, nothing recommended, nothing started; False when apt-get failed, and then its words are shown."""
     print("installing system packages:", " ".join(names), flush=True)
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     with _no_service_starts():
-        # A list from the image's birth day may name files that the mirror no longer has; a failed update is not yet
-        # a failure, because the packages may be in a cache.
-        subprocess.run(["apt-get", "update", "--quiet=2"], check=False, env=environment, stdin=subprocess.DEVNULL)
-        command = ["apt-get", "install", "--quiet=2", "--yes", "--no-install-recommends", *names]
-        return subprocess.run(command, check=False, env=environment, stdin=subprocess.DEVNULL).returncode == 0
+        # A failed update is not yet a failure: the lists may still name what the mirror has.
+        updated = _apt_get("update")
+        installed = _apt_get("install", "--yes", "--no-install-recommends", *names)
+    if installed.returncode:
+        print(f"{updated.stdout}{installed.stdout}", flush=True)
+    return installed.returncode == 0
+
+
+def _apt_get(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """apt-get without questions, terminal or progress."""
+    return subprocess.run(
+        ["apt-get", "--quiet=2", "--option=Dpkg::Use-Pty=0", *arguments],
+        check=False,
+        env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 @contextlib.contextmanager

@@ -20,15 +20,13 @@ class FakeApt:
         self.policies: list[str] = []
         self.environments: list[dict[str, str]] = []
 
-    def run(
-        self, command: list[str], check: bool, env: dict[str, str], stdin: int
-    ) -> subprocess.CompletedProcess[bytes]:
+    def run(self, command: list[str], env: dict[str, str], **_: object) -> subprocess.CompletedProcess[str]:
         self.commands.append(command)
         self.policies.append(self.policy.read_text())
         self.environments.append(env)
         if self.interrupt:
             raise KeyboardInterrupt
-        return subprocess.CompletedProcess(command, self.status)
+        return subprocess.CompletedProcess(command, self.status, stdout=f"apt says {command[-1]}\n")
 
 
 @pytest.fixture
@@ -62,7 +60,8 @@ def test_nothing_is_started_while_packages_are_installed(policy: Path, monkeypat
 
     assert install(["openssl"]) is True
 
-    assert [command[1] for command in apt.commands] == ["update", "install"]
+    assert ["update" in command for command in apt.commands] == [True, False]
+    assert apt.commands[1][-1] == "openssl"
     assert "--no-install-recommends" in apt.commands[1]
     assert apt.environments[1]["DEBIAN_FRONTEND"] == "noninteractive"
     assert all(text.endswith("exit 101\n") for text in apt.policies)
@@ -102,10 +101,13 @@ def test_what_a_killed_installation_left_is_put_right_by_the_next(
     assert not (tmp_path / "aside").exists()
 
 
-def test_a_failed_installation_says_so(policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_installation_says_so_in_apts_words(
+    policy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     use(FakeApt(policy, status=100), monkeypatch)
 
     assert install(["openssl"]) is False
+    assert "apt says openssl" in capsys.readouterr().out
     assert not policy.exists()
 
 
