@@ -234,7 +234,10 @@ def put_clone(system: FreshSystem) -> None:
 def check_demo(system: FreshSystem, demo: str) -> list[str]:
     """Run the three demos; what of it was not as it should be."""
     problems: list[str] = []
-    clone = "cd /srv/{0} && rm -rf securesock && git -c advice.detachedHead=false clone --quiet ../securesock.bundle securesock && cd securesock && {1}"
+    clone = (
+        "cd /srv/{0} && rm -rf securesock && "
+        "git -c advice.detachedHead=false clone --quiet ../securesock.bundle securesock && cd securesock && {1}"
+    )
     refused = system.run(clone.format("nobody", "make demo"), NOBODY, capture=True)
     explained = [line for line in refused.stdout.splitlines() if "python3-venv" in line]
     if refused.returncode == 0 or len(explained) != 1:

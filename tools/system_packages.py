@@ -91,7 +91,7 @@ def install_or_explain(names: Sequence[str], why: str) -> None:
 
 
 def install(names: Sequence[str]) -> bool:
-    """apt-get install, nothing recommended, nothing started; False when apt-get failed, and then its words are shown."""
+    """apt-get install, nothing recommended, nothing started; False, and apt's words, when it failed."""
     print("installing system packages:", " ".join(names), flush=True)
     with _no_service_starts():
         # A failed update is not yet a failure: the lists may still name what the mirror has.
