@@ -1,0 +1,1 @@
+"""One module per part of securesock whose parsers are fuzzed; every module here is found by itself."""
