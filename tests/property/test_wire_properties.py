@@ -156,7 +156,11 @@ def test_any_chain_of_right_lengths_parses_or_is_refused(bodies: list[tuple[int,
         bytes((next_type, flags)) + (4 + len(body)).to_bytes(2, "big") + body
         for next_type, (_, flags, body) in zip(following, bodies, strict=False)
     )
-    load_targets()["ikev2_payload_chain"].run(bytes((bodies[0][0] if bodies else first,)) + raw)
+    parse_chain = load_targets()["ikev2_payload_chain"]
+    parse_chain.run(bytes((bodies[0][0] if bodies else first,)) + raw)
+    assert parse_chain.run(b"\x28" + bytes.fromhex("00000014") + bytes(16)), (
+        "what came before has left something behind"
+    )
 
 
 @given(st.binary(max_size=300))
