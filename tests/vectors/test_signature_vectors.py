@@ -45,8 +45,8 @@ MEANINGS = {
     "Ed25519": SignatureAlgorithm("ed25519"),
     "Ed448": SignatureAlgorithm("1.3.101.113"),
 }
-# two that are not known by name, and the short form of a third
-NOT_WRITTEN = {"dsa-sha256", "Ed448", "RSASSA-PSS empty"}
+# two that are not known by name, and two that the RFC prints with fields at their default, which are parsed only
+NOT_WRITTEN = {"dsa-sha256", "Ed448", "RSASSA-PSS default(SHA-1)", "RSASSA-PSS SHA-256"}
 
 
 def test_every_published_identifier_has_its_meaning_here() -> None:
@@ -58,6 +58,16 @@ def test_algorithm_identifiers_of_rfc_7427_and_rfc_8420(name: str) -> None:
     assert parse_algorithm_identifier_untrusted(RFC_7427[name]) == MEANINGS[name]
     if name not in NOT_WRITTEN:
         assert write_algorithm_identifier(MEANINGS[name]) == RFC_7427[name]
+
+
+def test_rsassa_pss_is_written_as_printed_but_for_the_trailer_field() -> None:
+    printed = RFC_7427["RSASSA-PSS SHA-256"]
+    trailer = bytes.fromhex("a303020101")
+    assert printed.endswith(trailer)
+    written = bytearray(printed[: -len(trailer)])
+    written[1] -= len(trailer)
+    written[14] -= len(trailer)
+    assert write_algorithm_identifier(MEANINGS["RSASSA-PSS SHA-256"]) == written
 
 
 @pytest.mark.parametrize(

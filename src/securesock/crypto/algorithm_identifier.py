@@ -18,6 +18,7 @@ from ..errors import WireError
 
 __all__ = ["SignatureAlgorithm", "parse_algorithm_identifier_untrusted", "write_algorithm_identifier"]
 
+_DEFAULT_SALT = 20  # of RSASSA-PSS-params (RFC 4055 3.1)
 _INTEGER, _NULL, _OID, _SEQUENCE, _CONTEXT = 0x02, 0x05, 0x06, 0x30, 0xA0
 
 
@@ -90,18 +91,18 @@ def parse_algorithm_identifier_untrusted(der: bytes) -> SignatureAlgorithm:
 
 
 def write_algorithm_identifier(algorithm: SignatureAlgorithm) -> bytes:
-    """The form that RFC 7427 and RFC 8420 print.  ValueError for an algorithm that has none here."""
+    """The DER form that the algorithm's specification prefers.  ValueError for one that has none here."""
     if algorithm.scheme == "rsa-pss":
-        # All four fields, as RFC 7427 A.4.2 and A.4.3 print them, although DER leaves out those at their
-        # default: its section 3 allows a receiver to compare bytes with that form.
-        salt = algorithm.salt_length.to_bytes(algorithm.salt_length.bit_length() // 8 + 1, "big")
-        parameters = (
-            _tlv(_CONTEXT, _write_hash(algorithm.hash_name)),
-            _tlv(_CONTEXT + 1, _tlv(_SEQUENCE, _tlv(_OID, _MGF1) + _write_hash(algorithm.mask_hash_name))),
-            _tlv(_CONTEXT + 2, _tlv(_INTEGER, salt)),
-            _tlv(_CONTEXT + 3, _tlv(_INTEGER, b"\x01")),
-        )
-        return _tlv(_SEQUENCE, _tlv(_OID, _RSASSA_PSS) + _tlv(_SEQUENCE, b"".join(parameters)))
+        # RFC 4055 3.1: fields at their default MUST be left out.  RFC 7427 A.4.3 prints the trailer field,
+        # but peers that compare bytes (its section 3 allows that) know the form without it.
+        parameters = b"" if algorithm.hash_name == "sha1" else _tlv(_CONTEXT, _write_hash(algorithm.hash_name))
+        if algorithm.mask_hash_name != "sha1":
+            mask = _tlv(_SEQUENCE, _tlv(_OID, _MGF1) + _write_hash(algorithm.mask_hash_name))
+            parameters += _tlv(_CONTEXT + 1, mask)
+        if algorithm.salt_length != _DEFAULT_SALT:
+            salt = algorithm.salt_length.to_bytes(algorithm.salt_length.bit_length() // 8 + 1, "big")
+            parameters += _tlv(_CONTEXT + 2, _tlv(_INTEGER, salt))
+        return _tlv(_SEQUENCE, _tlv(_OID, _RSASSA_PSS) + _tlv(_SEQUENCE, parameters))
     for oid, known, has_null in _SIMPLE:
         if known == algorithm:
             return _tlv(_SEQUENCE, _tlv(_OID, oid) + (b"\x05\x00" if has_null else b""))
@@ -158,9 +159,10 @@ def _expect_null_or_nothing(body: _Der) -> None:
 def _parse_pss(parameters: _Der) -> SignatureAlgorithm:
     """RSASSA-PSS-params (RFC 4055 3.1).
 
-    A field written out although it has its default is no DER, but RFC 7427 A.4 prints it so: accepted.
+    A field written out although it has its default is no DER, but RFC 4055 3.1 wants it accepted and
+    RFC 7427 A.4 prints it so.
     """
-    hash_name, mask_hash_name, salt_length = "sha1", "sha1", 20
+    hash_name, mask_hash_name, salt_length = "sha1", "sha1", _DEFAULT_SALT
     if parameters.peek() == _CONTEXT:
         field = parameters.read(_CONTEXT, "hashAlgorithm")
         hash_name = _parse_hash(field.read(_SEQUENCE, "hashAlgorithm"))

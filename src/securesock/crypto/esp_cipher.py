@@ -20,15 +20,15 @@ and through the chain, and come out as an IV that nobody could foretell (RFC 360
 construction is RFC 4346 6.2.3.2, (2)(b)).  Opening: CBC decryption of a block needs only the ciphertext
 block before it, so the plaintext is right and what the IV field decrypts to is waste.
 
-One thread at a time seals with one object, one opens; the two directions of an SA pair
-are two objects.  An object copied by fork is not to be used again in the child: the AEADs' IV is the
-caller's sequence number.
+One thread at a time uses an object; the two directions of an SA pair are two objects.  After fork the
+child must not use a copy: an AEAD's IV is the caller's sequence number, and both would count on.
 """
 
 from __future__ import annotations
 
 import hmac
 import os
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -78,8 +78,11 @@ class EspCipher(Protocol):
         ...
 
 
-def make_esp_cipher(suite: EspSuite, keys: DirectionKeys) -> EspCipher:
-    """The cipher of one direction of a Child SA.  ValueError if the keys are not as long as the suite says."""
+def make_esp_cipher(suite: EspSuite, keys: DirectionKeys, draw: Callable[[int], bytes] = os.urandom) -> EspCipher:
+    """The cipher of one direction of a Child SA.  ValueError if the keys are not as long as the suite says.
+
+    ``draw`` gives fresh random bytes for CBC; a replayed run gives its own.
+    """
     encryption = suite.encryption
     if len(keys.encryption) != encryption.key_length + encryption.salt_length:
         raise ValueError(f"{encryption.name} takes {encryption.key_length + encryption.salt_length} bytes of key")
@@ -89,7 +92,7 @@ def make_esp_cipher(suite: EspSuite, keys: DirectionKeys) -> EspCipher:
         raise ValueError(f"{suite.integrity.name} takes {suite.integrity.key_length} bytes of key")
     if encryption.key_length == 0:
         return _NullWithHmac(encryption, suite.integrity, keys.integrity, suite.esn)
-    return _CbcWithHmac(encryption, suite.integrity, keys, suite.esn)
+    return _CbcWithHmac(encryption, suite.integrity, keys, suite.esn, draw)
 
 
 class _Aead:
@@ -165,11 +168,19 @@ class _NullWithHmac:
 class _CbcWithHmac(_NullWithHmac):
     """AES-CBC: IV 16.  The library wants 15 bytes of room behind the text; the ICV gives them and is not written."""
 
-    __slots__ = ("_decrypt_into", "_encrypt_into")
+    __slots__ = ("_decrypt_into", "_draw", "_encrypt_into")
 
-    def __init__(self, encryption: Encryption, integrity: Integrity, keys: DirectionKeys, esn: bool) -> None:
+    def __init__(
+        self,
+        encryption: Encryption,
+        integrity: Integrity,
+        keys: DirectionKeys,
+        esn: bool,
+        draw: Callable[[int], bytes],
+    ) -> None:
         super().__init__(encryption, integrity, keys.integrity, esn)
-        chain = Cipher(algorithms.AES(keys.encryption), modes.CBC(os.urandom(16)))
+        self._draw = draw
+        chain = Cipher(algorithms.AES(keys.encryption), modes.CBC(bytes(16)))  # a mask of zeros: RFC 4346, (2)(a)
         self._encrypt_into = chain.encryptor().update_into
         self._decrypt_into = chain.decryptor().update_into
 
@@ -177,7 +188,7 @@ class _CbcWithHmac(_NullWithHmac):
         text = packet[8 : -self.icv_length]
         if len(text) % 16 != 0:
             raise ValueError("the plaintext with its trailer is no whole number of AES blocks")
-        packet[8:24] = os.urandom(16)
+        packet[8:24] = self._draw(16)
         self._encrypt_into(text, packet[8:])
         packet[-self.icv_length :] = self._icv(packet, sequence)
 

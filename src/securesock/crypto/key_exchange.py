@@ -5,7 +5,7 @@ encapsulation key and the one who answers a ciphertext.  The bytes are the data 
 KE payloads without group number (RFC 7296 3.4, 5903 7, 8031 2, draft-ietf-ipsecme-ikev2-mlkem).
 
 Private keys are drawn from Entropy; ML-KEM encapsulation draws inside the library.
-Every value of the peer's is checked before it is used (RFC 6989, RFC 8031 5, FIPS 203 7.2, 7.3), and every
+Every value of the peer's is checked before it is used (RFC 6989, RFC 7748 6.1, FIPS 203 7.2, 7.3), and every
 private key serves one exchange.  Which group is right, and what a wrong one means, is keying's.
 """
 
@@ -80,7 +80,7 @@ class _PendingX25519:
     def finish(self, peer_public: bytes) -> bytes:
         _check_length(X25519, peer_public, 32)
         try:
-            # the library refuses an all-zero result (RFC 8031 5, RFC 7748 6.1)
+            # the library refuses an all-zero result (RFC 7748 6.1)
             return self._private.exchange(X25519PublicKey.from_public_bytes(peer_public))
         except ValueError as error:
             raise _refused(X25519, error) from error

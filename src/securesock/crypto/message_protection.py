@@ -59,7 +59,7 @@ class MessageProtection:
     def make_iv(self, entropy: Entropy) -> bytes:
         """The next IV of this direction: a counter with an AEAD, unpredictable bytes with CBC.
 
-        An AEAD's IV must never repeat under one key (RFC 5282 4); a counter that this object keeps cannot.
+        An AEAD's IV must never repeat under one key (RFC 5282 3.1); a counter that this object keeps cannot.
         """
         if isinstance(self._cipher, _CbcWithHmac):
             return entropy.token(self.iv_length)  # RFC 3602 3

@@ -4,7 +4,7 @@
 
 The octets that are signed are keying's (RFC 7296 2.15).  The signer picks a hash that the peer
 listed in SIGNATURE_HASH_ALGORITHMS; ECDSA prefers the one of its curve's strength, RSA signs with
-RSASSA-PSS always and SHA2-256 first (RFC 8247 3.1.1).  The verifier takes PKCS#1 v1.5 too.  SHA-1, and RSA keys
+RSASSA-PSS always and SHA2-256 first (RFC 8247 3.2).  The verifier takes PKCS#1 v1.5 too.  SHA-1, and RSA keys
 under 2048 bits, are refused in both directions.  The older methods 1, 9, 10 and 11 are not offered.
 """
 
@@ -43,7 +43,7 @@ SUPPORTED_HASHES: tuple[int, ...] = (SHA2_256, SHA2_384, SHA2_512, IDENTITY)
 
 _HASH_NAMES: Mapping[int, str] = MappingProxyType({SHA2_256: "sha256", SHA2_384: "sha384", SHA2_512: "sha512"})
 _SHOWN_HASHES = {"sha256": "SHA2-256", "sha384": "SHA2-384", "sha512": "SHA2-512"}
-# the hash of the curve's strength first (RFC 4754 8), then the stronger ones
+# the hash of the curve's strength first (RFC 4754 3), then the stronger ones
 _ECDSA_PREFERENCE: Mapping[str, tuple[int, ...]] = MappingProxyType(
     {
         "secp256r1": (SHA2_256, SHA2_384, SHA2_512),

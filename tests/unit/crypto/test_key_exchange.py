@@ -85,6 +85,15 @@ def test_an_x25519_value_of_small_order_is_refused(value: bytes) -> None:
         answer_key_exchange(suites.X25519, value, SystemEntropy())
 
 
+def test_the_top_bit_and_a_non_canonical_x25519_value_are_reduced_and_not_refused() -> None:
+    """RFC 8031 3.2: mask the most significant bit, accept non-canonical values."""
+    pending = begin_key_exchange(suites.X25519, CountingEntropy())
+    for value in (3, 9, 18):
+        canonical = pending.finish(value.to_bytes(32, "little"))
+        assert pending.finish((value + 2**255 - 19).to_bytes(32, "little")) == canonical
+        assert pending.finish((value + 2**255).to_bytes(32, "little")) == canonical
+
+
 @pytest.mark.parametrize("method", CURVES, ids=lambda each: each.name)
 def test_a_point_off_the_curve_is_refused(method: KeyExchangeMethod) -> None:
     public = begin_key_exchange(method, SystemEntropy()).public
