@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from securesock.crypto.algorithm_identifier import (
     SignatureAlgorithm,
@@ -66,34 +64,6 @@ def test_every_bit_flip_parses_to_something_else_or_is_a_wire_error(algorithm: S
         except WireError:
             continue
         assert parsed != algorithm
-
-
-@given(st.binary(max_size=300))
-def test_any_bytes_parse_or_raise_wire_error(der: bytes) -> None:
-    try:
-        parse_algorithm_identifier_untrusted(der)
-    except WireError:
-        return
-
-
-@given(st.sampled_from(WRITABLE), st.data())
-def test_a_changed_identifier_parses_or_raises_wire_error(algorithm: SignatureAlgorithm, data: st.DataObject) -> None:
-    der = bytearray(write_algorithm_identifier(algorithm))
-    for _ in range(data.draw(st.integers(1, 4))):
-        position = data.draw(st.integers(0, len(der) - 1))
-        der[position : position + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=3))
-        if not der:
-            break
-    try:
-        parse_algorithm_identifier_untrusted(bytes(der))
-    except WireError:
-        return
-
-
-@given(st.binary(min_size=1, max_size=60))
-def test_parameters_of_unknown_algorithms_do_not_matter(parameters: bytes) -> None:
-    oid = bytes.fromhex("06032b6571")
-    assert parse_algorithm_identifier_untrusted(tlv(0x30, oid + parameters)) == SignatureAlgorithm("1.3.101.113")
 
 
 @pytest.mark.parametrize(
