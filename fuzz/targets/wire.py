@@ -14,6 +14,7 @@ from securesock.wire.esp import read_esp_header_untrusted, read_trailer, write_t
 from securesock.wire.ikev2.bodies import BODY_PARSERS
 from securesock.wire.ikev2.message import parse_message_untrusted, parse_payloads, write_message, write_payloads
 from securesock.wire.ikev2.payloads import Payload
+from securesock.wire.inet import UDP_HEADER_LENGTH, read_ip_header, read_udp_header
 from securesock.wire.isakmp import read_header_untrusted
 from securesock.wire.numbers import PayloadType
 from securesock.wire.segment import SEGMENT_HEADER_LENGTH, read_segment_header, write_segment_header_into
@@ -24,6 +25,7 @@ from securesock.wire.tcp_encapsulation import (
     write_esp_frame,
     write_ike_frame,
 )
+from securesock.wire.udp_encapsulation import classify_datagram_untrusted
 
 
 class Inconsistent(Exception):
@@ -120,3 +122,19 @@ def frame_reader(data: bytes) -> None:
             written += write_ike_frame(frame.content) if frame.is_ike else write_esp_frame(frame.content)
     prefix = STREAM_PREFIX if expect_prefix and len(stream) >= len(STREAM_PREFIX) else b""
     expect(stream == prefix + written + reader.take_rest(), "bytes lost or invented")
+
+
+@fuzz_target()
+def udp_encapsulation(data: bytes) -> None:
+    expect(classify_datagram_untrusted(data) == classify_datagram_untrusted(memoryview(data)), data)
+
+
+@fuzz_target()
+def ip_header(data: bytes) -> None:
+    header = read_ip_header(memoryview(data))
+    expect(20 <= header.payload_offset <= header.end <= len(data), header)
+
+
+@fuzz_target()
+def udp_header(data: bytes) -> None:
+    expect(UDP_HEADER_LENGTH <= read_udp_header(memoryview(data))[2] <= len(data), "end of data")

@@ -41,7 +41,8 @@ FRAME_LENGTH: Final = struct.Struct(">H")
 FRAME_LENGTH_SIZE: Final = 2
 
 MIN_FRAME: Final = 6
-"""Length and marker or SPI.  Also RFC 9329's own floor of 2 is below it."""
+"""Length, and marker or SPI.  The only shorter frame that anybody sends is a NAT keepalive (3), which TCP has no use
+for and ends of ours never send."""
 
 MAX_FRAME: Final = 65535
 """What 16 bits can say, the length itself included."""

@@ -9,7 +9,6 @@ from securesock.wire.ikev2.message import (
     MAX_PAYLOADS,
     MAX_TOTAL_FRAGMENTS,
     Encrypted,
-    adjust_prefix_lengths,
     parse_message_untrusted,
     parse_payloads,
     write_message,
@@ -147,13 +146,6 @@ def test_number_of_payloads_is_bounded() -> None:
     first, chain = write_payloads([VendorId(b"")] * (MAX_PAYLOADS + 1))
     with pytest.raises(WireError, match="more than"):
         parse_payloads(first, chain)
-
-
-def test_prefix_with_adjusted_lengths_counts_only_the_inner_payloads() -> None:
-    sent = write_sk_prefix(SPI_I, SPI_R, ExchangeType.IKE_INTERMEDIATE, 8, 1, PayloadType.KE, 8 + 100 + 16)
-    assert adjust_prefix_lengths(sent, 99) == write_sk_prefix(
-        SPI_I, SPI_R, ExchangeType.IKE_INTERMEDIATE, 8, 1, PayloadType.KE, 99
-    )
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,6 @@ __all__ = [
     "MAX_TOTAL_FRAGMENTS",
     "Encrypted",
     "Message",
-    "adjust_prefix_lengths",
     "parse_message_untrusted",
     "parse_payloads",
     "write_message",
@@ -48,8 +47,6 @@ _GENERIC_HEADER: Final = struct.Struct(">BBH")
 _FRAGMENT: Final = struct.Struct(">HH")
 _HEADER_AND_GENERIC: Final = struct.Struct(">8s8sBBBBIIBxH")
 _HEADER_AND_FRAGMENT: Final = struct.Struct(">8s8sBBBBIIBxHHH")
-_LENGTH: Final = struct.Struct(">I")
-_PAYLOAD_LENGTH: Final = struct.Struct(">H")
 
 
 class Encrypted(NamedTuple):
@@ -186,7 +183,8 @@ def write_sk_prefix(
 ) -> bytes:
     """What stands before the IV of a message whose only payload is SK: 32 bytes, lengths filled in.
 
-    ``body_length`` counts IV, ciphertext and ICV; ``first_payload`` is the type of the first payload inside.
+    ``body_length`` counts IV, ciphertext and ICV; ``first_payload`` is the type of the first payload inside.  With the
+    length of the inner payloads alone it is what RFC 9242 3.3.2 authenticates.
     """
     return _pack(
         _HEADER_AND_GENERIC,
@@ -235,23 +233,6 @@ def write_skf_prefix(
         fragment_number,
         total_fragments,
     )
-
-
-def adjust_prefix_lengths(prefix: bytes, inner_length: int) -> bytes:
-    """``prefix`` (a datagram up to its SK payload's IV) as if ``inner_length`` bytes of payloads were all that follows.
-
-    RFC 9242 3.3.2 authenticates IKE_INTERMEDIATE messages with the header's Length and the SK payload's length not
-    counting IV, padding and ICV.
-    """
-    if len(prefix) < HEADER_LENGTH + 4:
-        raise WireError("SK prefix: truncated")
-    adjusted = bytearray(prefix)
-    try:
-        _LENGTH.pack_into(adjusted, 24, len(prefix) + inner_length)
-        _PAYLOAD_LENGTH.pack_into(adjusted, len(prefix) - 2, 4 + inner_length)
-    except struct.error as error:
-        raise WireError(f"SK prefix: {error}") from None
-    return bytes(adjusted)
 
 
 def _pack(layout: struct.Struct, initiator_spi: bytes, responder_spi: bytes, *fields: int) -> bytes:
