@@ -8,15 +8,17 @@ messages say.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from typing import Final
 
 __all__ = ["MessageWindow"]
 
 RETRANSMIT_FIRST_S: Final = 0.5
-RETRANSMIT_GROWTH: Final = 1.8
-RETRANSMIT_TRIES: Final = 7
-"""0.5 s growing 1.8-fold: the last of 7 is sent after 20 s and given up after about 37 s (RFC 7296 2.4 wants minutes
-at most)."""
+RETRANSMIT_GROWTH: Final = 1.5
+RETRANSMIT_TRIES: Final = 12
+"""RFC 7296 2.4: at least a dozen times over at least several minutes; 0.5 s growing 1.5-fold is given up after 129 s.
+A socket's own timeout ends a negotiation long before."""
 
 LAST_MESSAGE_ID: Final = 0xFFFF_FFFF
 
@@ -29,6 +31,7 @@ class MessageWindow:
         "_delay_s",
         "_reply",
         "_request",
+        "_request_digest",
         "_retransmit",
         "_tries",
         "expected_request_id",
@@ -41,6 +44,7 @@ class MessageWindow:
         self.expected_request_id = expected_request_id
         self._request: tuple[bytes, ...] | None = None
         self._reply: tuple[bytes, ...] = ()
+        self._request_digest = b""
         self._deadline: float | None = None
         self._delay_s = RETRANSMIT_FIRST_S
         self._tries = 0
@@ -74,8 +78,8 @@ class MessageWindow:
         self._deadline = None
         self.next_request_id += 1
 
-    def repeat_request_zero(self) -> None:
-        """IKE_SA_INIT is asked again under the same ID after COOKIE or INVALID_KE_PAYLOAD (RFC 7296 2.2)."""
+    def give_up(self) -> None:
+        """Our request, if one is outstanding, is not worth waiting for any more."""
         self._request = None
         self._deadline = None
 
@@ -100,9 +104,21 @@ class MessageWindow:
 
     # the peer's requests
 
-    def repeated(self, message_id: int) -> tuple[bytes, ...]:
-        """The stored reply when this request is the last one once more, else empty."""
-        return self._reply if self.expected_request_id and message_id == self.expected_request_id - 1 else ()
+    def request_opened(self, datagram: bytes) -> None:
+        """The first (or only) datagram of the expected request proved authentic: how a repeat will be known."""
+        self._request_digest = hashlib.sha256(datagram).digest()
+
+    def repeated(self, message_id: int, datagram: bytes) -> tuple[bytes, ...]:
+        """The stored reply when this is the first datagram of the last request once more, else empty.
+
+        Known by its bytes, not by opening it: IKE_INTERMEDIATE has changed the keys since (RFC 9242 3.3.1).  Of a
+        fragmented
+        request only the first fragment is answered (RFC 7383 2.6.1).
+        """
+        if not self.expected_request_id or message_id != self.expected_request_id - 1:
+            return ()
+        same = hmac.compare_digest(hashlib.sha256(datagram).digest(), self._request_digest)
+        return self._reply if same else ()
 
     def request_answered(self, reply: tuple[bytes, ...]) -> None:
         """The expected request was answered with ``reply``."""

@@ -184,7 +184,7 @@ class ExpectAuthReply:
         self._inbound_spi = core.fresh_child_spi()
         config = core.config
         self._flow = InnerFlow(
-            IpProtocol.TCP if core.on_stream else IpProtocol.UDP,
+            _protocol(core),
             canonical_host(config.our_address[0]),
             config.our_address[1],
             canonical_host(config.peer_address[0]),
@@ -360,10 +360,10 @@ class ExpectAuthRequest:
     def _flow(self, tsi: TrafficSelectors, tsr: TrafficSelectors) -> InnerFlow:
         """Semantics "stream plane on the wire": one exact flow, ours unless somebody translates addresses between
         us."""
-        config = self._core.config
-        flow = exact_flow(tsi, tsr)
+        core, config = self._core, self._core.config
+        flow = exact_flow(tsi, tsr, _protocol(core))
         if flow is None:
-            raise _unacceptable("the initiator's traffic selectors are not one exact TCP flow")
+            raise _unacceptable("the initiator's traffic selectors are not one exact flow")
         if not self._beginning.translated:
             seen = (*_end(config.peer_address), *_end(config.our_address))
             if flow[1:] != seen:
@@ -372,6 +372,10 @@ class ExpectAuthRequest:
             where = f"{flow.responder_host} port {flow.responder_port}"
             raise _unacceptable(f"the initiator meant to reach {where}, which is none of our public addresses")
         return flow
+
+
+def _protocol(core: Core) -> int:
+    return IpProtocol.TCP if core.on_stream else IpProtocol.UDP
 
 
 def _end(address: Address) -> tuple[str, int]:

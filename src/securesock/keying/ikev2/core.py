@@ -50,6 +50,9 @@ NONCE_LENGTHS: Final = range(16, 257)
 FIRST_ERROR_LIMIT: Final = 16384
 """Notify types below are errors, from here on status (RFC 7296 3.10.1)."""
 
+LINGER_S: Final = 150.0
+"""Longer than a peer retransmits (message_window: 129 s)."""
+
 _P = TypeVar("_P")
 
 
@@ -250,8 +253,19 @@ class Core:
             self.children.clear()
             self.emit(PeerClosed(reason))
 
-    def forget_ike(self, sa: IkeSa) -> None:
-        """An IKE_SA was deleted after a rekey; the session goes on under another."""
-        self.ikes.pop(sa.our_spi, None)
+    def forget_ike(self, sa: IkeSa, now: float) -> None:
+        """An IKE_SA was deleted after a rekey; the session goes on under another.
+
+        On datagrams it lingers to repeat its last reply, which may have been lost (RFC 7296 2.1).
+        """
         sa.closing = True
         sa.awaiting = None
+        sa.window.give_up()
+        sa.forget_at = now + (0.0 if self.on_stream else LINGER_S)
+        if self.on_stream:
+            self.ikes.pop(sa.our_spi, None)
+
+    def purge(self, now: float) -> None:
+        """Drop the IKE_SAs that have lingered long enough."""
+        for spi in [spi for spi, sa in self.ikes.items() if sa.forget_at <= now]:
+            del self.ikes[spi]

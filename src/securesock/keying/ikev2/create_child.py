@@ -48,7 +48,7 @@ from .lifetimes import rekey_time, retry_time
 from .proposals import answer, find_same, latched_child_proposal, same_transforms
 from .selectors import flow_selectors
 
-__all__ = ["answer_create_child", "begin_child_rekey", "drop_child", "use_outbound"]
+__all__ = ["answer_create_child", "begin_child_rekey", "peer_deleted"]
 
 
 def _with_pfs(suite: EspSuite, sa: IkeSa) -> EspSuite:
@@ -153,10 +153,17 @@ class ExpectChildReply:
             now=now,
         )
         self._attempt.replacement = child
-        _settle(self._core, self._old)
+        if self._attempt in self._old.attempts:
+            _settle(self._core, self._old)
+        else:
+            # the peer deleted the old SA meanwhile: its replacement won, and ours is ours to delete
+            child.replaced = True
+            self._core.tasks.append(partial(_delete, self._core, child))
 
     def _refused(self, refused: Notify, now: float) -> None:
         old = self._old
+        if self._attempt not in old.attempts:
+            return
         old.attempts.remove(self._attempt)
         core = self._core
         core.trace("rekey-refused", name_of(NotifyType, refused.notify_type))
@@ -362,6 +369,22 @@ class ExpectChildDeleteReply:
         """Whatever it lists, the pair is gone (RFC 7296 1.4.1)."""
         self._sa.window.reply_received()
         drop_child(self._core, self._child)
+
+
+def peer_deleted(core: Core, child: ChildSa) -> None:
+    """The peer listed its half of ``child`` in a DELETE: whatever replaces it is what we seal with now.
+
+    A peer deletes a replaced SA only when its own replacement won or when it saw no other (RFC 7296 2.8.1), so an
+    attempt of
+    ours that is still under way has lost.
+    """
+    if any(not each.ours and each.replacement is not None for each in child.attempts):
+        child.attempts[:] = [each for each in child.attempts if not each.ours]
+        _settle(core, child)
+    for successor in core.children:
+        if successor.replaces is child:
+            use_outbound(core, successor)
+    drop_child(core, child)
 
 
 def drop_child(core: Core, child: ChildSa) -> None:

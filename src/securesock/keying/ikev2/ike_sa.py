@@ -51,6 +51,7 @@ class IkeSa:
         "closing",
         "expecting",
         "followups",
+        "forget_at",
         "fragmentation",
         "initiator",
         "keys",
@@ -89,6 +90,7 @@ class IkeSa:
         self.replaced = False
         self.refused = False
         self.rekey_at = math.inf
+        self.forget_at = math.inf
         self.rekey_wanted = False
         self.attempts: list[Attempt[IkeSa]] = []
         self.followups: dict[bytes, PendingFollowup] = {}

@@ -6,7 +6,7 @@ from __future__ import annotations
 from ...wire.ikev2.payloads import Delete, Payload
 from ...wire.numbers import ExchangeType, ProtocolId
 from .core import Core, Opened, error_notify, refusal_error
-from .create_child import drop_child, use_outbound
+from .create_child import peer_deleted
 from .ike_sa import IkeSa
 from .rekey_ike import settle_ike
 
@@ -38,7 +38,7 @@ def _ike_deleted(core: Core, sa: IkeSa, now: float) -> None:
     if sa is core.ike:
         core.close("the peer deleted the IKE_SA")
     else:
-        core.forget_ike(sa)
+        core.forget_ike(sa, now)
 
 
 def _delete_children(core: Core, deletes: list[Delete]) -> tuple[Payload, ...]:
@@ -49,10 +49,7 @@ def _delete_children(core: Core, deletes: list[Delete]) -> tuple[Payload, ...]:
         if not child.deleting:
             # both deleting at once: answered without (RFC 7296 2.25.1)
             ours.append(child.inbound_spi.to_bytes(4, "big"))
-        for successor in core.children:
-            if successor.replaces is child:
-                use_outbound(core, successor)
-        drop_child(core, child)
+        peer_deleted(core, child)
     return (Delete(ProtocolId.ESP, tuple(ours)),) if ours else ()
 
 

@@ -142,7 +142,7 @@ class ExpectInitReply:
                 raise PeerIncompatible(f"the responder wants key exchange method {group}, which we do not offer")
             self._method = KEY_EXCHANGES[group]
             self._exchange = begin_key_exchange(self._method, self._core.entropy)
-        self._sa.window.repeat_request_zero()
+        self._sa.window.give_up()  # asked again under the same message ID (RFC 7296 2.2)
         self.ask(now)
         return True
 
@@ -186,6 +186,7 @@ class ExpectInitRequest:
         """IKE_SA_INIT.  Refusals are sent in clear: there are no keys yet (RFC 7296 2.21.1)."""
         core = self._core
         sa = self._new_sa(opened)
+        sa.window.request_opened(opened.datagram)
         try:
             self._handle(sa, opened, now)
         except Refusal as refusal:

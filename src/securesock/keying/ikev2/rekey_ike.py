@@ -115,10 +115,13 @@ class ExpectIkeRekeyReply:
             secrets=(self._shared, additional),
             now=now,
         )
-        settle_ike(self._core, self._old, now)
+        if self._attempt in self._old.attempts:
+            settle_ike(self._core, self._old, now)
 
     def _refused(self, refused: Notify, now: float) -> None:
         old = self._old
+        if self._attempt not in old.attempts:
+            return
         old.attempts.remove(self._attempt)
         core = self._core
         core.trace("rekey-refused", name_of(NotifyType, refused.notify_type))
@@ -248,4 +251,4 @@ class ExpectIkeDeleteReply:
     def handle_reply(self, opened: Opened, now: float) -> None:
         """Gone on both ends."""
         self._sa.window.reply_received()
-        self._core.forget_ike(self._sa)
+        self._core.forget_ike(self._sa, now)

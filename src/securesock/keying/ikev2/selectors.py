@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from ...sad.spec import InnerFlow
 from ...types import Address
 from ...wire.ikev2.payloads import Notify, TrafficSelector, TrafficSelectors
-from ...wire.numbers import IpProtocol, NotifyType, PayloadType, TrafficSelectorType
+from ...wire.numbers import NotifyType, PayloadType, TrafficSelectorType
 
 __all__ = [
     "canonical_host",
@@ -51,8 +51,8 @@ def flow_selectors(flow: InnerFlow, *, initiator_first: bool) -> tuple[TrafficSe
     return TrafficSelectors(PayloadType.TSi, first), TrafficSelectors(PayloadType.TSr, second)
 
 
-def exact_flow(tsi: TrafficSelectors, tsr: TrafficSelectors) -> InnerFlow | None:
-    """The one TCP flow that the selectors name, or None: exactly one address and one port a side."""
+def exact_flow(tsi: TrafficSelectors, tsr: TrafficSelectors, protocol: int) -> InnerFlow | None:
+    """The one flow of ``protocol`` that the selectors name, or None: exactly one address and one port a side."""
     ends: list[tuple[str, int]] = []
     for payload in (tsi, tsr):
         if len(payload.selectors) != 1:
@@ -60,7 +60,7 @@ def exact_flow(tsi: TrafficSelectors, tsr: TrafficSelectors) -> InnerFlow | None
         selector = payload.selectors[0]
         if (
             not isinstance(selector, TrafficSelector)
-            or selector.protocol != IpProtocol.TCP
+            or selector.protocol != protocol
             or selector.ts_type not in (TrafficSelectorType.TS_IPV4_ADDR_RANGE, TrafficSelectorType.TS_IPV6_ADDR_RANGE)
             or selector.start_address != selector.end_address
             or selector.start_port != selector.end_port
@@ -68,7 +68,7 @@ def exact_flow(tsi: TrafficSelectors, tsr: TrafficSelectors) -> InnerFlow | None
             return None
         ends.append((str(ipaddress.ip_address(selector.start_address)), selector.start_port))
     (initiator_host, initiator_port), (responder_host, responder_port) = ends
-    return InnerFlow(IpProtocol.TCP, initiator_host, initiator_port, responder_host, responder_port)
+    return InnerFlow(protocol, initiator_host, initiator_port, responder_host, responder_port)
 
 
 def _hash(initiator_spi: bytes, responder_spi: bytes, address: Address) -> bytes:

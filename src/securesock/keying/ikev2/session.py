@@ -9,6 +9,8 @@ dropped and counted.
 
 from __future__ import annotations
 
+import math
+
 from cryptography.exceptions import InvalidTag
 
 from ...entropy import Entropy
@@ -83,6 +85,7 @@ class IkeSession:
         if core.over:
             return None
         due = [sa.window.deadline for sa in core.ikes.values() if sa.window.deadline is not None]
+        due += [sa.forget_at for sa in core.ikes.values() if sa.forget_at < math.inf]
         sa = core.ike
         if core.established and sa is not None and not sa.window.awaiting_reply:
             due += [child.rekey_at for child in core.children if child.may_rekey]
@@ -101,12 +104,16 @@ class IkeSession:
     def handle_timeout(self, now: float) -> None:
         """Retransmit what is due, give up on a silent peer, begin the rekeys whose time has come."""
         core = self._core
+        core.purge(now)
         for sa in list(core.ikes.values()):
             again = sa.window.retransmission(now)
-            if again is None:
+            if again is None and sa.closing:
+                core.forget_ike(sa, now)  # whether or not the peer heard our DELETE, it has no use any more
+            elif again is None:
                 core.fail(KeyingTimeout("the peer stopped answering IKE messages"))
                 return
-            core.emit(*map(SendDatagram, again))
+            else:
+                core.emit(*map(SendDatagram, again))
         self._go_on(now)
 
     def rekey_child(self, now: float) -> None:
@@ -231,7 +238,7 @@ class IkeSession:
             self._peer_speaks_ike = True
             self._init.handle_request(opened, now)
         elif sa.peer_spi == message.header.initiator_spi and not core.on_stream:
-            core.emit(*map(SendDatagram, sa.window.repeated(0)))
+            core.emit(*map(SendDatagram, sa.window.repeated(0, data)))
         else:
             self._unusable("unexpected-request", "the peer began twice on one connection")
 
@@ -245,6 +252,8 @@ class IkeSession:
             return None
         if encrypted is None:
             return None
+        if not header.flags & HeaderFlag.RESPONSE and encrypted.fragment_number <= 1:
+            sa.window.request_opened(data)
         whole: Whole | None = Whole(encrypted.first_payload, inner)
         if encrypted.total_fragments:
             key = (bool(header.flags & HeaderFlag.RESPONSE), header.message_id)
@@ -280,7 +289,7 @@ class IkeSession:
     def _handle_request(self, sa: IkeSa, message: Message, data: bytes, now: float) -> None:
         message_id = message.header.message_id
         if message_id != sa.window.expected_request_id:
-            self._handle_out_of_turn(sa, message, data, message_id)
+            self._handle_out_of_turn(sa, data, message_id)
             return
         try:
             opened = self._open(sa, message, data)
@@ -299,20 +308,13 @@ class IkeSession:
             failure = PeerMisbehaved(f"the peer's key exchange is not valid: {error}")
             self._refuse(sa, opened, Refusal(NotifyType.INVALID_SYNTAX, error=failure))
 
-    def _handle_out_of_turn(self, sa: IkeSa, message: Message, data: bytes, message_id: int) -> None:
+    def _handle_out_of_turn(self, sa: IkeSa, data: bytes, message_id: int) -> None:
         """The last request once more gets its stored reply (RFC 7296 2.1); anything else is dropped."""
-        again = sa.window.repeated(message_id)
-        if self._core.on_stream or not again:
-            self._unusable("unexpected-request", "the peer's request is out of turn")
-            return
-        try:
-            sa.open(message, data)
-        except InvalidTag:
-            self._not_authentic()
-            return
-        # RFC 7383 2.6.1: of a repeated request's fragments only the first is answered
-        if message.encrypted is not None and message.encrypted.fragment_number <= 1:
+        again = () if self._core.on_stream else sa.window.repeated(message_id, data)
+        if again:
             self._core.emit(*map(SendDatagram, again))
+        else:
+            self._unusable("unexpected-request", "the peer's request is out of turn")
 
     def _refuse(self, sa: IkeSa, opened: Opened, refusal: Refusal) -> None:
         self._core.reply(sa, opened, (refusal.notify,))

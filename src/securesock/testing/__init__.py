@@ -1,0 +1,14 @@
+"""What tests of securesock, and of programs that use it, stand on: fake time, seeded randomness, a lossy network,
+paired machines.
+
+Nothing in the package imports this; import it in tests only.  The names below are public and kept.
+"""
+
+from __future__ import annotations
+
+from .clock import FakeClock
+from .entropy import SeededEntropy
+from .network import FakeNetwork
+from .pair import Endpoint, Pair
+
+__all__ = ["Endpoint", "FakeClock", "FakeNetwork", "Pair", "SeededEntropy"]
