@@ -11,19 +11,20 @@ private key serves one exchange.  Which group is right, and what a wrong one mea
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Protocol
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from ..entropy import Entropy
+from ..entropy import Entropy, SystemEntropy
 from ..errors import WireError
-from .modp import PRIVATE_LENGTH, ModpPrivateKey
 from .suites import ML_KEM_768, MODP_2048, P_256, P_384, P_521, X25519, KeyExchangeMethod
 
-__all__ = ["PendingKeyExchange", "answer_key_exchange", "begin_key_exchange"]
+__all__ = ["PendingKeyExchange", "answer_key_exchange", "begin_key_exchange", "is_available"]
 
 _SEED_LENGTH = 64  # FIPS 203 7.1: d | z
 _ECDH = ec.ECDH()
@@ -40,6 +41,20 @@ class PendingKeyExchange(Protocol):
     def finish(self, peer_public: bytes) -> bytes:
         """The shared secret: g^ir, or ML-KEM's 32 bytes.  WireError if the peer's value is not acceptable."""
         ...
+
+
+@cache
+def is_available(method: KeyExchangeMethod) -> bool:
+    """Whether this machine's cryptography can do it; what cannot be done is not to be offered.
+
+    ML-KEM needs OpenSSL 3.5 or later below the library, which its wheels have since 48 and a distribution's
+    build may lack; the library will drop MODP one day.  Asked by doing it once.
+    """
+    try:
+        begin_key_exchange(method, SystemEntropy())
+    except (UnsupportedAlgorithm, ImportError):
+        return False
+    return True
 
 
 def begin_key_exchange(method: KeyExchangeMethod, entropy: Entropy) -> PendingKeyExchange:
@@ -126,6 +141,8 @@ class _PendingModp:
     __slots__ = ("_private", "public")
 
     def __init__(self, entropy: Entropy) -> None:
+        from .modp import PRIVATE_LENGTH, ModpPrivateKey  # here, so that its end in the library ends nothing else
+
         self._private = ModpPrivateKey(entropy.token(PRIVATE_LENGTH))
         self.public: bytes = self._private.public
 

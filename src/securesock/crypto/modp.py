@@ -1,8 +1,8 @@
 """MODP Diffie-Hellman (RFC 3526), kept behind one module because the library deprecates its home.
 
-cryptography 50 warns when the DH names are touched and will remove them one day; on that day
-this module and its line in key_exchange go, and MODP-2048 with them.  It is here at all
-because RFC 8247 2.4 says MUST: many standard hosts have no other group in common with us.
+cryptography 50 warns when the DH names are touched and will remove them one day; then importing
+this module fails, key_exchange.is_available says so, and nothing else is lost.  MODP-2048 is here
+at all because RFC 8247 2.4 says MUST: some standard hosts have no other group in common with us.
 
 The library draws its own private values.  Ours come from Entropy, so that a run can be
 replayed: the public value g^x is computed as the exchange of x with the "peer" value g,
@@ -16,7 +16,7 @@ import warnings
 from cryptography.utils import CryptographyDeprecationWarning
 
 with warnings.catch_warnings():
-    # at import, before there are threads: the deprecation is known and answered above
+    # the deprecation is known and answered above
     warnings.simplefilter("ignore", CryptographyDeprecationWarning)
     from cryptography.hazmat.primitives.asymmetric.dh import (
         DHParameterNumbers,

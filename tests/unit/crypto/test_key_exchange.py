@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+from collections.abc import Iterator
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 
+from securesock.crypto import key_exchange as key_exchange_module
 from securesock.crypto import suites
-from securesock.crypto.key_exchange import answer_key_exchange, begin_key_exchange
+from securesock.crypto.key_exchange import answer_key_exchange, begin_key_exchange, is_available
 from securesock.crypto.suites import KeyExchangeMethod
 from securesock.entropy import SystemEntropy
 from securesock.errors import WireError
@@ -170,3 +174,36 @@ def test_nothing_secret_is_shown(method: KeyExchangeMethod) -> None:
     secret = CountingEntropy().token(64)
     assert secret[:8].hex() not in repr(pending)
     assert str(int.from_bytes(secret[:32], "big")) not in repr(pending)
+
+
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """What is_available remembers is made in the test, and forgotten after it."""
+    is_available.cache_clear()
+    yield
+    is_available.cache_clear()
+
+
+@pytest.mark.usefixtures("forgotten")
+@pytest.mark.parametrize("method", METHODS, ids=lambda each: each.name)
+def test_everything_is_available_with_the_library_that_is_pinned(method: KeyExchangeMethod) -> None:
+    assert is_available(method)
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_ml_kem_is_not_available_where_the_library_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unsupported:
+        @staticmethod
+        def from_seed_bytes(seed: bytes) -> None:
+            raise UnsupportedAlgorithm("ML-KEM-768 is not supported by this backend.")
+
+    monkeypatch.setattr(key_exchange_module, "MLKEM768PrivateKey", Unsupported)
+    assert not is_available(suites.ML_KEM_768)
+    assert is_available(suites.X25519)
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_modp_is_not_available_where_its_names_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "securesock.crypto.modp", None)
+    assert not is_available(suites.MODP_2048)
+    assert is_available(suites.P_256)
