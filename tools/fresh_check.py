@@ -223,12 +223,16 @@ def _apt_configuration() -> Iterator[Path]:
 
 def put_clone(system: FreshSystem) -> None:
     """This clone's HEAD, as a bundle that everybody in there can clone."""
-    subprocess.run(
-        ["git", "bundle", "create", "--quiet", system.root / "srv" / "securesock.bundle", "HEAD"], cwd=ROOT, check=True
-    )
+    git("bundle", "create", "--quiet", str(system.root / "srv" / "securesock.bundle"), "HEAD")
     for owner in ("root", "nobody"):
         (system.root / "srv" / owner).mkdir()
     os.chown(system.root / "srv" / "nobody", 65534, 65534)
+
+
+def git(*arguments: str) -> str:
+    """What git says about this clone, whoever it belongs to."""
+    command = ["git", "-c", f"safe.directory={ROOT}", *arguments]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
 def check_demo(system: FreshSystem, demo: str) -> list[str]:
@@ -267,10 +271,7 @@ def main() -> int:
     )
     pip = read_pip_settings(listed.stdout, dict(os.environ))
     demo = os.environ.get("DEMO_COMMAND") or "make demo"
-    dirty = subprocess.run(
-        ["git", "status", "--porcelain"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout
-    if dirty:
+    if git("status", "--porcelain"):
         print("what is not committed is not part of this check", file=sys.stderr)
     # /var/tmp: a system of 300 MB is nothing for a /tmp in memory
     with leftovers.folder("fresh", parent=Path("/var") / "tmp") as folder:

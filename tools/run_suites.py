@@ -112,7 +112,7 @@ def run_suite(suite: Suite, allowed: dict[str, str], strict: bool) -> Result:
     report = REPORTS / f"{suite.name}.xml"
     report.unlink(missing_ok=True)
     report.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pytest", str(folder), f"--junitxml={report}"]
+    command = [sys.executable, "-m", "pytest", "-rs", str(folder), f"--junitxml={report}"]
     started = time.monotonic()
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True) as process:
         try:

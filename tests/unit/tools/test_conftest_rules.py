@@ -28,6 +28,7 @@ def run_test(clone: Path, suite: str, text: str, **environment: str) -> tuple[in
     (clone / "tests" / suite).mkdir(exist_ok=True)
     (clone / "tests" / suite / "test_it.py").write_text(text)
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("SECURESOCK_", "PYTEST_"))}
+    environment = {"SECURESOCK_LEAK_PATIENCE_S": "0.2"} | environment
     command = [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", "tests"]
     done = subprocess.run(command, cwd=clone, env=clean | environment, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout
