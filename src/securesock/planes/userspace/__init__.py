@@ -1,0 +1,1 @@
+"""ESP in this process: over the application's own TCP connection, or in UDP."""
