@@ -1,36 +1,44 @@
 """Live SAs: a spec, its cipher, and the counts that are held against its limits.
 
-An SA is asked for a successor (soft) at half of a limit and may do nothing more
+An SA is asked for a successor (soft) at a share of a limit and may do nothing more
 (hard) at the limit.  Packets and bytes bind both directions; time binds the
 sealing side only, because the opening side cannot know when the peer's packet was
-sealed.  A packet may pass as long as the counts *before* it are under the limits,
-so that both ends with the same limits agree on the last packet.
+sealed.  The sealing side asks at half of a limit.  The opening side, which counts the
+same packets, asks at three quarters: it comes into play only when the peer's own
+limits are wider, and two ends with the same limits do not ask at the same moment.
+
+A packet may pass as long as the counts *before* it are under the limits, so that both
+ends with the same limits agree on the last packet.
 
 It knows nothing of IKE, of sockets and of who counts: the plane's loops write
-``sequence`` and ``byte_count`` themselves, because a call per packet would cost more.
+``packets`` and ``byte_count`` themselves, because a call per packet would cost more.
 """
 
 from __future__ import annotations
 
 from math import inf
+from typing import Final
 
 from ..crypto.esp_cipher import EspCipher, make_esp_cipher
+from ..types import Lifetimes
 from ..wire.esp import MAX_SEQUENCE_32, MAX_SEQUENCE_64
 from .spec import SaSpec
 
-__all__ = ["InboundSa", "OutboundSa"]
+__all__ = ["InboundSa", "LifetimeMeter", "OutboundSa"]
+
+SEALING_SHARE: Final = 0.5
+OPENING_SHARE: Final = 0.75
 
 
-class _LiveSa:
-    """Counts and limits, the same in both directions.
+class LifetimeMeter:
+    """Counts of one direction and their limits.  ``now`` and times are monotonic seconds.
 
-    ``sequence`` is the last one used, so also the count of packets.  ``byte_count`` is the plaintext that the cipher
-    was applied to, headers and padding included (RFC 4301 4.4.2.1).  The ``check_`` limits are the next ones to look
-    at: the soft ones, and after ``ask_once`` the hard ones.
+    ``check_packets``, ``check_bytes`` and ``check_time`` are the limits to look at next: the soft ones, and after
+    ``ask_once`` the hard ones.
     """
 
     __slots__ = (
-        "_cipher",
+        "asked",
         "byte_count",
         "check_bytes",
         "check_packets",
@@ -38,25 +46,53 @@ class _LiveSa:
         "hard_bytes",
         "hard_packets",
         "hard_time",
-        "sequence",
-        "spec",
-        "spi",
+        "packets",
     )
 
-    def __init__(self, spec: SaSpec, now: float) -> None:
-        self.spec = spec
-        self.spi = spec.spi
-        self.sequence = 0
+    def __init__(self, lifetimes: Lifetimes, now: float, share: float = SEALING_SHARE) -> None:
+        self.packets = 0
         self.byte_count = 0
-        self._cipher: EspCipher | None = None
-        lifetimes = spec.lifetimes
-        last = MAX_SEQUENCE_64 if spec.suite.esn else MAX_SEQUENCE_32
-        self.hard_packets = min(lifetimes.max_packets, last)
+        self.asked = False
+        self.hard_packets = lifetimes.max_packets
         self.hard_bytes = lifetimes.max_bytes
         self.hard_time = now + lifetimes.seconds
-        self.check_packets = self.hard_packets // 2
-        self.check_bytes = self.hard_bytes // 2
-        self.check_time = now + lifetimes.seconds / 2
+        self.check_packets = int(self.hard_packets * share)
+        self.check_bytes = int(self.hard_bytes * share)
+        self.check_time = now + lifetimes.seconds * share
+
+    def due(self, now: float) -> bool:
+        """Whether a limit to look at next was reached."""
+        return self.packets >= self.check_packets or self.byte_count >= self.check_bytes or now >= self.check_time
+
+    def exhausted(self, now: float) -> bool:
+        """Whether a hard limit was reached: not one packet more."""
+        return self.packets >= self.hard_packets or self.byte_count >= self.hard_bytes or now >= self.hard_time
+
+    def ask_once(self) -> bool:
+        """True the first time only: from then on ``due`` means the hard limits."""
+        if self.asked:
+            return False
+        self.asked = True
+        self.check_packets, self.check_bytes, self.check_time = self.hard_packets, self.hard_bytes, self.hard_time
+        return True
+
+
+class _LiveSa(LifetimeMeter):
+    """One direction of an SA.
+
+    ``packets`` is also the last sequence number used, because they count from 1.  ``byte_count`` is the plaintext that
+    the cipher was applied to, headers and padding included (RFC 4301 4.4.2.1).
+    """
+
+    __slots__ = ("_cipher", "spec", "spi")
+
+    def __init__(self, spec: SaSpec, now: float, share: float) -> None:
+        # a sequence number never cycles (RFC 4303 3.3.3)
+        last = MAX_SEQUENCE_64 if spec.suite.esn else MAX_SEQUENCE_32
+        super().__init__(spec.lifetimes._replace(max_packets=min(spec.lifetimes.max_packets, last)), now, share)
+        self.spec = spec
+        self.spi = spec.spi
+        self._cipher: EspCipher | None = None
 
     @property
     def cipher(self) -> EspCipher:
@@ -65,26 +101,14 @@ class _LiveSa:
             self._cipher = make_esp_cipher(self.spec.suite, self.spec.keys)
         return self._cipher
 
-    def due(self, now: float) -> bool:
-        """Whether a limit that is to be looked at was reached: soft, then hard ones after ``ask_once``."""
-        return self.sequence >= self.check_packets or self.byte_count >= self.check_bytes or now >= self.check_time
-
-    def exhausted(self, now: float) -> bool:
-        """Whether a hard limit was reached: not one packet more."""
-        return self.sequence >= self.hard_packets or self.byte_count >= self.hard_bytes or now >= self.hard_time
-
-    def ask_once(self) -> bool:
-        """True the first time only: from then on ``due`` means the hard limits."""
-        if self.check_packets == self.hard_packets and self.check_bytes == self.hard_bytes:
-            return False
-        self.check_packets, self.check_bytes, self.check_time = self.hard_packets, self.hard_bytes, self.hard_time
-        return True
-
 
 class OutboundSa(_LiveSa):
     """What we seal with."""
 
     __slots__ = ()
+
+    def __init__(self, spec: SaSpec, now: float) -> None:
+        super().__init__(spec, now, SEALING_SHARE)
 
 
 class InboundSa(_LiveSa):
@@ -93,6 +117,6 @@ class InboundSa(_LiveSa):
     __slots__ = ("retired",)
 
     def __init__(self, spec: SaSpec, now: float) -> None:
-        super().__init__(spec, now)
+        super().__init__(spec, now, OPENING_SHARE)
         self.retired = False
-        self.hard_time = self.check_time = inf  # time binds the sealing side only
+        self.hard_time = self.check_time = inf
