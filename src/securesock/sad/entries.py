@@ -24,20 +24,21 @@ from ..types import Lifetimes
 from ..wire.esp import MAX_SEQUENCE_32, MAX_SEQUENCE_64
 from .spec import SaSpec
 
-__all__ = ["InboundSa", "LifetimeMeter", "OutboundSa"]
+__all__ = ["OPENING_SHARE", "SEALING_SHARE", "InboundSa", "LifetimeMeter", "OutboundSa"]
 
 SEALING_SHARE: Final = 0.5
 OPENING_SHARE: Final = 0.75
 
 
 class LifetimeMeter:
-    """Counts of one direction and their limits.  ``now`` and times are monotonic seconds.
+    """Counts of one direction and their limits: packets, bytes of application data, monotonic seconds.
 
     ``check_packets``, ``check_bytes`` and ``check_time`` are the limits to look at next: the soft ones, and after
     ``ask_once`` the hard ones.
     """
 
     __slots__ = (
+        "_base",
         "asked",
         "byte_count",
         "check_bytes",
@@ -52,6 +53,7 @@ class LifetimeMeter:
     def __init__(self, lifetimes: Lifetimes, now: float, share: float = SEALING_SHARE) -> None:
         self.packets = 0
         self.byte_count = 0
+        self._base: tuple[int, int] | None = None
         self.asked = False
         self.hard_packets = lifetimes.max_packets
         self.hard_bytes = lifetimes.max_bytes
@@ -59,6 +61,13 @@ class LifetimeMeter:
         self.check_packets = int(self.hard_packets * share)
         self.check_bytes = int(self.hard_bytes * share)
         self.check_time = now + lifetimes.seconds * share
+
+    def count(self, packets: int, byte_count: int) -> None:
+        """Take the counts from running totals; the first call says where they stood when this meter began."""
+        if self._base is None:
+            self._base = (packets, byte_count)
+        self.packets = packets - self._base[0]
+        self.byte_count = byte_count - self._base[1]
 
     def due(self, now: float) -> bool:
         """Whether a limit to look at next was reached."""
@@ -80,8 +89,7 @@ class LifetimeMeter:
 class _LiveSa(LifetimeMeter):
     """One direction of an SA.
 
-    ``packets`` is also the last sequence number used, because they count from 1.  ``byte_count`` is the plaintext that
-    the cipher was applied to, headers and padding included (RFC 4301 4.4.2.1).
+    ``packets`` is also the last sequence number used, because they count from 1.
     """
 
     __slots__ = ("_cipher", "spec", "spi")

@@ -49,13 +49,13 @@ class Opener:
         "_partial",
         "_pool",
         "_prefix",
+        "_sas",
         "_spans",
         "_start",
         "fin",
         "max_frame",
         "offset",
         "sa",
-        "sas",
         "segments",
         "unread",
     )
@@ -70,11 +70,23 @@ class Opener:
         self._spans: deque[memoryview] = deque()
         self.unread = 0
         self.max_frame = MAX_FRAME_BEFORE_AUTHENTICATION
-        self.sas: dict[int, InboundSa] = {}
+        self._sas: dict[int, InboundSa] = {}
         self.sa: InboundSa | None = None
         self.offset = 0
         self.segments = 0
         self.fin = False
+
+    # what keying says
+
+    def install(self, sa: InboundSa) -> None:
+        """Open packets under ``sa`` from now on."""
+        self._sas[sa.spi] = sa
+
+    def remove(self, spi: int) -> None:
+        """The peer has said that it seals nothing more under this one."""
+        sa = self._sas.pop(spi, None)
+        if sa is not None and sa is self.sa:
+            self.sa = None
 
     def authenticated(self) -> None:
         """The peer has proven who it is: frames may have their full size."""
@@ -92,12 +104,16 @@ class Opener:
             self._partial = b""
         elif len(buffer) - self._start < MAX_FRAME:
             self._compact(buffer)
-        pending = self._filled - self._start
+        pending = self._pending()
         if self.max_frame < MAX_FRAME:
             bound = self.max_frame - pending
         else:
             bound = MAX_UNREAD - self.unread - pending
         return buffer[self._filled : max(self._filled, min(len(buffer), self._filled + bound))]
+
+    def full(self) -> bool:
+        """Whether as much is kept as may be: ``room`` would be empty."""
+        return self.unread > MAX_UNREAD - MAX_FRAME and self.unread + self._pending() >= MAX_UNREAD
 
     def received(self, count: int) -> None:
         """``count`` bytes were put at the front of ``room()``."""
@@ -121,9 +137,12 @@ class Opener:
         self._start = self._filled
         self.release()
 
+    def _pending(self) -> int:
+        return len(self._partial) if self._buffer is None else self._filled - self._start
+
     def _compact(self, buffer: memoryview) -> None:
         self._move_out()
-        pending = self._filled - self._start
+        pending = self._pending()
         buffer[:pending] = buffer[self._start : self._filled]
         self._start, self._filled = 0, pending
 
@@ -212,10 +231,10 @@ class Opener:
         sa = self.sa
         if sa is None or sa.spi != spi:
             sa = self._choose(spi)
-        sequence = sa.sequence + 1
+        sequence = sa.packets + 1
         if low != sequence & 0xFFFFFFFF:
             raise ConnectionBroken(f"ESP packet {sequence} was expected and another came: lost, repeated or inserted")
-        if sa.sequence >= sa.hard_packets or sa.byte_count >= sa.hard_bytes:
+        if sa.packets >= sa.hard_packets or sa.byte_count >= sa.hard_bytes:
             raise ConnectionBroken("the peer went on sealing under an SA that is past its limits")
         cipher = sa.cipher
         first = 8 + cipher.iv_length
@@ -226,8 +245,7 @@ class Opener:
             cipher.open_packet(packet, sequence)
         except InvalidTag:
             raise ConnectionBroken("an ESP packet was changed on its way") from None
-        sa.sequence = sequence
-        sa.byte_count += last - first
+        sa.packets = sequence
         if sa is not self.sa:
             self._switch(sa)
         pad, next_header = packet[last - 2], packet[last - 1]
@@ -256,12 +274,13 @@ class Opener:
         self.segments += 1
         self.fin = flags == FIN_ACK
         if size:
+            sa.byte_count += size
             self.offset += size
             self.unread += size
             self._spans.append(segment[SEGMENT_HEADER_LENGTH:])
 
     def _choose(self, spi: int) -> InboundSa:
-        sa = self.sas.get(spi)
+        sa = self._sas.get(spi)
         if sa is None:
             raise ConnectionBroken("the peer sealed a packet under an SA that does not exist")
         if sa.retired:

@@ -28,10 +28,10 @@ FRAME_AND_ESP: Final = struct.Struct(">HII")
 class Sealer:
     """The write side: which SA, how far the stream is, and what waits for the carrier.
 
-    ``offset`` counts the stream's bytes from 0 (64 bits; the segment carries it modulo 2^32).
+    ``offset`` counts the stream's bytes from 0 (the segment carries it modulo 2^32), ``segments`` what was sealed.
     """
 
-    __slots__ = ("_buffer", "_end", "_pool", "_sent", "offset", "sa")
+    __slots__ = ("_buffer", "_end", "_pool", "_sent", "offset", "sa", "segments")
 
     def __init__(self, pool: BufferPool) -> None:
         self._pool = pool
@@ -39,6 +39,7 @@ class Sealer:
         self._sent = 0
         self._end = 0
         self.offset = 0
+        self.segments = 0
         self.sa: OutboundSa | None = None
 
     def unsent(self) -> int:
@@ -102,7 +103,7 @@ class Sealer:
             end = start + head + plain + icv
             if end > capacity:
                 break
-            sequence = sa.sequence + 1
+            sequence = sa.packets + 1
             FRAME_AND_ESP.pack_into(buffer, start, end - start, spi, sequence & 0xFFFFFFFF)
             at = start + head
             write_segment_header_into(buffer, at, our_port, peer_port, self.offset & 0xFFFFFFFF, flags)
@@ -110,9 +111,10 @@ class Sealer:
             buffer[at : at + size] = data[done : done + size]
             buffer[at + size : end - icv] = TCP_TRAILERS[pad]
             seal_packet(buffer[start + 2 : end], sequence)
-            sa.sequence = sequence
-            sa.byte_count += plain
+            sa.packets = sequence
+            sa.byte_count += size
             self.offset += size
+            self.segments += 1
             self._end = end
             done += size
             if done >= total or until or sequence >= sa.check_packets or sa.byte_count >= sa.check_bytes:

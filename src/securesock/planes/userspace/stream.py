@@ -8,105 +8,100 @@ decided, and what comes in is handled in the order in which it came.
 
 Who may call what at the same time.  The driver owns two locks.  Inbound methods are
 called under its read lock and touch ``_opener``; outbound methods under its write
-lock and touch ``_sealer``.  The keying session is guarded by ``_session_lock``, which
-is held only while one message or one request is handled.  Whatever the session wants
-to have sent goes to ``_control``, a queue that anyone appends to and only the outbound
-side takes from, between two packets; so a reader never waits for a writer.
+lock and touch ``_sealer`` and ``_finished``.  The keying session is behind a lock of its
+own in ``_link``, which is held only while one message or one request is handled; what
+it wants to have sent waits there until the outbound side takes it between two packets.
+So a reader never waits for a writer.
 
 It knows nothing of sockets, threads, clocks, credentials or policy.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import Counter, deque
-from collections.abc import Mapping
-from enum import Enum
+import errno
+from collections.abc import Callable, Mapping
 from math import inf
-from typing import Final, Literal, TypeAlias
 
-from ...errors import (
-    ConnectionBroken,
-    LocalMisuse,
-    PeerMisbehaved,
-    SecureSocketError,
-    StreamTruncated,
-)
-from ...keying.contract import (
-    Establishment,
-    FlowFailed,
-    FlowReady,
-    InstallSa,
-    KeyingSession,
-    PeerClosed,
-    Rekeyed,
-    RemoveSa,
-    Role,
-    SendDatagram,
-    Trace,
-)
-from ...sad.entries import InboundSa, OutboundSa
+from ...errors import ConnectionBroken, LocalMisuse, PeerMisbehaved, SecureSocketError, StreamTruncated
+from ...keying.contract import Establishment, KeyingSession, Role
+from ...sad.entries import LifetimeMeter, OutboundSa
 from ...wire.segment import FIN_ACK, PSH_ACK, RST
-from ...wire.tcp_encapsulation import STREAM_PREFIX, write_ike_frame
 from .buffers import BUFFERS
-from .open import MAX_UNREAD, Opener
+from .link import MAX_CONTROL, KeyingLink, Mark, StreamState
+from .open import Opener
 from .seal import Sealer
 
-__all__ = ["StreamConnection", "StreamState"]
+__all__ = ["StreamConnection"]
 
-StreamState: TypeAlias = Literal["negotiating", "established", "failed", "closed"]
-
-MAX_CONTROL: Final = 65536
-"""Bytes of IKE messages that may wait for the carrier before we stop reading: a peer that asks and does not listen."""
-EMPTY: Final = memoryview(b"")
-
-
-class _Mark(Enum):
-    """Control items that are neither a frame nor an SA."""
-
-    CONFIRM = "an empty segment that proves to the responder that the initiator goes on"
-
-
-_Control: TypeAlias = bytes | OutboundSa | int | _Mark
-"""A frame; an SA to seal with from here on; the SPI of one to forget; a mark."""
+NOTHING = memoryview(b"")
 
 
 class StreamConnection:
-    """See the module.  ``role`` is who opened the TCP connection."""
+    """See the module.  ``role`` is who opened the TCP connection.  ``now`` is monotonic seconds."""
 
     def __init__(self, session: KeyingSession, role: Role) -> None:
-        self._session = session
-        self._session_lock = threading.Lock()
-        self._initiator = role is Role.INITIATOR
-        self._control: deque[_Control] = deque()
-        self._control_bytes = 0
+        self._opener = Opener(BUFFERS, expect_prefix=role is Role.RESPONDER)
+        self._sealer = Sealer(BUFFERS)
+        self._link = KeyingLink(session, role, self._opener)
         self._abandoned = False
-        self._deadline = inf
-        self._counters: Counter[str] = Counter()
-        self._opener = Opener(BUFFERS, expect_prefix=not self._initiator)  # read side
-        self._sealer = Sealer(BUFFERS)  # write side
-        self._finished = False  # write side: our FIN or RST was sealed
-        self._last_plea: OutboundSa | None = None  # write side: the SA whose hard limit made us ask once more
-        self.state: StreamState = "negotiating"
-        self.error: SecureSocketError | None = None
-        self.establishment: Establishment | None = None
+        self._finished = False  # our FIN or RST was sealed, or never will be
         self.carrier_ended = False
-        self.child_rekeys = 0
-        self.ike_rekeys = 0
-        self.main_mode_sa_id = 0
-        self.quick_mode_sa_id = 0
 
-    # for anyone
+    # for anyone at any time
+
+    @property
+    def state(self) -> StreamState:
+        """Negotiating, then established, then closed; failed from either of the first two.
+
+        The initiator is established when its checks have passed, the responder when the initiator's first segment was
+        opened.  Closed: both ends of stream were sealed or read, or this end aborted.
+        """
+        return self._link.state
+
+    @property
+    def error(self) -> SecureSocketError | None:
+        """Why it failed: the first reason."""
+        return self._link.error
+
+    @property
+    def establishment(self) -> Establishment | None:
+        """What was agreed and proven."""
+        return self._link.establishment
 
     @property
     def counters(self) -> Mapping[str, int]:
         """What was dropped or refused, by named reason."""
-        return self._counters
+        return self._link.counters
+
+    @property
+    def peer_speaks_ike(self) -> bool:
+        """Whether a well-formed IKE message of the peer's was read: from then on clear text is out of the question."""
+        return self._link.peer_speaks_ike
+
+    @property
+    def child_rekeys(self) -> int:
+        """How often the SA pair was replaced."""
+        return self._link.child_rekeys
+
+    @property
+    def ike_rekeys(self) -> int:
+        """How often the key-exchange SA was replaced."""
+        return self._link.ike_rekeys
+
+    @property
+    def main_mode_sa_id(self) -> int:
+        """Of the present key-exchange SA; 0 before there is one."""
+        return self._link.main_mode_sa_id
+
+    @property
+    def quick_mode_sa_id(self) -> int:
+        """Of the present SA pair; 0 before there is one."""
+        return self._link.quick_mode_sa_id
 
     @property
     def outbound_waiting(self) -> bool:
         """Whether anything waits for the carrier."""
-        return bool(self._control) or self._sealer.unsent() > 0
+        return bool(self._link.control) or self._sealer.unsent() > 0
 
     @property
     def ended(self) -> bool:
@@ -116,77 +111,67 @@ class StreamConnection:
     @property
     def at_end(self) -> bool:
         """Nothing is readable and nothing more will be: ``read_into`` then returns 0 or raises."""
-        return not self._opener.unread and (self._opener.fin or self.error is not None or self.state == "closed")
+        return not self._opener.unread and (self._opener.fin or self._link.state in ("failed", "closed"))
 
     @property
     def wants_input(self) -> bool:
-        """Whether the carrier should be read: not when it has ended or when enough is kept."""
+        """Whether to read the carrier: not when it has ended, when enough is kept, or when the peer does not listen."""
+        link = self._link
         return (
             not self.carrier_ended
-            and self.error is None
-            and self._opener.unread < MAX_UNREAD
-            and self._control_bytes < MAX_CONTROL
+            and link.error is None
+            and not self._opener.full()
+            and link.control_bytes < MAX_CONTROL
         )
 
     def readable(self) -> int:
         """Opened bytes that were not read yet."""
         return self._opener.unread
 
-    @property
-    def peer_speaks_ike(self) -> bool:
-        """Whether a well-formed IKE_SA_INIT of the peer's was read: from then on clear text is out of the question."""
-        return self._session.peer_speaks_ike
-
     def next_deadline(self) -> float | None:
         """When ``handle_timeout`` is due; after establishment ``seal`` looks at it by itself."""
-        return None if self._deadline == inf else self._deadline
+        return None if self._link.deadline == inf else self._link.deadline
 
     def abandon(self) -> None:
-        """For the child of a fork: nothing can be sealed or opened any more, every other method raises LocalMisuse.
+        """For the child of a fork: no key, counter or byte is left, and every other method raises LocalMisuse.
 
-        A copied counter of an SA would be a repeated nonce.  Takes no lock: another thread may hold it at the fork.
+        A copied counter of an SA would be a repeated nonce.  Takes no lock: another thread may have held it at the
+        fork.
         """
         self._abandoned = True
-        self._control = deque()
+        self._link.control.clear()
         self._sealer = Sealer(BUFFERS)
         self._opener = Opener(BUFFERS, expect_prefix=False)
 
-    # negotiation and timers: under the write lock
+    # keying: under the write lock
 
     def start(self, now: float) -> None:
         """Begin.  The initiator has its first message to send; the responder waits."""
         self._refuse_if_abandoned()
-        if self._initiator:
-            self._control.append(STREAM_PREFIX)
-            with self._session_lock:
-                self._session.handle_acquire(now)
-                self._take_actions(now)
+        self._link.start(now)
 
     def handle_timeout(self, now: float) -> None:
         """The time of ``next_deadline`` has come."""
         self._refuse_if_abandoned()
-        with self._session_lock:
-            self._session.handle_timeout(now)
-            self._take_actions(now)
+        self._link.handle_timeout(now)
 
     def rekey_child(self, now: float) -> None:
         """Have the SA pair replaced now."""
         self._refuse_if_abandoned()
-        with self._session_lock:
-            self._session.rekey_child(now)
-            self._take_actions(now)
+        self._link.rekey_child(now)
 
     def rekey_ike(self, now: float) -> None:
         """Have the key-exchange SA replaced now."""
         self._refuse_if_abandoned()
-        with self._session_lock:
-            self._session.rekey_ike(now)
-            self._take_actions(now)
+        self._link.rekey_ike(now)
 
     # inbound: under the read lock
 
     def inbound_buffer(self) -> memoryview:
-        """Room for the carrier's next bytes; valid until ``inbound_received`` or ``inbound_release``."""
+        """Room for the carrier's next bytes, not empty while ``wants_input``.
+
+        Valid until ``inbound_received`` or ``inbound_release``.
+        """
         self._refuse_if_abandoned()
         return self._opener.room()
 
@@ -196,18 +181,18 @@ class StreamConnection:
         Raises nothing for what the peer did: see ``state`` and ``error``.
         """
         self._refuse_if_abandoned()
-        if self.error is not None:
+        link, opener = self._link, self._opener
+        if link.error is not None:
             return
         if count == 0:
             self._carrier_end()
             return
-        opener = self._opener
         opener.received(count)
         try:
             while (message := opener.advance_untrusted()) is not None:
-                self._handle_message(message, now)
+                link.handle_message_untrusted(message, now)
         except SecureSocketError as error:
-            self._fail(error)
+            link.fail(error)
             return
         self._after_opening(now)
 
@@ -216,14 +201,14 @@ class StreamConnection:
         self._opener.release()
 
     def read_into(self, buffer: memoryview, peek: bool = False) -> int:
-        """Copy opened bytes; 0 when there are none, which is the authenticated end of the stream if ``ended``.
+        """Copy opened bytes to the front of ``buffer`` (writable, contiguous, format "B"); how many.
 
-        When there are none and the connection failed, raises its error: StreamTruncated, ConnectionBroken, or what
-        ended the negotiation.
+        0 when there are none, which is the authenticated end of the stream if ``ended``.  When there are none and the
+        connection failed, raises its error: StreamTruncated, ConnectionBroken, or what ended the negotiation.
         """
         self._refuse_if_abandoned()
         if not self._opener.unread:
-            self._raise_at_error()
+            self._raise_why_nothing()
             return 0
         return self._opener.read_into(buffer, peek=peek)
 
@@ -231,27 +216,28 @@ class StreamConnection:
         """As ``read_into``, at most ``limit`` bytes as a new object."""
         self._refuse_if_abandoned()
         if not self._opener.unread:
-            self._raise_at_error()
+            self._raise_why_nothing()
             return b""
         return self._opener.read(limit, peek=peek)
 
     # outbound: under the write lock
 
     def seal(self, data: memoryview, now: float) -> int:
-        """Seal from the front of ``data`` (bytes, contiguous); how many bytes were taken.
+        """Seal from the front of ``data`` (contiguous, format "B"); how many bytes were taken.
 
-        0 while negotiating, while ``outbound`` must be flushed first, or at the SA's hard limit until a new one is in
-        place.  Raises BrokenPipeError after the end of our stream or of the connection.
+        0 while negotiating, while ``outbound`` must be flushed first, or at a limit until there are new keys.  Raises
+        BrokenPipeError after the end of our stream or of the connection, and ConnectionBroken when a limit was reached
+        and no new keys will come.
         """
         self._refuse_if_over()
-        if now >= self._deadline:
-            self.handle_timeout(now)
+        if now >= self._link.deadline:
+            self._link.handle_timeout(now)
         taken, total = 0, len(data)
         while taken < total:
             sa = self._ready_sa(now)
             if sa is None:
                 break
-            count = self._sealer.fill(sa, data[taken:], self._control)
+            count = self._sealer.fill(sa, data[taken:] if taken else data, self._link.control)
             if not count:
                 break
             taken += count
@@ -259,8 +245,8 @@ class StreamConnection:
 
     def outbound(self) -> memoryview | None:
         """What waits for the carrier, in order; None when nothing does.  Valid until ``outbound_sent``."""
-        self._refuse_if_abandoned()
-        if not self._sealer.unsent():
+        if self._link.control and not self._sealer.unsent():
+            self._refuse_if_abandoned()
             self._drain_control()
         return self._sealer.waiting()
 
@@ -269,192 +255,151 @@ class StreamConnection:
         self._sealer.sent(count)
 
     def finish(self, now: float) -> bool:
-        """Seal the authenticated end of our stream, once; False where ``seal`` would return 0: call again."""
+        """Seal the authenticated end of our stream, once; False where ``seal`` would return 0: call again.
+
+        The other direction, and keying, go on.
+        """
         if self._finished:
             self._refuse_if_abandoned()
             return True
         self._refuse_if_over()
         sa = self._ready_sa(now)
-        if sa is None or not self._seal_mark(sa, FIN_ACK):
+        if sa is None or not self._seal_empty(sa, FIN_ACK):
             return False
         self._finished = True
+        self._close_if_both_ended()
         return True
 
     def abort(self, now: float) -> None:
-        """Seal the authenticated abort, if there is an SA to do it with, and be closed.  What was unread is dropped."""
+        """Be over at once: the peer learns it by an authenticated RST, or by a DELETE if it has no segment of ours yet.
+
+        Flush ``outbound`` as far as the carrier takes it without waiting.  Opened bytes stay readable.
+        """
         self._refuse_if_abandoned()
-        if self.state == "closed":
+        link, sealer = self._link, self._sealer
+        if link.state == "closed":
+            return
+        self._finished = True
+        if link.state == "negotiating" or Mark.CONFIRM in link.control:
+            # nothing may be sealed that the peer would take for our consent
+            if Mark.CONFIRM in link.control:
+                link.control.remove(Mark.CONFIRM)
+            link.delete(now)
             return
         self._drain_control()
-        sa = self._sealer.sa
+        sa = sealer.sa
         if sa is not None and not sa.exhausted(now):
-            self._seal_mark(sa, RST)
-        self._finished = True
-        self.state = "closed"
-        if self.error is None:
-            self.error = ConnectionBroken("this end aborted the connection")
+            self._seal_empty(sa, RST)
+        link.close()
 
-    # inside
+    # inside, either side
 
     def _refuse_if_abandoned(self) -> None:
         if self._abandoned:
             raise LocalMisuse(
-                "this connection was made before fork() and lives in the parent: "
+                "this connection was made before fork() and belongs to the parent process: "
                 "accept or connect in the process that uses it"
             )
+
+    def _close_if_both_ended(self) -> None:
+        """Each side sets its own flag and then looks at both, so that one of two threads sees both set."""
+        if self._finished and self._opener.fin:
+            self._link.close()
+
+    # inside, inbound
+
+    def _raise_why_nothing(self) -> None:
+        if self._opener.fin:
+            return
+        if self._link.error is not None:
+            raise self._link.error
+        if self._link.state == "closed":
+            raise ConnectionBroken("this end has aborted the connection")
+
+    def _carrier_end(self) -> None:
+        self.carrier_ended = True
+        if self._link.state == "negotiating":
+            self._link.fail(PeerMisbehaved("the peer closed the connection before both ends were proven"))
+        elif not self._opener.fin:
+            self._link.fail(StreamTruncated("the connection ended without the peer's authenticated end of stream"))
+
+    def _after_opening(self, now: float) -> None:
+        link, opener = self._link, self._opener
+        if link.state == "negotiating" and link.establishment is not None and opener.segments:
+            link.establish()
+        if opener.fin:
+            self._close_if_both_ended()
+        sa, opened = opener.sa, link.opened
+        if sa is None or opened is None:
+            return
+        if sa.due(now) and sa.ask_once():
+            link.rekey_child(now)
+        opened.count(opener.segments, opener.offset)
+        if opened.due(now) and opened.ask_once():
+            link.rekey_ike(now)
+        if now >= link.deadline and (sa.asked or opened.asked):
+            link.handle_timeout(now)  # what we asked for was put off by the peer
+
+    # inside, outbound
 
     def _refuse_if_over(self) -> None:
         self._refuse_if_abandoned()
         if self._finished:
-            raise BrokenPipeError(32, "the stream was shut down for sending")
-        if self.error is not None:
-            raise BrokenPipeError(32, f"the connection is over: {self.error}")
+            raise BrokenPipeError(errno.EPIPE, "this end of the stream was shut down")
+        if self._link.error is not None:
+            raise BrokenPipeError(errno.EPIPE, f"the connection is over: {self._link.error}")
 
-    def _raise_at_error(self) -> None:
-        if self.error is not None and not self._opener.fin:
-            raise self.error
+    def _ready_sa(self, now: float) -> OutboundSa | None:
+        """The SA to seal the next packet with; None when none may be sealed now."""
+        link, sealer = self._link, self._sealer
+        while True:
+            if link.control and not self._drain_control():
+                return None
+            sa, sealed = sealer.sa, link.sealed
+            if sa is None or sealed is None or link.state != "established":
+                return None
+            sealed.count(sealer.segments, sealer.offset)
+            if sa.due(now) and not self._allowed(sa, now, link.rekey_child):
+                pending = link.child_rekey_pending()
+            elif sealed.due(now) and not self._allowed(sealed, now, link.rekey_ike):
+                pending = link.ike_rekey_pending()
+            else:
+                return sa
+            if link.control or link.sealed is not sealed:
+                continue  # the answer came between two looks
+            if not pending or self.carrier_ended:
+                link.fail(ConnectionBroken("the keys have reached their limit and the peer does not agree to new ones"))
+                if link.error is not None:
+                    raise link.error
+            return None
 
-    def _fail(self, error: SecureSocketError) -> None:
-        with self._session_lock:
-            self._fail_locked(error)
-
-    def _fail_locked(self, error: SecureSocketError) -> None:
-        if self.error is None and self.state != "closed":
-            self.error = error
-            self.state = "failed"
-            self._counters[type(error).__name__] += 1
-
-    def _carrier_end(self) -> None:
-        self.carrier_ended = True
-        if self.state == "negotiating":
-            self._fail(PeerMisbehaved("the peer closed the connection before both ends were proven"))
-        elif not self._opener.fin:
-            self._fail(StreamTruncated("the connection ended without the peer's authenticated end of stream"))
-        elif self._finished:
-            self.state = "closed"
-
-    def _handle_message(self, message: bytes, now: float) -> None:
-        with self._session_lock:
-            self._session.handle_datagram(message, now)
-            self._take_actions(now)
-        if self.error is not None:
-            raise self.error
-
-    def _take_actions(self, now: float) -> None:
-        """Do what the session asks for, in order.  Under the session lock."""
-        while (action := self._session.poll_action()) is not None:
-            match action:
-                case SendDatagram(data):
-                    frame = write_ike_frame(data)
-                    self._control_bytes += len(frame)
-                    self._control.append(frame)
-                case InstallSa(spec, "inbound"):
-                    self._opener.sas[spec.spi] = InboundSa(spec, now)
-                case InstallSa(spec, "outbound"):
-                    self._control.append(OutboundSa(spec, now))
-                case RemoveSa(spi, "inbound"):
-                    self._opener.sas.pop(spi, None)
-                    if self._opener.sa is not None and self._opener.sa.spi == spi:
-                        self._opener.sa.retired = True
-                        self._opener.sa = None
-                case RemoveSa(spi, "outbound"):
-                    self._control.append(spi)
-                case FlowReady(establishment):
-                    self._flow_ready(establishment)
-                case FlowFailed(error):
-                    self._fail_locked(error)
-                case PeerClosed(reason):
-                    self._peer_closed(reason)
-                case Rekeyed(what, sa_id):
-                    self._rekeyed(what, sa_id)
-                case Trace(reason):
-                    self._counters[reason] += 1
-        deadline = self._session.next_deadline()
-        self._deadline = inf if deadline is None else deadline
-
-    def _flow_ready(self, establishment: Establishment) -> None:
-        self.establishment = establishment
-        self.main_mode_sa_id = establishment.main_mode_sa_id
-        self.quick_mode_sa_id = establishment.quick_mode_sa_id
-        self._opener.authenticated()
-        if self._initiator and self.error is None:
-            self._control.append(_Mark.CONFIRM)
-            self.state = "established"
-
-    def _peer_closed(self, reason: str) -> None:
-        if self.state == "negotiating":
-            self._fail_locked(PeerMisbehaved(f"the peer ended the connection before both ends were proven: {reason}"))
-        elif not self._opener.fin:
-            self._fail_locked(StreamTruncated(f"the peer ended the connection without its end of stream: {reason}"))
-        else:
-            self._fail_locked(ConnectionBroken(f"the peer ended the connection: {reason}"))
-
-    def _rekeyed(self, what: Literal["child", "ike"], sa_id: int) -> None:
-        if what == "child":
-            self.child_rekeys += 1
-            self.quick_mode_sa_id = sa_id or self.quick_mode_sa_id
-        else:
-            self.ike_rekeys += 1
-            self.main_mode_sa_id = sa_id or self.main_mode_sa_id
-
-    def _after_opening(self, now: float) -> None:
-        opener = self._opener
-        if self.state == "negotiating" and self.establishment is not None and opener.segments:
-            self.state = "established"
-        sa = opener.sa
-        if sa is not None and sa.due(now) and sa.ask_once():
-            self.rekey_child(now)
+    def _allowed(self, meter: LifetimeMeter, now: float, ask: Callable[[float], None]) -> bool:
+        """Whether the limits let one packet more be sealed; asks for new keys when the time for that has come."""
+        if meter.ask_once():
+            ask(now)
+        return not meter.exhausted(now)
 
     def _drain_control(self) -> bool:
         """Lay what waits in the queue behind what waits in the buffer; False when the buffer has no room for it."""
-        control, sealer = self._control, self._sealer
+        control, sealer = self._link.control, self._sealer
         while control:
             item = control[0]
             if isinstance(item, bytes):
                 if not sealer.append(item):
                     return False
-                with self._session_lock:
-                    self._control_bytes -= len(item)
+                self._link.frame_left(len(item))
             elif isinstance(item, OutboundSa):
                 sealer.sa = item
             elif isinstance(item, int):
                 if sealer.sa is not None and sealer.sa.spi == item:
                     sealer.sa = None
-            elif sealer.sa is not None and not self._seal_mark(sealer.sa, PSH_ACK):
+            elif sealer.sa is not None and not self._seal_empty(sealer.sa, PSH_ACK):
                 return False
             control.popleft()
         return True
 
-    def _ready_sa(self, now: float) -> OutboundSa | None:
-        """The SA to seal the next packet with; None when none may be sealed now."""
-        if self._control and not self._drain_control():
-            return None
-        sa = self._sealer.sa
-        if sa is None or self.state != "established":
-            return None
-        if not sa.due(now):
-            return sa
-        if sa.ask_once():
-            self.rekey_child(now)
-            return self._ready_sa(now)
-        if not sa.exhausted(now):
-            return sa
-        self._wait_for_successor(sa, now)
-        return None
-
-    def _wait_for_successor(self, sa: OutboundSa, now: float) -> None:
-        """At the hard limit: ask once more if nobody is asking; a second refusal, or a deaf peer, ends our side."""
-        with self._session_lock:
-            pending = self._session.child_rekey_pending
-        if self.carrier_ended or (not pending and self._last_plea is sa):
-            self._fail(ConnectionBroken("the SA has reached its limit and the peer has not agreed to a new one"))
-            self._refuse_if_over()
-        if not pending:
-            self._last_plea = sa
-            self.rekey_child(now)
-
-    def _seal_mark(self, sa: OutboundSa, flags: int) -> bool:
+    def _seal_empty(self, sa: OutboundSa, flags: int) -> bool:
         """Seal one segment without data; False when there is no room in the buffer."""
-        before = sa.sequence
-        self._sealer.fill(sa, EMPTY, (), flags)
-        return sa.sequence > before
+        before = sa.packets
+        self._sealer.fill(sa, NOTHING, (), flags)
+        return sa.packets > before
