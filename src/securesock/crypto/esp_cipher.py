@@ -15,13 +15,14 @@ are the caller's.
 - NULL with HMAC (RFC 2410): the same, without encryption.
 
 CBC: an AES context of the library costs more to make than a small packet to encrypt, so one
-runs through all packets of an SA.  Sealing: 16 fresh random bytes go into the IV field
-and through the chain, and come out as an IV that nobody could foretell (RFC 3602 3; the
-construction is RFC 4346 6.2.3.2, (2)(b)).  Opening: CBC decryption of a block needs only the ciphertext
-block before it, so the plaintext is right and what the IV field decrypts to is waste.
+runs through all packets of an SA.  Sealing: 16 fresh random bytes go into the IV field and
+through the chain, and come out as an IV that nobody could foretell (RFC 3602 3; the
+construction is RFC 4346 6.2.3.2, (2)(b)).  Opening: CBC decryption of a block needs only the
+ciphertext block before it, so the plaintext is right and what the IV field decrypts to is waste.
 
-One thread at a time uses an object; the two directions of an SA pair are two objects.  After fork the
-child must not use a copy: an AEAD's IV is the caller's sequence number, and both would count on.
+One thread at a time uses an object; the two directions of an SA pair are two objects.  After
+fork the child must not use a copy: an AEAD's IV is the caller's sequence number, and both
+would count on.
 """
 
 from __future__ import annotations
@@ -71,9 +72,9 @@ class EspCipher(Protocol):
     def open_packet(self, packet: memoryview, sequence: int) -> None:
         """Verify and decrypt in place: the plaintext stands at ``packet[8 + iv_length : -icv_length]``.
 
-        InvalidTag: not sealed with this key under this sequence number (whose low half the header must
-        hold), or too short; nothing unverified is
-        left in the buffer as plaintext (an AEAD's is overwritten with zeros, the others decrypt later).
+        InvalidTag: not sealed with this key under this sequence number, whose low half the header must hold, or
+        too short.  Then nothing unverified stands in the buffer as plaintext: an AEAD's is overwritten with zeros,
+        the others verify before they decrypt.
         """
         ...
 
