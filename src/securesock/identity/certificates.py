@@ -27,13 +27,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, SignatureAlgorithmOID
 
 from ..errors import WireError
 from ..wire.numbers import IdType
-from .names import IkeId, fqdn_id, mailbox_id, uri_id
+from .names import IkeId, address_id, fqdn_id, mailbox_id, uri_id
 
 __all__ = [
     "LeafCertificate",
     "PublicKey",
+    "WeakKey",
+    "accept_key",
     "authority_fault",
-    "key_fault",
     "pin_of",
     "read_certificate_untrusted",
     "read_leaf_untrusted",
@@ -69,13 +70,17 @@ _LIBRARY_ERRORS: Final = (
 )
 
 
+class WeakKey(WireError):
+    """A public key of a kind or strength that nothing is believed under."""
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class LeafCertificate:
     """A certificate that somebody shows for a key.  Nothing in it is proven by having been read."""
 
     der: bytes
     certificate: x509.Certificate
-    public_key: CertificatePublicKeyTypes
+    public_key: PublicKey
     alternative_names: tuple[IkeId, ...]
     uri_count: int
     usage_fault: str | None
@@ -107,35 +112,40 @@ def read_certificate_untrusted(der: bytes) -> x509.Certificate:
 
 
 def read_leaf_untrusted(der: bytes) -> LeafCertificate:
-    """Parse one DER certificate with its key, names and usages."""
+    """Parse one DER certificate with its key, names and usages; WeakKey when its key is not taken."""
     certificate = read_certificate_untrusted(der)
     names: tuple[IkeId, ...] = ()
     uri_count = 0
     usage_fault = None
     try:
         public_key = certificate.public_key()
-        for extension in certificate.extensions:
+        extensions = certificate.extensions
+        for extension in extensions:
             value = extension.value
-            if isinstance(value, x509.SubjectAlternativeName):
+            # "type is" and no isinstance: these classes have an abstract base, which makes every isinstance a call
+            if type(value) is x509.SubjectAlternativeName:
                 names = tuple(_names_in(value))
-                uri_count = sum(isinstance(name, x509.UniformResourceIdentifier) for name in value)
-            elif isinstance(value, (x509.ExtendedKeyUsage, x509.KeyUsage)):
+                uri_count = sum(type(name) is x509.UniformResourceIdentifier for name in value)
+            elif type(value) is x509.ExtendedKeyUsage or type(value) is x509.KeyUsage:
                 usage_fault = usage_fault or _usage_fault(value)
     except _LIBRARY_ERRORS as error:
         raise WireError(f"a certificate of {len(der)} bytes is malformed: {error}") from None
-    return LeafCertificate(der, certificate, public_key, names, uri_count, usage_fault)
+    return LeafCertificate(der, certificate, accept_key(public_key), names, uri_count, usage_fault)
 
 
-def key_fault(key: CertificatePublicKeyTypes) -> str | None:
-    """Why a public key is not taken, None when it is."""
-    match key:
-        case RSAPublicKey():
-            return None if key.key_size >= MIN_RSA_BITS else f"an RSA key of {key.key_size} bits, below {MIN_RSA_BITS}"
-        case EllipticCurvePublicKey():
-            return None if key.curve.name in _CURVES else f"a key on the curve {key.curve.name}"
-        case Ed25519PublicKey():
-            return None
-    return f"a key of type {type(key).__name__}"
+def accept_key(key: CertificatePublicKeyTypes) -> PublicKey:
+    """The key itself when it is of a kind and strength that is taken; WeakKey says why it is not."""
+    if isinstance(key, EllipticCurvePublicKey):
+        if key.curve.name in _CURVES:
+            return key
+        raise WeakKey(f"a key on the curve {key.curve.name}")
+    if isinstance(key, Ed25519PublicKey):
+        return key
+    if isinstance(key, RSAPublicKey):
+        if key.key_size >= MIN_RSA_BITS:
+            return key
+        raise WeakKey(f"an RSA key of {key.key_size} bits, below {MIN_RSA_BITS}")
+    raise WeakKey(f"a key of type {type(key).__name__}")
 
 
 def signature_fault(certificate: x509.Certificate) -> str | None:
@@ -159,12 +169,15 @@ def authority_fault(certificate: x509.Certificate) -> str | None:
     """
     is_authority = False
     try:
+        accept_key(certificate.public_key())
         for extension in certificate.extensions:
             value = extension.value
             if isinstance(value, x509.BasicConstraints):
                 is_authority = value.ca
             elif isinstance(value, x509.ExtendedKeyUsage) and (fault := _usage_fault(value)):
                 return fault
+    except WeakKey as error:
+        return f"it has {error}"
     except _LIBRARY_ERRORS as error:
         return f"malformed: {error}"
     return None if is_authority else "no authority: it lacks basicConstraints with cA"
@@ -179,17 +192,14 @@ def _names_in(extension: x509.SubjectAlternativeName) -> Iterator[IkeId]:
     """The names that can be a principal's; wildcards and what is outside the grammar match nobody and are left out."""
     for name in extension:
         try:
-            match name:
-                case x509.DNSName():
-                    yield fqdn_id(name.value)
-                case x509.IPAddress() if isinstance(name.value, IPv4Address):
-                    yield IkeId(IdType.ID_IPV4_ADDR, name.value.packed)
-                case x509.IPAddress() if isinstance(name.value, IPv6Address):
-                    yield IkeId(IdType.ID_IPV6_ADDR, name.value.packed)
-                case x509.UniformResourceIdentifier():
-                    yield uri_id(name.value)
-                case x509.RFC822Name():
-                    yield mailbox_id(name.value)
+            if type(name) is x509.DNSName:
+                yield fqdn_id(name.value)
+            elif type(name) is x509.UniformResourceIdentifier:
+                yield uri_id(name.value)
+            elif type(name) is x509.RFC822Name:
+                yield mailbox_id(name.value)
+            elif type(name) is x509.IPAddress and isinstance(name.value, (IPv4Address, IPv6Address)):
+                yield address_id(name.value)
         except WireError:
             continue
 

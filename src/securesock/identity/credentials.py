@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from ..errors import LocalMisuse, WireError
 from ..secret import Secret
-from .certificates import LeafCertificate, key_fault, pin_of, read_leaf_untrusted, signature_fault
+from .certificates import LeafCertificate, WeakKey, pin_of, read_leaf_untrusted, signature_fault
 from .names import IkeId, canonical_id, parse_peer_target_name, principal_name, printable
 
 __all__ = ["CertificateCredential", "PrivateKey", "PskCredential", "certificate_credential", "psk_credential"]
@@ -58,13 +58,15 @@ def certificate_credential(chain: tuple[bytes, ...], private_key: object, source
     """Check that a chain and a key belong together and can be used for IKE; LocalMisuse says why they cannot."""
     try:
         leaf = read_leaf_untrusted(chain[0])
+    except WeakKey as error:
+        raise LocalMisuse(f"{source}: no peer takes this certificate: it has {error}") from None
     except WireError as error:
         raise LocalMisuse(f"{source}: {error}") from None
     if not isinstance(private_key, PrivateKey):
         raise LocalMisuse(f"{source}: a private key of type {type(private_key).__name__} cannot sign for IKE")
     if pin_of(private_key.public_key()) != pin_of(leaf.public_key):
         raise LocalMisuse(f"{source}: the private key is not the certificate's; the leaf certificate comes first")
-    fault = key_fault(leaf.public_key) or signature_fault(leaf.certificate) or leaf.usage_fault
+    fault = signature_fault(leaf.certificate) or leaf.usage_fault
     if fault:
         raise LocalMisuse(f"{source}: no peer takes this certificate: {fault}")
     ids = _own_ids(leaf)

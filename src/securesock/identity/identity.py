@@ -17,7 +17,7 @@ from ..errors import AuthenticationFailed, LocalMisuse, WireError
 from ..secret import Secret
 from ..types import AnyTrustedPeer, Principal, PrincipalKind
 from .authority import Authority
-from .certificates import LeafCertificate, PublicKey, key_fault, pin_of, read_leaf_untrusted
+from .certificates import LeafCertificate, PublicKey, WeakKey, pin_of, read_leaf_untrusted
 from .credentials import CertificateCredential, PrivateKey, PskCredential, certificate_credential, psk_credential
 from .files import CrlSources, Source, TrustSource, der_of, load_certificates, load_private_key, load_trust
 from .names import (
@@ -213,21 +213,19 @@ class Identity:
             )
         try:
             leaf = read_leaf_untrusted(certificates[0])
-        except WireError as error:
-            raise AuthenticationFailed(f"the peer's {error}", reason="malformed-certificate") from None
-        key = leaf.public_key
-        fault = key_fault(key)
-        if fault or not isinstance(key, PublicKey):
+        except WeakKey as error:
             raise AuthenticationFailed(
-                f"the peer's certificate has {fault}, which is not taken", reason="weak-algorithm"
-            )
+                f"the peer's certificate has {error}, which is not taken", reason="weak-algorithm"
+            ) from None
+        except WireError as error:
+            raise AuthenticationFailed(f"the peer shows {error}", reason="malformed-certificate") from None
         if isinstance(expected, PeerTargetName) and expected.form == "pin":
-            return _validate_pinned(leaf, key, expected.text)
+            return _validate_pinned(leaf, expected.text)
         anchor = self._trust.validate(leaf, certificates[1:], at)
         proven, kind = _proven_id(leaf, peer_id)
         check_expected(expected, proven, kind)
         principal = Principal(principal_name(proven), kind, "x509", leaf.fingerprint)
-        return ProvenCertificate(principal, key, f"{label_of(anchor)} ({pin_of(anchor.public_key())})")
+        return ProvenCertificate(principal, leaf.public_key, anchor)
 
     @property
     def _ids(self) -> tuple[IkeId, ...]:
@@ -247,12 +245,12 @@ class Identity:
         raise TypeError("an identity holds a private key or secrets and is not pickled")
 
 
-def _validate_pinned(leaf: LeafCertificate, key: PublicKey, pin: str) -> ProvenCertificate:
+def _validate_pinned(leaf: LeafCertificate, pin: str) -> ProvenCertificate:
     """A pin replaces the chain: the key is the principal, and nothing else in the certificate is believed."""
-    shown = pin_of(key)
+    shown = pin_of(leaf.public_key)
     if not hmac.compare_digest(shown, pin):
         raise AuthenticationFailed(f"the peer's key is {shown}, and {pin} was expected", reason="other-key")
-    return ProvenCertificate(Principal(pin, "machine", "x509", leaf.fingerprint), key, pin)
+    return ProvenCertificate(Principal(pin, "machine", "x509", leaf.fingerprint), leaf.public_key, pin)
 
 
 def _proven_id(leaf: LeafCertificate, peer_id: IkeId) -> tuple[IkeId, PrincipalKind]:

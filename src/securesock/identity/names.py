@@ -31,6 +31,7 @@ __all__ = [
     "IkeId",
     "PeerTargetName",
     "TargetForm",
+    "address_id",
     "canonical_id",
     "check_expected",
     "describe_id",
@@ -109,7 +110,7 @@ def parse_peer_target_name(text: str) -> PeerTargetName:
         return PeerTargetName(text, "user", _or_misuse(text, mailbox_id, text))
     address = _read_address(text)
     if address is not None:
-        return PeerTargetName(text, "address", _address_id(address))
+        return PeerTargetName(text, "address", address_id(address))
     return PeerTargetName(text, "fqdn", _or_misuse(text, fqdn_id, text))
 
 
@@ -181,18 +182,13 @@ def canonical_id(ike_id: IkeId) -> IkeId:
 def principal_name(ike_id: IkeId) -> str:
     """The name that a proven ID is shown with (Principal.name); WireError for what names nobody."""
     id_type, data = canonical_id(ike_id)
-    match id_type:
-        case IdType.ID_FQDN:
-            return "host/" + data.decode()
-        case IdType.ID_DER_ASN1_GN:
-            return _uri_of(data)
-        case IdType.ID_IPV4_ADDR:
-            return str(IPv4Address(data))
-        case IdType.ID_IPV6_ADDR:
-            return str(IPv6Address(data))
-        case IdType.ID_DER_ASN1_DN:
-            return _distinguished_name(data)
-    return data.decode()
+    if id_type == IdType.ID_FQDN:
+        return "host/" + data.decode()
+    if id_type == IdType.ID_DER_ASN1_GN:
+        return _uri_of(data)
+    if id_type == IdType.ID_DER_ASN1_DN:
+        return _distinguished_name(data)
+    return data.decode() if id_type == IdType.ID_RFC822_ADDR else str(ip_address(data))
 
 
 def uri_text(ike_id: IkeId) -> str:
@@ -231,7 +227,7 @@ def check_expected(
     A pinned key is not proven by an ID: it never matches here.  ``kind`` is known better than from the ID alone by
     who saw the certificate.
     """
-    if expected is None:
+    if expected is None or (isinstance(expected, PeerTargetName) and peer_id == expected.ike_id):
         return
     try:
         proven = canonical_id(peer_id)
@@ -270,7 +266,8 @@ def _read_address(text: str) -> IPv4Address | IPv6Address | None:
     return address
 
 
-def _address_id(address: IPv4Address | IPv6Address) -> IkeId:
+def address_id(address: IPv4Address | IPv6Address) -> IkeId:
+    """The ID of an address: its bytes."""
     return IkeId(IdType.ID_IPV4_ADDR if address.version == 4 else IdType.ID_IPV6_ADDR, address.packed)
 
 

@@ -1,13 +1,18 @@
 """The trust anchors of one identity, and path validation up to them (RFC 5280 6).
 
 Validation is OpenSSL's, through pyOpenSSL's X509Store: signatures, names, validity, path length, name constraints
-of every type, unknown critical extensions.  One validator for all keys: the verifier of cryptography.x509 takes no
-Ed25519 and does not hold a subject against constraints on directory names (docs/identity.md has the figures).
-Beside it stand only the rules that OpenSSL leaves to its caller: the allow list of keys and signatures, RFC 4945's
-usages, that an intermediate says outright that it is an authority, and revocation lists.
+of every type, unknown critical extensions, for every kind of key.  Beside it stand only the rules that OpenSSL
+leaves to its caller: the allow list of keys and signatures, RFC 4945's usages, that an intermediate says outright
+that it is an authority, and revocation lists.
 
-A store is made anew for each validation because its time is part of it; that costs 3 us, and no two threads share
-one.  The library is imported when the first anchors are loaded, so that importing securesock stays cheap.
+The everyday path, a leaf directly below an anchor without name constraints, is first given to the verifier of
+cryptography.x509, which takes a third less time (docs/identity.md has the figures).  What it accepts there OpenSSL
+accepts too (a property test holds the two against each other); whatever it does not accept, Ed25519 for one, OpenSSL
+decides, with a better reason.  It is not asked about anything else: it does not hold a subject against constraints on
+directory names.
+
+A store of OpenSSL's is made anew for each validation because its time is part of it; that costs 3 us, and no two
+threads share one.  pyOpenSSL is imported when it is first needed.
 """
 
 from __future__ import annotations
@@ -19,10 +24,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
 from ..errors import AuthenticationFailed, LocalMisuse
-from .certificates import LeafCertificate, authority_fault, key_fault, signature_fault
+from .certificates import LeafCertificate, PublicKey, WeakKey, accept_key, authority_fault, pin_of, signature_fault
 from .names import printable
 from .revocation import RevocationList, check_revocation
 
@@ -58,17 +65,18 @@ class TrustAnchors:
     revocation: Mapping[x509.Name, tuple[RevocationList, ...]] = field(default_factory=dict)
     crl_required: bool = False
     key_digests: bytes = field(init=False)
-    _prepared: tuple[crypto.X509, ...] = field(init=False)
+    _labels: Mapping[x509.Certificate, str] = field(init=False)
+    _plain: PolicyBuilder | None = field(init=False)
 
     def __post_init__(self) -> None:
-        for anchor in self.certificates:
-            if fault := key_fault(anchor.public_key()):
-                raise LocalMisuse(f"the trust anchor {label_of(anchor)} has {fault}, which is not taken")
-        object.__setattr__(self, "key_digests", b"".join(_key_digest(anchor) for anchor in self.certificates))
-        object.__setattr__(self, "_prepared", tuple(_to_openssl(anchor) for anchor in self.certificates))
+        keys = {anchor: _key_of_anchor(anchor) for anchor in self.certificates}
+        place = object.__setattr__  # the class is frozen
+        place(self, "key_digests", b"".join(_key_digest(key) for key in keys.values()))
+        place(self, "_labels", {anchor: f"{label_of(anchor)} ({pin_of(key)})" for anchor, key in keys.items()})
+        place(self, "_plain", _plain_policy(self.certificates))
 
-    def validate(self, leaf: LeafCertificate, intermediates: Sequence[bytes], at: datetime) -> x509.Certificate:
-        """The anchor that a leaf's path ends in at the time ``at``; AuthenticationFailed with the reason if none does.
+    def validate(self, leaf: LeafCertificate, intermediates: Sequence[bytes], at: datetime) -> str:
+        """The anchor (its subject and pin) that a leaf's path ends in; AuthenticationFailed says why there is none.
 
         ``intermediates`` are DER, in any order, from the peer.  ``at`` is an aware datetime.
         """
@@ -77,37 +85,48 @@ class TrustAnchors:
                 "no trust anchor is configured, so that only pinned keys can be proven: give trust=[...]",
                 reason="other-authority",
             )
-        path = [leaf.certificate, *self._find_path(leaf.der, intermediates, at)]
-        for certificate in path[:-1]:
-            if fault := signature_fault(certificate):
-                raise _refused(certificate, "weak-algorithm", f"has {fault}, which is not taken")
-        for certificate in path[1:-1]:
-            if fault := key_fault(certificate.public_key()) or authority_fault(certificate):
-                raise _refused(certificate, "path", f"is used as an authority and is not fit: {fault}")
+        at = at.astimezone(UTC)
+        path = (None if intermediates else self._find_plain_path(leaf, at)) or self._find_path(leaf, intermediates, at)
         if self.revocation or self.crl_required:
             check_revocation(path, self.revocation, at, self.crl_required)
-        return path[-1]
+        return self._labels[path[-1]]
 
-    def _find_path(self, leaf: bytes, intermediates: Sequence[bytes], at: datetime) -> list[x509.Certificate]:
-        """What stands above the leaf: intermediates, then the anchor; empty when the leaf itself is the anchor."""
+    def _find_plain_path(self, leaf: LeafCertificate, at: datetime) -> list[x509.Certificate] | None:
+        """Leaf and anchor, None when cryptography's verifier finds no path: then OpenSSL has the word."""
+        if self._plain is None:
+            return None
+        try:
+            return self._plain.time(at).build_client_verifier().verify(leaf.certificate, []).chain
+        except (VerificationError, ValueError):
+            return None
+
+    def _find_path(self, leaf: LeafCertificate, intermediates: Sequence[bytes], at: datetime) -> list[x509.Certificate]:
+        """Leaf, intermediates, anchor as OpenSSL finds them; the leaf alone when it is an anchor itself."""
         from OpenSSL import crypto
 
         store = crypto.X509Store()
-        for anchor in self._prepared:
-            store.add_cert(anchor)
-        store.set_time(at.astimezone(UTC))
+        for anchor in self.certificates:
+            store.add_cert(crypto.X509.from_cryptography(anchor))
+        store.set_time(at)
         store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
         try:
-            shown = crypto.load_certificate(crypto.FILETYPE_ASN1, leaf)
+            shown = crypto.load_certificate(crypto.FILETYPE_ASN1, leaf.der)
             others = [crypto.load_certificate(crypto.FILETYPE_ASN1, each) for each in intermediates]
-            path = crypto.X509StoreContext(store, shown, others).get_verified_chain()
-            return [certificate.to_cryptography() for certificate in path[1:]]
+            found = crypto.X509StoreContext(store, shown, others).get_verified_chain()
+            path = [leaf.certificate, *(certificate.to_cryptography() for certificate in found[1:])]
         except crypto.X509StoreContextError as error:
             raise _path_error(error) from None
         except (crypto.Error, ValueError) as error:
             raise AuthenticationFailed(
                 f"the peer's certificates are malformed: {error}", reason="malformed-certificate"
             ) from None
+        for certificate in path[:-1]:
+            if fault := signature_fault(certificate):
+                raise _refused(certificate, "weak-algorithm", f"has {fault}, which is not taken")
+        for certificate in path[1:-1]:
+            if fault := authority_fault(certificate):
+                raise _refused(certificate, "path", f"is used as an authority and is not fit: {fault}")
+        return path
 
 
 def label_of(certificate: x509.Certificate) -> str:
@@ -119,15 +138,40 @@ def label_of(certificate: x509.Certificate) -> str:
     return printable(subject) or f"serial {certificate.serial_number:x}"
 
 
-def _key_digest(anchor: x509.Certificate) -> bytes:
-    info = anchor.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+def _key_of_anchor(anchor: x509.Certificate) -> PublicKey:
+    try:
+        return accept_key(anchor.public_key())
+    except (WeakKey, ValueError, UnsupportedAlgorithm) as error:
+        raise LocalMisuse(f"the trust anchor {label_of(anchor)} has {error}, which is not taken") from None
+
+
+def _key_digest(key: PublicKey) -> bytes:
+    info = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha1(info, usedforsecurity=False).digest()  # names a key, secures nothing
 
 
-def _to_openssl(certificate: x509.Certificate) -> crypto.X509:
-    from OpenSSL import crypto
+def _plain_policy(anchors: Sequence[x509.Certificate]) -> PolicyBuilder | None:
+    """What cryptography's verifier is asked about paths without intermediates; None where it is not asked at all.
 
-    return crypto.X509.from_cryptography(certificate)
+    Its defaults are the web's.  Here a leaf need not name its authority's key, its names are not the verifier's to
+    judge, and its usages are RFC 4945's, which the caller checks.
+    """
+    try:
+        if not anchors or any(_has_name_constraints(anchor) for anchor in anchors):
+            return None
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return None
+    agnostic = Criticality.AGNOSTIC
+    leaf = ExtensionPolicy.webpki_defaults_ee()
+    for kind in (x509.AuthorityKeyIdentifier, x509.ExtendedKeyUsage, x509.SubjectAlternativeName):
+        leaf = leaf.may_be_present(kind, agnostic, None)
+    authority = ExtensionPolicy.webpki_defaults_ca().may_be_present(x509.ExtendedKeyUsage, agnostic, None)
+    builder = PolicyBuilder().store(Store(list(anchors))).max_chain_depth(0)
+    return builder.extension_policies(ca_policy=authority, ee_policy=leaf)
+
+
+def _has_name_constraints(anchor: x509.Certificate) -> bool:
+    return any(type(extension.value) is x509.NameConstraints for extension in anchor.extensions)
 
 
 def _refused(certificate: x509.Certificate, reason: str, text: str) -> AuthenticationFailed:
