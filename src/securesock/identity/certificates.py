@@ -23,18 +23,22 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, SignatureAlgorithmOID
 
 from ..errors import WireError
 from ..wire.numbers import IdType
-from .names import IkeId, address_id, fqdn_id, mailbox_id, uri_id
+from .names import IkeId, address_id, fqdn_id, mailbox_id, printable, uri_id
 
 __all__ = [
+    "LIBRARY_ERRORS",
     "LeafCertificate",
     "PublicKey",
     "WeakKey",
     "accept_key",
     "authority_fault",
+    "issuer_label",
+    "label_of",
     "pin_of",
     "read_certificate_untrusted",
     "read_leaf_untrusted",
@@ -58,8 +62,9 @@ _USABLE_EKUS: Final = frozenset(
     }
 )
 
-# What the library raises for certificates that are DER and still make no sense; none of them is a WireError's kin.
-_LIBRARY_ERRORS: Final = (
+# What the library raises for certificates that are DER and still make no sense.  Its warning, which a program may have
+# turned into an error, says that it will refuse the same certificates in a later release.
+LIBRARY_ERRORS: Final = (
     ValueError,
     TypeError,
     OverflowError,
@@ -67,6 +72,7 @@ _LIBRARY_ERRORS: Final = (
     x509.DuplicateExtension,
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
+    CryptographyDeprecationWarning,
 )
 
 
@@ -92,9 +98,12 @@ class LeafCertificate:
 
     @property
     def subject_id(self) -> IkeId | None:
-        """The whole subject as ID_DER_ASN1_DN, None when it is empty (RFC 5280 4.1.2.6)."""
-        subject = self.certificate.subject
-        return IkeId(IdType.ID_DER_ASN1_DN, subject.public_bytes()) if subject.rdns else None
+        """The whole subject as ID_DER_ASN1_DN, None when it is empty (RFC 5280 4.1.2.6) or cannot be read."""
+        try:
+            subject = self.certificate.subject
+            return IkeId(IdType.ID_DER_ASN1_DN, subject.public_bytes()) if subject.rdns else None
+        except LIBRARY_ERRORS:
+            return None
 
     def names(self, ike_id: IkeId) -> bool:
         """Whether a canonical ID is a subjectAltName of its own type, or the whole subject; never the CN."""
@@ -106,9 +115,17 @@ class LeafCertificate:
 def read_certificate_untrusted(der: bytes) -> x509.Certificate:
     """Parse one DER certificate; its extensions and key may still be malformed."""
     try:
-        return x509.load_der_x509_certificate(der)
-    except _LIBRARY_ERRORS as error:
+        certificate = x509.load_der_x509_certificate(der)
+        signature, serial = certificate.signature, certificate.serial_number
+    except LIBRARY_ERRORS as error:
         raise WireError(f"a certificate of {len(der)} bytes is malformed: {error}") from None
+    if serial <= 0:
+        raise WireError("a certificate with a serial number that is not positive")  # RFC 5280 4.1.2.2
+    # The signature is the last field, and no signature has bits to spare.  The count of spare bits before it is outside
+    # of what is signed, and cryptography passes over it: one certificate would have several fingerprints.
+    if der[-len(signature) - 1] != 0:
+        raise WireError("a certificate whose signature has unused bits")
+    return certificate
 
 
 def read_leaf_untrusted(der: bytes) -> LeafCertificate:
@@ -128,7 +145,7 @@ def read_leaf_untrusted(der: bytes) -> LeafCertificate:
                 uri_count = sum(type(name) is x509.UniformResourceIdentifier for name in value)
             elif type(value) is x509.ExtendedKeyUsage or type(value) is x509.KeyUsage:
                 usage_fault = usage_fault or _usage_fault(value)
-    except _LIBRARY_ERRORS as error:
+    except LIBRARY_ERRORS as error:
         raise WireError(f"a certificate of {len(der)} bytes is malformed: {error}") from None
     return LeafCertificate(der, certificate, accept_key(public_key), names, uri_count, usage_fault)
 
@@ -154,7 +171,7 @@ def signature_fault(certificate: x509.Certificate) -> str | None:
         return None
     try:
         algorithm = certificate.signature_hash_algorithm
-    except _LIBRARY_ERRORS:
+    except LIBRARY_ERRORS:
         algorithm = None
     if algorithm is None:
         return f"a signature of type {certificate.signature_algorithm_oid.dotted_string}"
@@ -178,9 +195,26 @@ def authority_fault(certificate: x509.Certificate) -> str | None:
                 return fault
     except WeakKey as error:
         return f"it has {error}"
-    except _LIBRARY_ERRORS as error:
+    except LIBRARY_ERRORS as error:
         return f"malformed: {error}"
     return None if is_authority else "no authority: it lacks basicConstraints with cA"
+
+
+def label_of(certificate: x509.Certificate) -> str:
+    """A certificate's subject for people, its serial number where it has none; safe to print."""
+    try:
+        subject = printable(certificate.subject.rfc4514_string())
+    except LIBRARY_ERRORS:
+        subject = ""
+    return subject or f"serial {certificate.serial_number:x}"
+
+
+def issuer_label(certificate: x509.Certificate) -> str:
+    """Who a certificate says that it is from, for people; safe to print."""
+    try:
+        return printable(certificate.issuer.rfc4514_string())
+    except LIBRARY_ERRORS:
+        return "a name that cannot be read"
 
 
 def pin_of(key: CertificatePublicKeyTypes) -> str:

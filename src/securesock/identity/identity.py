@@ -17,7 +17,7 @@ from ..errors import AuthenticationFailed, LocalMisuse, WireError
 from ..secret import Secret
 from ..types import AnyTrustedPeer, Principal, PrincipalKind
 from .authority import Authority
-from .certificates import LeafCertificate, PublicKey, WeakKey, pin_of, read_leaf_untrusted
+from .certificates import LeafCertificate, PublicKey, WeakKey, label_of, pin_of, read_leaf_untrusted
 from .credentials import CertificateCredential, PrivateKey, PskCredential, certificate_credential, psk_credential
 from .files import CrlSources, Source, TrustSource, der_of, load_certificates, load_private_key, load_trust
 from .names import (
@@ -30,7 +30,7 @@ from .names import (
     principal_name,
     uri_text,
 )
-from .trust import TrustAnchors, label_of
+from .trust import TrustAnchors
 
 __all__ = ["Identity", "ProvenCertificate"]
 

@@ -118,9 +118,13 @@ def expected_name_for_host(host: str) -> PeerTargetName:
     """The name to be proven when an application named none: the host of the address that it connects to.
 
     A scope ("%eth0") says which way, not who, and the root's trailing dot is resolver syntax: both are left out.
+    LocalMisuse when it is no host: an application that means another kind of name has to say so.
     """
     name = host.partition("%")[0]
-    return parse_peer_target_name(name.removesuffix(".") if len(name) > 1 else name)
+    target = parse_peer_target_name(name.removesuffix(".") if len(name) > 1 else name)
+    if target.form not in ("fqdn", "address") or "/" in name:
+        raise LocalMisuse(f"{printable(host)} is no host: name the expected peer with peer=...")
+    return target
 
 
 def _or_misuse(text: str, read: Callable[[str], IkeId], value: str) -> IkeId:

@@ -15,11 +15,10 @@ from itertools import pairwise
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtensionOID
 
 from ..errors import AuthenticationFailed, LocalMisuse
-from .certificates import PublicKey
+from .certificates import LIBRARY_ERRORS, PublicKey, label_of
 from .names import printable
 
 __all__ = ["RevocationList", "check_revocation", "read_revocation_list"]
@@ -73,7 +72,7 @@ def read_revocation_list(
         serials = frozenset(revoked.serial_number for revoked in crl)
         issuers = [anchor for anchor in anchors if anchor.subject == crl.issuer]
         verified = frozenset(anchor for anchor in issuers if _is_signed_by(crl, anchor))
-    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except LIBRARY_ERRORS as error:
         raise LocalMisuse(f"{source}: the revocation list is malformed: {error}") from None
     if issuers and not verified:
         raise LocalMisuse(
@@ -107,34 +106,38 @@ def check_revocation(
     """
     for index, (certificate, issuer) in enumerate(pairwise(path)):
         is_covered = False
-        for each in lists.get(issuer.subject, ()):
+        for each in lists.get(_subject_of(issuer), ()):
             if not each.covers(is_authority=index > 0) or not each.is_from(issuer):
                 continue
             if certificate.serial_number in each.serials:
                 raise AuthenticationFailed(
-                    f"the certificate of {printable(certificate.subject.rfc4514_string())} "
+                    f"the certificate of {label_of(certificate)} "
                     f"(serial {certificate.serial_number:x}) was revoked by its authority ({each.source})",
                     reason="revoked",
                 )
             is_covered = is_covered or each.is_current(at)
         if required and not is_covered:
             raise AuthenticationFailed(
-                f"no current revocation list of {printable(issuer.subject.rfc4514_string())} is at hand, and one is "
+                f"no current revocation list of {label_of(issuer)} is at hand, and one is "
                 "required (crl='require'): fetch its list and put it beside the trust file",
                 reason="revocation-unknown",
             )
 
 
+def _subject_of(issuer: x509.Certificate) -> x509.Name:
+    try:
+        return issuer.subject
+    except LIBRARY_ERRORS:
+        return x509.Name([])  # OpenSSL reads names that the other library refuses; no list can be from such a one
+
+
 def _is_signed_by(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
     """RFC 5280 6.3.3 (f) and (g): the issuer's key may sign lists, and signed this one."""
     try:
-        usage = issuer.extensions.get_extension_for_class(x509.KeyUsage).value
-    except x509.ExtensionNotFound:
-        usage = None
-    key = issuer.public_key()
-    if (usage is not None and not usage.crl_sign) or not isinstance(key, PublicKey):
-        return False
-    try:
-        return crl.is_signature_valid(key)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+        for extension in issuer.extensions:
+            if isinstance(extension.value, x509.KeyUsage) and not extension.value.crl_sign:
+                return False
+        key = issuer.public_key()
+        return isinstance(key, PublicKey) and crl.is_signature_valid(key)
+    except LIBRARY_ERRORS:
         return False

@@ -24,19 +24,27 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
 from ..errors import AuthenticationFailed, LocalMisuse
-from .certificates import LeafCertificate, PublicKey, WeakKey, accept_key, authority_fault, pin_of, signature_fault
-from .names import printable
+from .certificates import (
+    LIBRARY_ERRORS,
+    LeafCertificate,
+    PublicKey,
+    accept_key,
+    authority_fault,
+    issuer_label,
+    label_of,
+    pin_of,
+    signature_fault,
+)
 from .revocation import RevocationList, check_revocation
 
 if TYPE_CHECKING:
     from OpenSSL import crypto
 
-__all__ = ["TrustAnchors", "label_of"]
+__all__ = ["TrustAnchors"]
 
 # X509_V_ERR_* of OpenSSL's x509_vfy.h that a user can do something about, and the word that is counted.
 _REASONS: Final[Mapping[int, tuple[str, str]]] = {
@@ -97,7 +105,7 @@ class TrustAnchors:
             return None
         try:
             return self._plain.time(at).build_client_verifier().verify(leaf.certificate, []).chain
-        except (VerificationError, ValueError):
+        except (VerificationError, *LIBRARY_ERRORS):
             return None
 
     def _find_path(self, leaf: LeafCertificate, intermediates: Sequence[bytes], at: datetime) -> list[x509.Certificate]:
@@ -116,7 +124,7 @@ class TrustAnchors:
             path = [leaf.certificate, *(certificate.to_cryptography() for certificate in found[1:])]
         except crypto.X509StoreContextError as error:
             raise _path_error(error) from None
-        except (crypto.Error, ValueError) as error:
+        except (crypto.Error, *LIBRARY_ERRORS) as error:
             raise AuthenticationFailed(
                 f"the peer's certificates are malformed: {error}", reason="malformed-certificate"
             ) from None
@@ -129,19 +137,10 @@ class TrustAnchors:
         return path
 
 
-def label_of(certificate: x509.Certificate) -> str:
-    """A certificate's subject for people; serial number where it has none."""
-    try:
-        subject = certificate.subject.rfc4514_string()
-    except ValueError:
-        subject = ""
-    return printable(subject) or f"serial {certificate.serial_number:x}"
-
-
 def _key_of_anchor(anchor: x509.Certificate) -> PublicKey:
     try:
         return accept_key(anchor.public_key())
-    except (WeakKey, ValueError, UnsupportedAlgorithm) as error:
+    except LIBRARY_ERRORS as error:
         raise LocalMisuse(f"the trust anchor {label_of(anchor)} has {error}, which is not taken") from None
 
 
@@ -159,7 +158,7 @@ def _plain_policy(anchors: Sequence[x509.Certificate]) -> PolicyBuilder | None:
     try:
         if not anchors or any(_has_name_constraints(anchor) for anchor in anchors):
             return None
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except LIBRARY_ERRORS:
         return None
     agnostic = Criticality.AGNOSTIC
     leaf = ExtensionPolicy.webpki_defaults_ee()
@@ -183,9 +182,10 @@ def _path_error(error: crypto.X509StoreContextError) -> AuthenticationFailed:
     reason, explanation = _REASONS.get(code, ("path", f"cannot be validated: {text}"))
     try:
         certificate = error.certificate.to_cryptography()
-    except ValueError:
+    except LIBRARY_ERRORS:
         return AuthenticationFailed(f"a certificate of the peer {explanation}", reason=reason)
     if reason == "other-authority":
-        issuer = printable(certificate.issuer.rfc4514_string())
-        explanation += f" (issuer {issuer}): add that authority to trust, or ask who should have issued it"
+        explanation += (
+            f" (issuer {issuer_label(certificate)}): add that authority to trust, or ask who should have issued it"
+        )
     return _refused(certificate, reason, explanation)
