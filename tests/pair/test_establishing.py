@@ -304,3 +304,32 @@ def test_a_lossy_reordering_network_is_survived(identities: tuple[Identity, Iden
     errors: list[SecureSocketError | None] = [each.error for each in pair.endpoints]
     assert errors == [None, None]
     assert pair.congruent()
+
+
+# NULL authentication (RFC 7619)
+
+
+def allow_anonymous(config: KeyingConfig) -> KeyingConfig:
+    return replace(config, main_mode=replace(config.main_mode, allow_anonymous=True))
+
+
+def test_an_anonymous_initiator_needs_a_policy_that_allows_it(identities: tuple[Identity, Identity]) -> None:
+    responder = identities[1]
+    anonymous = Identity.anonymous(trust=[responder.authority])
+    refused = Pair(anonymous, responder).establish()
+    assert isinstance(refused.responder.error, AuthenticationFailed)
+    assert isinstance(refused.initiator.error, AuthenticationFailed)
+    allowed = Pair(anonymous, responder, responder=allow_anonymous).establish()
+    assert allowed.congruent()
+    assert allowed.responder.establishment is not None
+    assert allowed.responder.establishment.peer == Principal("anonymous", "machine", "anonymous")
+    assert allowed.initiator.establishment is not None
+    assert allowed.initiator.establishment.peer.name == "host/responder.example"
+
+
+@pytest.mark.parametrize("expected", ["host/responder.example", ANY_TRUSTED_PEER])
+def test_an_anonymous_responder_satisfies_no_expectation(identities: tuple[Identity, Identity], expected: str) -> None:
+    anonymous = Identity.anonymous(trust=[identities[1].authority])
+    pair = Pair(identities[0], anonymous, expected=expected, initiator=allow_anonymous).establish()
+    assert isinstance(pair.initiator.error, AuthenticationFailed)
+    assert pair.initiator.outbound is None

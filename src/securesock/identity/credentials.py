@@ -16,10 +16,18 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from ..errors import LocalMisuse, WireError
 from ..secret import Secret
+from ..wire.numbers import IdType
 from .certificates import LeafCertificate, WeakKey, pin_of, read_leaf_untrusted, signature_fault
 from .names import IkeId, canonical_id, parse_peer_target_name, principal_name, printable
 
-__all__ = ["CertificateCredential", "PrivateKey", "PskCredential", "certificate_credential", "psk_credential"]
+__all__ = [
+    "AnonymousCredential",
+    "CertificateCredential",
+    "PrivateKey",
+    "PskCredential",
+    "certificate_credential",
+    "psk_credential",
+]
 
 PrivateKey: TypeAlias = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
 
@@ -52,6 +60,16 @@ class PskCredential:
     def __repr__(self) -> str:
         peers = ", ".join(principal_name(each) for each in self.secrets)
         return f"PskCredential({principal_name(self.id)}; peers {peers})"
+
+
+NOBODY: Final = IkeId(IdType.ID_NULL, b"")
+
+
+@dataclass(frozen=True, slots=True)
+class AnonymousCredential:
+    """Nothing to show: NULL authentication under ID_NULL (RFC 7619)."""
+
+    id: IkeId = NOBODY
 
 
 def certificate_credential(chain: tuple[bytes, ...], private_key: object, source: str) -> CertificateCredential:

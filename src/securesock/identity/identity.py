@@ -18,7 +18,14 @@ from ..secret import Secret
 from ..types import AnyTrustedPeer, Principal, PrincipalKind
 from .authority import Authority
 from .certificates import LeafCertificate, PublicKey, WeakKey, label_of, pin_of, read_leaf_untrusted
-from .credentials import CertificateCredential, PrivateKey, PskCredential, certificate_credential, psk_credential
+from .credentials import (
+    AnonymousCredential,
+    CertificateCredential,
+    PrivateKey,
+    PskCredential,
+    certificate_credential,
+    psk_credential,
+)
 from .files import CrlSources, Source, TrustSource, der_of, load_certificates, load_private_key, load_trust
 from .names import (
     IkeId,
@@ -54,7 +61,7 @@ class Identity:
     ephemeral identity, None for all others.  Never pickled; a copy is the identity itself.
     """
 
-    _credential: CertificateCredential | PskCredential
+    _credential: CertificateCredential | PskCredential | AnonymousCredential
     _trust: TrustAnchors
     authority: Authority | None = None
 
@@ -95,6 +102,14 @@ class Identity:
         return cls(psk_credential(name, peers), TrustAnchors(()))
 
     @classmethod
+    def anonymous(cls, trust: TrustSource | Sequence[TrustSource] = (), crl: CrlSources = ()) -> Identity:
+        """Nobody: proves no name (NULL authentication, RFC 7619), and still judges peers by ``trust``.
+
+        Only a peer whose policy says allow_anonymous=True lets it in.
+        """
+        return cls(AnonymousCredential(), load_trust(trust, crl))
+
+    @classmethod
     def ephemeral(
         cls,
         name: str | Sequence[str],
@@ -115,9 +130,14 @@ class Identity:
         return cls(credential, replace(others, certificates=tuple(anchors)), authority)
 
     @property
-    def method(self) -> Literal["x509", "psk"]:
-        """How this identity proves itself and expects peers to."""
-        return "x509" if isinstance(self._credential, CertificateCredential) else "psk"
+    def method(self) -> Literal["x509", "psk", "anonymous"]:
+        """How this identity proves itself."""
+        match self._credential:
+            case CertificateCredential():
+                return "x509"
+            case PskCredential():
+                return "psk"
+        return "anonymous"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -131,14 +151,14 @@ class Identity:
 
     @property
     def certificate_chain(self) -> tuple[bytes, ...]:
-        """DER certificates to show, leaf first; empty for PSK."""
+        """DER certificates to show, leaf first; empty without a certificate."""
         return self._credential.chain if isinstance(self._credential, CertificateCredential) else ()
 
     @property
     def private_key(self) -> PrivateKey:
-        """The key that signs AUTH; LocalMisuse for PSK."""
+        """The key that signs AUTH; LocalMisuse without a certificate."""
         if not isinstance(self._credential, CertificateCredential):
-            raise LocalMisuse("an identity with pre-shared keys has no private key")
+            raise LocalMisuse(f"an identity of method {self.method} has no private key")
         return self._credential.private_key
 
     @property

@@ -19,7 +19,7 @@ from ...crypto.suites import Prf
 from ...errors import AuthenticationFailed, WireError
 from ...identity.certificates import PublicKey
 from ...identity.identity import Identity
-from ...identity.names import IkeId, PeerTargetName, principal_name
+from ...identity.names import IkeId, PeerTargetName, describe_id
 from ...types import AnyTrustedPeer, Principal
 from ...wire.ikev2.payloads import Authentication, Certificate, Identification
 from ...wire.numbers import AuthMethod, CertEncoding, IdType
@@ -57,14 +57,13 @@ def prove_ourselves(
     identity: Identity, peer_id: IkeId | None, prf: Prf, sk_p: bytes, octets: bytes, peer_hashes: Sequence[int]
 ) -> Authentication:
     """Our AUTH payload.  AuthenticationFailed when we share no secret with, or no hash function of, the peer."""
-    method: str = identity.method
-    if method == "anonymous":
+    if identity.method == "anonymous":
         # RFC 7619 2.1: as with a shared key, SK_pi or SK_pr in its place
         return Authentication(AuthMethod.NULL_AUTHENTICATION, _shared_key_auth(prf, sk_p, octets))
-    if method == "psk":
+    if identity.method == "psk":
         secret = None if peer_id is None else identity.secret_for(peer_id)
         if secret is None:
-            name = "a peer without a name" if peer_id is None else principal_name(peer_id)
+            name = "a peer without a name" if peer_id is None else describe_id(peer_id)
             raise AuthenticationFailed(
                 f"no pre-shared key is configured for {name}: add it to Identity.from_psk(peers=...)"
             )
@@ -105,7 +104,7 @@ def prove_peer(
             mac = _shared_key_auth(prf, secret.reveal() if secret is not None else sk_p, octets)
             if not hmac.compare_digest(mac, auth.data) or secret is None:
                 raise AuthenticationFailed(
-                    f"{principal_name(peer_id)} did not prove the pre-shared key: the secrets of the two ends differ, "
+                    f"{describe_id(peer_id)} did not prove the pre-shared key: the secrets of the two ends differ, "
                     "or this end has none for that name"
                 )
             return ProvenPeer(identity.shared_key_principal(peer_id, expected), "psk")
