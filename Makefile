@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV_PYTHON = .venv/bin/python
 
-.PHONY: help demo test check bench soak fuzz fresh-check lock clean
+.PHONY: help demo test check bench soak fuzz fresh-check coverage lock clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 20
@@ -33,6 +33,11 @@ fuzz: ## every parser against what the fuzzer thinks of, for SECONDS in all (360
 
 fresh-check: ## a clone in a minimal Debian of its own: make demo as root and as nobody (root only)
 	@$(PYTHON) -m tools.fresh_check
+
+coverage: ## which lines and branches the suites without processes reach
+	@$(PYTHON) -m tools.bootstrap dev
+	@.venv/bin/coverage run -m pytest -q tests/unit tests/vectors tests/pair tests/property
+	@.venv/bin/coverage report --skip-covered --show-missing
 
 lock: ## write requirements/dev.lock anew from pyproject.toml and requirements/dev.in
 	@$(PYTHON) -m tools.bootstrap dev
