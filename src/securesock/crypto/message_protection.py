@@ -71,6 +71,13 @@ class MessageProtection:
         count = -(len(plaintext) + 1) % self.block_length
         return b"%b%b%c" % (plaintext, bytes(count), count)
 
+    def room(self, length: int) -> int:
+        """How many bytes of plaintext, once padded and sealed, are at most ``length`` bytes; negative if not even none.
+
+        IV, ICV, the Pad Length field and the padding up to whole blocks take the rest.
+        """
+        return (length - self.overhead) // self.block_length * self.block_length - 1
+
     @staticmethod
     def unpad(padded: bytes) -> bytes:
         """What stands before Padding and Pad Length; any padding bytes do (RFC 7296 3.14).  WireError if too short."""

@@ -52,6 +52,25 @@ def test_what_is_sealed_opens_to_the_same_plaintext(suite: IkeSuite, length: int
 
 
 @pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
+@pytest.mark.parametrize("length", range(100, 133))
+def test_room_is_the_longest_plaintext_that_fits(suite: IkeSuite, length: int) -> None:
+    protection = MessageProtection(suite, *keys_for(suite))
+
+    def sealed_length(plaintext_length: int) -> int:
+        return len(protection.pad(bytes(plaintext_length))) + protection.overhead
+
+    room = protection.room(length)
+    assert sealed_length(room) <= length < sealed_length(room + 1)
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
+def test_nothing_fits_where_not_even_the_pad_length_does(suite: IkeSuite) -> None:
+    protection = MessageProtection(suite, *keys_for(suite))
+    smallest = len(protection.pad(b"")) + protection.overhead
+    assert protection.room(smallest - 1) < 0 <= protection.room(smallest)
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
 def test_a_flipped_bit_anywhere_is_refused(suite: IkeSuite) -> None:
     protection = MessageProtection(suite, *keys_for(suite))
     body = protection.seal(protection.pad(b"payloads"), AAD, protection.make_iv(SystemEntropy()))

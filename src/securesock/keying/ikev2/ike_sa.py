@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = ["IkeSa"]
 
-FRAGMENT_DATAGRAM: Final = 1232
-"""Largest IKE datagram before fragmenting: 1280 (IPv6's minimum MTU, RFC 7383 2.5.1) less 40 of IPv6 and 8 of UDP."""
+MAX_DATAGRAM: Final = 1228
+"""Largest IKE message that goes unfragmented where fragments are agreed on, and largest fragment: 1280 (IPv6's minimum
+MTU, RFC 7383 2.5.1) less 40 of IPv6, 8 of UDP and 4 of the non-ESP marker."""
 
-_NON_ESP_MARKER_LENGTH: Final = 4
-_SK_HEADER: Final = 4
-_SKF_HEADER: Final = 8
+_BEFORE_SK_BODY: Final = HEADER_LENGTH + 4
+_BEFORE_SKF_BODY: Final = HEADER_LENGTH + 8
 
 
 class IkeSa:
@@ -42,7 +42,6 @@ class IkeSa:
 
     __slots__ = (
         "_entropy",
-        "_iv_counter",
         "_opener",
         "_sealer",
         "attempts",
@@ -97,7 +96,6 @@ class IkeSa:
         self.fragmentation = False
         self.reassembly = Reassembly()
         self._entropy = entropy
-        self._iv_counter = 0
 
     @property
     def initiator_spi(self) -> bytes:
@@ -138,14 +136,6 @@ class IkeSa:
         self._sealer, self._opener = (
             (towards_responder, towards_initiator) if self.initiator else (towards_initiator, towards_responder)
         )
-        # a fresh key starts a fresh counter: no (key, IV) repeats
-        self._iv_counter = 0
-
-    def _next_iv(self) -> bytes:
-        if not self.suite.encryption.is_aead:
-            return self._entropy.token(self._sealer.iv_length)  # RFC 7296 3.14: CBC wants an unpredictable IV
-        self._iv_counter += 1
-        return self._iv_counter.to_bytes(self._sealer.iv_length, "big")
 
     def seal(
         self, exchange_type: int, message_id: int, payloads: tuple[Payload, ...], *, response: bool
@@ -154,27 +144,26 @@ class IkeSa:
         first_payload, inner = write_payloads(payloads)
         flags = (HeaderFlag.INITIATOR if self.initiator else 0) | (HeaderFlag.RESPONSE if response else 0)
         head = (self.initiator_spi, self.responder_spi, exchange_type, flags, message_id)
-        overhead = self._sealer.overhead
-        if self.fragmentation and HEADER_LENGTH + _SK_HEADER + overhead + len(inner) > FRAGMENT_DATAGRAM:
+        if self.fragmentation and len(inner) > self._sealer.room(MAX_DATAGRAM - _BEFORE_SK_BODY):
             return self._seal_fragments(head, first_payload, inner)
         padded = self._sealer.pad(inner)
-        body_length = self._sealer.iv_length + len(padded) + self._sealer.icv_length
-        prefix = write_sk_prefix(*head, first_payload, body_length)
-        return (prefix + self._sealer.seal(padded, prefix, self._next_iv()),)
+        prefix = write_sk_prefix(*head, first_payload, len(padded) + self._sealer.overhead)
+        return (self._seal(prefix, padded),)
 
     def _seal_fragments(
         self, head: tuple[bytes, bytes, int, int, int], first_payload: int, inner: bytes
     ) -> tuple[bytes, ...]:
-        room = FRAGMENT_DATAGRAM - _NON_ESP_MARKER_LENGTH - HEADER_LENGTH - _SKF_HEADER - self._sealer.overhead
+        room = self._sealer.room(MAX_DATAGRAM - _BEFORE_SKF_BODY)
         total = -(-len(inner) // room)
         datagrams = []
         for number in range(1, total + 1):
             padded = self._sealer.pad(inner[(number - 1) * room : number * room])
-            body_length = self._sealer.iv_length + len(padded) + self._sealer.icv_length
-            # RFC 7383 2.5: Next Payload only in the first fragment
-            prefix = write_skf_prefix(*head, first_payload if number == 1 else 0, body_length, number, total)
-            datagrams.append(prefix + self._sealer.seal(padded, prefix, self._next_iv()))
+            prefix = write_skf_prefix(*head, first_payload, len(padded) + self._sealer.overhead, number, total)
+            datagrams.append(self._seal(prefix, padded))
         return tuple(datagrams)
+
+    def _seal(self, prefix: bytes, padded: bytes) -> bytes:
+        return prefix + self._sealer.seal(padded, prefix, self._sealer.make_iv(self._entropy))
 
     def open(self, message: Message, datagram: bytes) -> bytes:
         """The inner payloads of an SK, or the piece in an SKF.  InvalidTag or WireError when it is not authentic."""
