@@ -8,10 +8,11 @@ import pytest
 
 from securesock.crypto import suites
 from securesock.crypto.suites import Encryption, Integrity, KeyExchangeMethod, Prf
-from securesock.errors import AuthenticationFailed, PeerIncompatible, PolicyRefused, SecureSocketError
+from securesock.errors import AuthenticationFailed, LocalMisuse, PeerIncompatible, PolicyRefused, SecureSocketError
 from securesock.identity.identity import Identity
 from securesock.keying.contract import KeyingConfig, SendDatagram
-from securesock.policy.negotiation import ChildOffer, IkeOffer, main_mode_offers
+from securesock.policy import negotiation
+from securesock.policy.negotiation import ChildOffer, IkeOffer, available_offers, main_mode_offers
 from securesock.testing import FakeNetwork, Pair
 from securesock.types import ANY_TRUSTED_PEER, Principal
 from securesock.wire.isakmp import read_header_untrusted
@@ -105,6 +106,35 @@ def test_the_fallback_from_ml_kem_is_the_responders_choice_in_the_same_exchange(
     assert exchanges(pair) == [ExchangeType.IKE_SA_INIT, ExchangeType.IKE_AUTH]
     assert pair.initiator.establishment is not None
     assert pair.initiator.establishment.main_mode_suite.additional_key_exchanges == ()
+
+
+@pytest.mark.parametrize("who", ["initiator", "responder"])
+def test_ends_with_different_libraries_agree_on_what_both_can_do(
+    identities: tuple[Identity, Identity], who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default policy names ML-KEM; on a machine that cannot do it, nothing of the sort is offered or accepted."""
+    available_offers.cache_clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(negotiation, "is_available", lambda method: method not in (suites.ML_KEM_768, suites.X25519))
+        older = Pair(*identities)
+    available_offers.cache_clear()
+    pair = Pair(*identities)
+    setattr(pair, who, getattr(older, who))
+    pair.establish()
+    assert pair.congruent()
+    assert pair.initiator.establishment is not None
+    suite = pair.initiator.establishment.main_mode_suite
+    assert (suite.key_exchange, suite.additional_key_exchanges) == (suites.P_256, ())
+
+
+def test_a_policy_of_which_this_machine_can_do_nothing_is_refused_before_anything_is_sent(
+    identities: tuple[Identity, Identity], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(negotiation, "is_available", lambda method: method != suites.ML_KEM_768)
+    available_offers.cache_clear()
+    required = only(IkeOffer(AEADS, (), PRFS, (suites.X25519,), (suites.ML_KEM_768,)))
+    with pytest.raises(LocalMisuse, match="ML-KEM-768"):
+        Pair(*identities, initiator=required)
 
 
 @pytest.mark.parametrize("who", ["initiator", "responder"])

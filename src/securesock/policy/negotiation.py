@@ -3,13 +3,19 @@
 An offer is one proposal of RFC 7296 3.3: alternatives per kind of transform, in order of preference.  AEAD and other
 ciphers never share an offer (RFC 7296 3.3.3).  The modern default below is what an unconfigured socket uses.
 Knows algorithms, not messages.
+
+A policy says what is wanted, wherever it was written; what this machine's cryptography cannot do is left out when it
+is about to be offered or accepted (available_offers).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
+from ..crypto.key_exchange import is_available
 from ..crypto.suites import (
     AES_128_CBC,
     AES_128_GCM_16,
@@ -33,6 +39,7 @@ from ..crypto.suites import (
     KeyExchangeMethod,
     Prf,
 )
+from ..errors import LocalMisuse
 from ..types import Lifetimes
 
 __all__ = [
@@ -43,6 +50,8 @@ __all__ = [
     "KeyExchangePreference",
     "MainModePolicy",
     "QuickModePolicy",
+    "available_offers",
+    "main_mode_offers",
 ]
 
 KeyExchangePreference: TypeAlias = Literal["hybrid", "hybrid-required", "classical"]
@@ -94,17 +103,46 @@ _MODERN: Final = (X25519, P_256, P_384)
 _ALL: Final = (X25519, P_256, P_384, P_521, MODP_2048)
 
 
+# hybrid first (no NONE among ADDKE1), then the same without (semantics: ML-KEM)
+_HYBRID: Final = (IkeOffer(_AEADS, (), _PRFS, _MODERN, (ML_KEM_768,)),)
+_CLASSICAL: Final = (IkeOffer(_AEADS, (), _PRFS, _ALL), IkeOffer(_CBCS, _INTEGRITIES, _PRFS, _ALL))
+_OFFERS: Final[Mapping[KeyExchangePreference, tuple[IkeOffer, ...]]] = {
+    "hybrid": (*_HYBRID, *_CLASSICAL),
+    "hybrid-required": _HYBRID,
+    "classical": _CLASSICAL,
+}
+
+
 def main_mode_offers(preference: KeyExchangePreference) -> tuple[IkeOffer, ...]:
-    """The default proposals: hybrid first (no NONE among ADDKE1), then the same without (semantics: ML-KEM)."""
-    hybrid = IkeOffer(_AEADS, (), _PRFS, _MODERN, (ML_KEM_768,))
-    if preference == "hybrid-required":
-        return (hybrid,)
-    classical = (IkeOffer(_AEADS, (), _PRFS, _ALL), IkeOffer(_CBCS, _INTEGRITIES, _PRFS, _ALL))
-    return classical if preference == "classical" else (hybrid, *classical)
+    """The default proposals that this machine can keep.  LocalMisuse, as available_offers, when there are none."""
+    return available_offers(_OFFERS[preference])
+
+
+@lru_cache(maxsize=64)
+def available_offers(offers: tuple[IkeOffer, ...]) -> tuple[IkeOffer, ...]:
+    """What of ``offers`` this machine's cryptography can do: key exchanges differ between builds of the library.
+
+    An alternative that it lacks is left out; an offer without an alternative left, or with an additional key exchange
+    that it lacks, is left out as a whole.  LocalMisuse when nothing is left says what to upgrade.
+    """
+    kept = []
+    for offer in offers:
+        methods = tuple(each for each in offer.key_exchanges if is_available(each))
+        if methods and all(is_available(each) for each in offer.additional):
+            kept.append(replace(offer, key_exchanges=methods))
+    if not kept:
+        wanted = {method for offer in offers for method in (*offer.key_exchanges, *offer.additional)}
+        lacking = ", ".join(sorted(each.name for each in wanted if not is_available(each)))
+        raise LocalMisuse(
+            f"the main mode policy needs {lacking}, which this machine's cryptography lacks: upgrade the package "
+            "'cryptography' (48 or later from PyPI brings its OpenSSL along; built against the system's, it needs "
+            "OpenSSL 3.5 or later for ML-KEM), or allow other key exchanges (key_exchange='hybrid' or 'classical')"
+        )
+    return tuple(kept)
 
 
 DEFAULT_MAIN_MODE: Final = MainModePolicy(
-    main_mode_offers("hybrid"),
+    _OFFERS["hybrid"],
     # RFC 4303 and 4106 set no time; a day for the key exchange and its 2^32 message ids is never near a limit.
     Lifetimes(seconds=24 * 3600.0, max_bytes=1 << 60, max_packets=1 << 31),
 )

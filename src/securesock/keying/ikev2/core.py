@@ -18,6 +18,7 @@ from ...errors import (
     PolicyRefused,
     SecureSocketError,
 )
+from ...policy.negotiation import available_offers
 from ...wire.ikev2.message import write_message
 from ...wire.ikev2.payloads import Notify, Payload, UnknownPayload
 from ...wire.numbers import ExchangeType, HeaderFlag, NotifyType, name_of
@@ -144,10 +145,14 @@ def refusal_error(notify: Notify, what: str) -> SecureSocketError:
 
 
 class Core:
-    """State and services of one session.  Actions come out in the order in which they were emitted."""
+    """State and services of one session.  Actions come out in the order in which they were emitted.
+
+    ``offers`` is what of the main mode policy can be kept here; LocalMisuse when nothing of it can.
+    """
 
     def __init__(self, config: KeyingConfig, entropy: Entropy) -> None:
         self.config = config
+        self.offers = available_offers(config.main_mode.offers)
         self.entropy = entropy
         self.actions: deque[Action] = deque()
         self.ikes: dict[bytes, IkeSa] = {}

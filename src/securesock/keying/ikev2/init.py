@@ -63,7 +63,7 @@ class ExpectInitReply:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._offers = core.config.main_mode.offers
+        self._offers = core.offers
         self._nonce = core.entropy.token(NONCE_LENGTH)
         self._cookie: Notify | None = None
         self._tried: set[int] = set()
@@ -222,7 +222,7 @@ class ExpectInitRequest:
             )
         found = notifies(opened.payloads)
         accepted = accept_ike(
-            self._core.config.main_mode.offers,
+            self._core.offers,
             proposals.proposals,
             peer_group=public.group,
             intermediate=NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED in found,

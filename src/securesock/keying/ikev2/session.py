@@ -43,7 +43,10 @@ _MAJOR_VERSION = 2
 
 
 class IkeSession:
-    """See keying.contract.KeyingSession.  Not thread-safe: the caller holds a lock."""
+    """See keying.contract.KeyingSession.  Not thread-safe: the caller holds a lock.
+
+    LocalMisuse, when it is made, for a policy of which this machine's cryptography can do nothing.
+    """
 
     def __init__(self, config: KeyingConfig, entropy: Entropy) -> None:
         self._core = Core(config, entropy)
