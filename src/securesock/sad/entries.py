@@ -54,7 +54,7 @@ class LifetimeMeter:
         self.packets = 0
         self.byte_count = 0
         self._base: tuple[int, int] | None = None
-        self.asked = False
+        self.asked = 0
         self.hard_packets = lifetimes.max_packets
         self.hard_bytes = lifetimes.max_bytes
         self.hard_time = now + lifetimes.seconds
@@ -81,9 +81,14 @@ class LifetimeMeter:
         """True the first time only: from then on ``due`` means the hard limits."""
         if self.asked:
             return False
-        self.asked = True
+        self.asked = 1
         self.check_packets, self.check_bytes, self.check_time = self.hard_packets, self.hard_bytes, self.hard_time
         return True
+
+    def ask_again(self) -> bool:
+        """True once more, at a hard limit that no successor came before."""
+        self.asked += 1
+        return self.asked == 2
 
 
 class _LiveSa(LifetimeMeter):

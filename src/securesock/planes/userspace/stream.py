@@ -119,6 +119,7 @@ class StreamConnection:
         link = self._link
         return (
             not self.carrier_ended
+            and not self._abandoned
             and link.error is None
             and not self._opener.full()
             and link.control_bytes < MAX_CONTROL
@@ -198,6 +199,7 @@ class StreamConnection:
 
     def inbound_release(self) -> None:
         """Give the buffer back to the pool: before waiting for the carrier, and at the end of a call."""
+        self._refuse_if_abandoned()
         self._opener.release()
 
     def read_into(self, buffer: memoryview, peek: bool = False) -> int:
@@ -226,8 +228,8 @@ class StreamConnection:
         """Seal from the front of ``data`` (contiguous, format "B"); how many bytes were taken.
 
         0 while negotiating, while ``outbound`` must be flushed first, or at a limit until there are new keys.  Raises
-        BrokenPipeError after the end of our stream or of the connection, and ConnectionBroken when a limit was reached
-        and no new keys will come.
+        BrokenPipeError after the end of our stream or of the connection; that is also how it ends when a limit was
+        reached and no new keys will come.
         """
         self._refuse_if_over()
         if now >= self._link.deadline:
@@ -245,13 +247,14 @@ class StreamConnection:
 
     def outbound(self) -> memoryview | None:
         """What waits for the carrier, in order; None when nothing does.  Valid until ``outbound_sent``."""
+        self._refuse_if_abandoned()
         if self._link.control and not self._sealer.unsent():
-            self._refuse_if_abandoned()
             self._drain_control()
         return self._sealer.waiting()
 
     def outbound_sent(self, count: int) -> None:
         """The carrier took ``count`` bytes of ``outbound``."""
+        self._refuse_if_abandoned()
         self._sealer.sent(count)
 
     def finish(self, now: float) -> bool:
@@ -359,9 +362,9 @@ class StreamConnection:
             if sa is None or sealed is None or link.state != "established":
                 return None
             sealed.count(sealer.segments, sealer.offset)
-            if sa.due(now) and not self._allowed(sa, now, link.rekey_child):
+            if sa.due(now) and self._stalled(sa, now, link.rekey_child, link.child_rekey_pending):
                 pending = link.child_rekey_pending()
-            elif sealed.due(now) and not self._allowed(sealed, now, link.rekey_ike):
+            elif sealed.due(now) and self._stalled(sealed, now, link.rekey_ike, link.ike_rekey_pending):
                 pending = link.ike_rekey_pending()
             else:
                 return sa
@@ -369,15 +372,24 @@ class StreamConnection:
                 continue  # the answer came between two looks
             if not pending or self.carrier_ended:
                 link.fail(ConnectionBroken("the keys have reached their limit and the peer does not agree to new ones"))
-                if link.error is not None:
-                    raise link.error
+                self._refuse_if_over()
             return None
 
-    def _allowed(self, meter: LifetimeMeter, now: float, ask: Callable[[float], None]) -> bool:
-        """Whether the limits let one packet more be sealed; asks for new keys when the time for that has come."""
+    def _stalled(
+        self, meter: LifetimeMeter, now: float, ask: Callable[[float], None], pending: Callable[[], bool]
+    ) -> bool:
+        """Whether the limits let nothing more be sealed.
+
+        Asks for new keys at the soft limit, and again at the hard one, because what was asked first may have met a
+        replacement that was just ending.
+        """
         if meter.ask_once():
             ask(now)
-        return not meter.exhausted(now)
+        if not meter.exhausted(now):
+            return False
+        if not pending() and meter.ask_again():
+            ask(now)
+        return True
 
     def _drain_control(self) -> bool:
         """Lay what waits in the queue behind what waits in the buffer; False when the buffer has no room for it."""

@@ -1,0 +1,209 @@
+"""What a connection holds: bounded when it is busy, no buffer when it is idle."""
+
+from __future__ import annotations
+
+import pytest
+
+from securesock.errors import LocalMisuse
+from securesock.planes.userspace import stream
+from securesock.planes.userspace.buffers import BufferPool
+from securesock.planes.userspace.stream import StreamConnection
+from tests.support.pre_keyed import PreKeyedSession
+from tests.support.stream_pair import INITIATOR, RESPONDER, StreamPair, feed, feed_all
+
+MIB = 1 << 20
+
+
+class CountingPool(BufferPool):
+    """Knows how many buffers are out, and that none comes back twice."""
+
+    __slots__ = ("out",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out: set[int] = set()
+
+    def take(self) -> memoryview:
+        buffer = super().take()
+        self.out.add(id(buffer))
+        return buffer
+
+    def give(self, buffer: memoryview) -> None:
+        self.out.remove(id(buffer))
+        super().give(buffer)
+
+
+@pytest.fixture
+def pool(monkeypatch: pytest.MonkeyPatch) -> CountingPool:
+    counting = CountingPool()
+    monkeypatch.setattr(stream, "BUFFERS", counting)
+    return counting
+
+
+def test_an_idle_connection_holds_no_buffer(pool: CountingPool) -> None:
+    pair = StreamPair()
+    assert not pool.out
+    pair.establish()
+    assert not pool.out
+    pair.send(INITIATOR, bytes(5 * MIB))
+    assert not pool.out
+    pair.receive(RESPONDER)
+    assert not pool.out
+
+
+def test_a_frame_that_is_not_whole_yet_holds_no_buffer_and_goes_on_later(pool: CountingPool) -> None:
+    pair = StreamPair().establish()
+    pair.send(INITIATOR, bytes(60_000))
+    pair.deliver(INITIATOR, 50_000)
+    assert not pool.out
+    assert pair.receive(RESPONDER) == bytes(60_000)
+
+
+def test_a_little_unread_data_holds_no_buffer(pool: CountingPool) -> None:
+    pair = StreamPair().establish()
+    pair.send(INITIATOR, b"unread" * 1000)
+    pair.deliver(INITIATOR)
+    assert not pool.out
+    assert pair.responder.read(MIB) == b"unread" * 1000
+
+
+def test_unsent_bytes_hold_one_buffer_until_they_are_gone(pool: CountingPool) -> None:
+    pair = StreamPair().establish()
+    assert pair.initiator.seal(memoryview(bytes(1000)), 0.0) == 1000
+    assert len(pool.out) == 1
+    out = pair.initiator.outbound()
+    assert out is not None
+    pair.initiator.outbound_sent(len(out) - 1)
+    assert len(pool.out) == 1
+    pair.initiator.outbound_sent(1)
+    assert not pool.out
+    assert pair.initiator.outbound() is None
+
+
+def test_one_batch_is_sealed_and_no_more_until_it_was_sent(pool: CountingPool) -> None:
+    pair = StreamPair().establish()
+    taken = pair.initiator.seal(memoryview(bytes(64 * MIB)), 0.0)
+    assert 0 < taken < pool.size
+    assert pair.initiator.seal(memoryview(bytes(64 * MIB)), 0.0) == 0
+    assert len(pool.out) == 1
+
+
+@pytest.mark.parametrize("chunk", [1000, 65536, 10 * MIB])
+def test_at_most_1_mib_is_kept_for_an_application_that_does_not_read(chunk: int) -> None:
+    pair = StreamPair().establish()
+    pair.send(INITIATOR, bytes(3 * MIB))
+    wire = pair.wires[INITIATOR]
+    given = 0
+    while pair.responder.wants_input:
+        assert len(pair.responder.inbound_buffer()) > 0
+        given += feed(pair.responder, wire[given : given + chunk])
+    assert MIB - 65536 <= pair.responder.readable() <= MIB
+    assert given <= MIB + 32 * 60
+    assert len(pair.responder.inbound_buffer()) == 0
+    pair.responder.inbound_release()
+    pair.responder.read(70_000)
+    assert pair.responder.wants_input
+    assert len(pair.responder.inbound_buffer()) > 0
+    del wire[:given]
+    assert len(pair.receive(RESPONDER)) == 3 * MIB - 70_000
+
+
+def test_messages_are_handled_while_unread_data_is_kept() -> None:
+    pair = StreamPair().establish()
+    pair.send(INITIATOR, bytes(900_000))
+    pair.initiator.rekey_child(0.0)
+    pair.settle()
+    assert pair.responder.readable() == 900_000
+    assert pair.initiator.child_rekeys == 1
+
+
+def test_a_peer_that_asks_and_does_not_listen_is_not_read_any_more() -> None:
+    pair = StreamPair().establish()
+    question = b"\x00\x0f\0\0\0\0REKEY-IKE"
+    asked = 0
+    while pair.responder.wants_input:
+        feed_all(pair.responder, question)
+        asked += 1
+        assert asked < 10_000
+    assert pair.flush(RESPONDER) >= 65536
+    assert pair.responder.wants_input
+
+
+def test_small_reads_of_a_large_backlog_are_not_copied_again_and_again() -> None:
+    pair = StreamPair().establish()
+    pair.send(INITIATOR, bytes(range(256)) * 1000)
+    pair.deliver(INITIATOR)
+    got = bytearray()
+    while pair.responder.readable():
+        got += pair.responder.read(777)
+        pair.responder.inbound_release()
+    assert got == bytes(range(256)) * 1000
+
+
+def test_after_a_fork_the_child_can_do_nothing_with_it() -> None:
+    pair = StreamPair().establish()
+    pair.send(INITIATOR, b"x" * 50)
+    pair.deliver(INITIATOR)
+    end = pair.responder
+    end.rekey_child(0.0)
+    with end._link._lock:  # another thread of the parent may have been inside
+        end.abandon()
+    view = memoryview(bytearray(10))
+    for call in (
+        lambda: end.start(0.0),
+        lambda: end.handle_timeout(0.0),
+        lambda: end.rekey_child(0.0),
+        lambda: end.rekey_ike(0.0),
+        lambda: end.inbound_buffer(),
+        lambda: end.inbound_received(1, 0.0),
+        lambda: end.inbound_release(),
+        lambda: end.read_into(view),
+        lambda: end.read(1),
+        lambda: end.seal(view, 0.0),
+        lambda: end.outbound(),
+        lambda: end.outbound_sent(0),
+        lambda: end.finish(0.0),
+        lambda: end.abort(0.0),
+    ):
+        with pytest.raises(LocalMisuse, match="process that uses it"):
+            call()
+    assert end.readable() == 0
+    assert not end.outbound_waiting
+    assert not end.wants_input
+
+
+def test_no_secret_is_shown() -> None:
+    pair = StreamPair(
+        PreKeyedSession(INITIATOR, seed=b"secret"), PreKeyedSession(RESPONDER, seed=b"secret")
+    ).establish()
+    keys = pair.sessions[INITIATOR].spec("outbound").keys
+    shown = "".join(
+        map(repr, (pair.initiator, pair.initiator._link, pair.initiator._sealer, pair.initiator._sealer.sa))
+    )
+    for secret in (keys.encryption, keys.integrity):
+        assert not secret or secret.hex() not in shown
+        assert not secret or repr(secret) not in shown
+
+
+def test_every_method_is_told_apart_by_side() -> None:
+    """A new public method has to be added to the fork test above."""
+    public = {name for name, value in vars(StreamConnection).items() if callable(value) and not name.startswith("_")}
+    assert public == {
+        "abandon",
+        "abort",
+        "finish",
+        "handle_timeout",
+        "inbound_buffer",
+        "inbound_received",
+        "inbound_release",
+        "next_deadline",
+        "outbound",
+        "outbound_sent",
+        "read",
+        "read_into",
+        "readable",
+        "rekey_child",
+        "rekey_ike",
+        "seal",
+        "start",
+    }

@@ -1,0 +1,115 @@
+"""One thread in the inbound methods and another in the outbound ones of the same connection, at both ends."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import queue
+import random
+import threading
+from collections.abc import Callable
+
+from securesock.keying.contract import Role
+from securesock.planes.userspace.stream import StreamConnection
+from securesock.types import Lifetimes
+from tests.support.pre_keyed import PreKeyedSession
+from tests.support.stream_pair import INITIATOR, RESPONDER, StreamPair, feed_all
+
+TOTAL = 6 << 20
+LIMITS = Lifetimes(1e6, 1 << 20, 1 << 20)
+
+
+class Driver:
+    """What a blocking socket does with a StreamConnection, with queues for a carrier."""
+
+    def __init__(self, end: StreamConnection, out: queue.Queue[bytes], into: queue.Queue[bytes]) -> None:
+        self.end = end
+        self.out = out
+        self.into = into
+        self.write_lock = threading.Lock()
+        self.progress = threading.Condition()
+
+    def flush(self) -> None:
+        while (out := self.end.outbound()) is not None:
+            self.out.put(bytes(out), timeout=10)
+            self.end.outbound_sent(len(out))
+
+    def send_all(self, seed: int) -> str:
+        digest, source = hashlib.sha256(), random.Random(seed)
+        sent = 0
+        while sent < TOTAL:
+            data = source.randbytes(source.randrange(1, 300_000))
+            digest.update(data)
+            sent += len(data)
+            view = memoryview(data)
+            while view:
+                with self.write_lock:
+                    count = self.end.seal(view, 0.0)
+                    self.flush()
+                view = view[count:]
+                if not count:
+                    with self.progress:
+                        self.progress.wait(0.05)
+        with self.write_lock:
+            while not self.end.finish(0.0):
+                self.flush()
+            self.flush()
+        return digest.hexdigest()
+
+    def receive_all(self) -> str:
+        digest = hashlib.sha256()
+        # beyond the peer's end of stream, because our sending thread may still need answers
+        while self.end.state != "closed" or not self.end.at_end:
+            with contextlib.suppress(queue.Empty):
+                feed_all(self.end, self.into.get(timeout=0.05))
+            assert self.end.error is None
+            with self.progress:
+                self.progress.notify_all()
+            while self.end.readable():
+                digest.update(self.end.read(100_000))
+            while self.end.outbound_waiting and self.write_lock.acquire(blocking=False):
+                try:
+                    self.flush()
+                finally:
+                    self.write_lock.release()
+        assert self.end.read(1) == b""
+        return digest.hexdigest()
+
+
+def test_bulk_both_ways_in_four_threads_through_rekeys_of_both_ends() -> None:
+    pair = StreamPair(
+        PreKeyedSession(INITIATOR, lifetimes=LIMITS), PreKeyedSession(RESPONDER, lifetimes=LIMITS)
+    ).establish()
+    forth: queue.Queue[bytes] = queue.Queue(maxsize=4)
+    back: queue.Queue[bytes] = queue.Queue(maxsize=4)
+    drivers = {
+        INITIATOR: Driver(pair.initiator, forth, back),
+        RESPONDER: Driver(pair.responder, back, forth),
+    }
+    results: dict[tuple[Role, str], str] = {}
+    errors: list[BaseException] = []
+
+    def run(role: Role, what: str, job: Callable[[], str]) -> None:
+        try:
+            results[role, what] = job()
+        except BaseException as error:
+            errors.append(error)
+            raise
+
+    threads = [
+        threading.Thread(target=run, args=(role, what, job), daemon=True)
+        for role, driver in drivers.items()
+        for what, job in (
+            ("sent", lambda driver=driver, role=role: driver.send_all(1 if role is INITIATOR else 2)),
+            ("received", driver.receive_all),
+        )
+    ]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(timeout=15)
+    assert not errors
+    assert not any(each.is_alive() for each in threads)
+    assert results[INITIATOR, "sent"] == results[RESPONDER, "received"]
+    assert results[RESPONDER, "sent"] == results[INITIATOR, "received"]
+    assert pair.initiator.child_rekeys == pair.responder.child_rekeys >= 5
