@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from securesock.crypto.suites import AES_256_CBC, AES_256_GCM_16, HMAC_SHA2_256_128, EspSuite
@@ -172,9 +174,9 @@ def test_a_segment_shorter_than_its_header_is_fatal(length: int) -> None:
         ({"padding": b"\x01\x02", "next_header": 4}, "padding or protocol"),
     ],
 )
-def test_wrong_padding_and_other_protocols_are_fatal(changed: dict[str, object], match: str) -> None:
+def test_wrong_padding_and_other_protocols_are_fatal(changed: dict[str, Any], match: str) -> None:
     end, spec = victim()
-    feed_all(end, craft(spec, 2, b"data", **changed))  # type: ignore[arg-type]
+    feed_all(end, craft(spec, 2, b"data", **changed))
     is_broken(end, match)
 
 

@@ -7,9 +7,8 @@ import hashlib
 import queue
 import random
 import threading
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
-from securesock.keying.contract import Role
 from securesock.planes.userspace.stream import StreamConnection
 from securesock.types import Lifetimes
 from tests.support.pre_keyed import PreKeyedSession
@@ -43,6 +42,7 @@ class Driver:
             sent += len(data)
             view = memoryview(data)
             while view:
+                assert self.end.error is None
                 with self.write_lock:
                     count = self.end.seal(view, 0.0)
                     self.flush()
@@ -86,30 +86,9 @@ def test_bulk_both_ways_in_four_threads_through_rekeys_of_both_ends() -> None:
         INITIATOR: Driver(pair.initiator, forth, back),
         RESPONDER: Driver(pair.responder, back, forth),
     }
-    results: dict[tuple[Role, str], str] = {}
-    errors: list[BaseException] = []
-
-    def run(role: Role, what: str, job: Callable[[], str]) -> None:
-        try:
-            results[role, what] = job()
-        except BaseException as error:
-            errors.append(error)
-            raise
-
-    threads = [
-        threading.Thread(target=run, args=(role, what, job), daemon=True)
-        for role, driver in drivers.items()
-        for what, job in (
-            ("sent", lambda driver=driver, role=role: driver.send_all(1 if role is INITIATOR else 2)),
-            ("received", driver.receive_all),
-        )
-    ]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join(timeout=15)
-    assert not errors
-    assert not any(each.is_alive() for each in threads)
-    assert results[INITIATOR, "sent"] == results[RESPONDER, "received"]
-    assert results[RESPONDER, "sent"] == results[INITIATOR, "received"]
+    with ThreadPoolExecutor(4) as threads:
+        sent = {role: threads.submit(driver.send_all, number) for number, (role, driver) in enumerate(drivers.items())}
+        received = {role: threads.submit(driver.receive_all) for role, driver in drivers.items()}
+    assert sent[INITIATOR].result() == received[RESPONDER].result()
+    assert sent[RESPONDER].result() == received[INITIATOR].result()
     assert pair.initiator.child_rekeys == pair.responder.child_rekeys >= 5
