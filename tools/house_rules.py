@@ -27,9 +27,17 @@ _BROAD = frozenset({"Exception", "BaseException"})
 # The last word of a name that holds an authentication tag: comparing one with == tells its bytes by time.
 _TAG_WORDS = frozenset({"mac", "hmac", "tag", "icv", "verifier"})
 _VAGUE_MODULES = frozenset({"utils", "util", "helpers", "helper", "common", "manager", "misc"})
-# Names that asyncio, typer or Windows give and we implement.
+# Names that socket, asyncio, typer or Windows give and we implement.
 _GIVEN_NAMES = frozenset(
-    {"get_buffer", "get_extra_info", "get_protocol", "get_write_buffer_limits", "get_write_buffer_size", "get_loop"}
+    {
+        "get_inheritable",
+        "get_buffer",
+        "get_extra_info",
+        "get_protocol",
+        "get_write_buffer_limits",
+        "get_write_buffer_size",
+        "get_loop",
+    }
 )
 _UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 _EXCUSES = re.compile(r"#\s*(type:\s*ignore|pyright:|noqa|ruff:\s*noqa|pragma:|mypy:)")

@@ -1,3 +1,95 @@
-"""securesock: IPsec for one socket, in three lines of Python."""
+"""securesock: IPsec for one socket, in three lines of Python.
+
+    with securesock.create_connection(("db.example", 7000), peer="host/db.example") as sock:
+        sock.sendall(b"hello")
+        print(sock.query_security().peer_machine)
+
+The public names are here, each once.  What needs cryptography is imported when it is first used, so that a program
+which only handles errors or settings starts as fast as before.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+from .errors import (
+    AuthenticationFailed,
+    ConnectionBroken,
+    KeyingTimeout,
+    LocalMisuse,
+    PeerIncompatible,
+    PeerMisbehaved,
+    PlaneError,
+    PolicyRefused,
+    SecureSocketError,
+    StreamTruncated,
+    WantRead,
+    WantWrite,
+)
+from .types import (
+    ANY_TRUSTED_PEER,
+    Address,
+    AnyTrustedPeer,
+    IPsecSettings,
+    Principal,
+    SecurityInfo,
+    SecuritySettings,
+)
+
+if TYPE_CHECKING:
+    from .engine.context import SecurityContext, default_context
+    from .identity.identity import Identity
+    from .sockets.connection import create_connection, create_server
+    from .sockets.stream_socket import SecureSocket
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "ANY_TRUSTED_PEER",
+    "Address",
+    "AnyTrustedPeer",
+    "AuthenticationFailed",
+    "ConnectionBroken",
+    "IPsecSettings",
+    "Identity",
+    "KeyingTimeout",
+    "LocalMisuse",
+    "PeerIncompatible",
+    "PeerMisbehaved",
+    "PlaneError",
+    "PolicyRefused",
+    "Principal",
+    "SecureSocket",
+    "SecureSocketError",
+    "SecurityContext",
+    "SecurityInfo",
+    "SecuritySettings",
+    "StreamTruncated",
+    "WantRead",
+    "WantWrite",
+    "create_connection",
+    "create_server",
+    "default_context",
+]
+
+_LATER: Final = {
+    "Identity": ".identity.identity",
+    "SecureSocket": ".sockets.stream_socket",
+    "SecurityContext": ".engine.context",
+    "create_connection": ".sockets.connection",
+    "create_server": ".sockets.connection",
+    "default_context": ".engine.context",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(_LATER[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

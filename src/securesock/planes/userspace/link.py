@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
+from copy import copy
 from enum import Enum
 from math import inf
 from typing import Final, Literal, TypeAlias
@@ -128,7 +129,7 @@ class KeyingLink:
             self._session.handle_datagram(message, now)
             self._take_actions(now)
         if self.error is not None:
-            raise self.error
+            raise copy(self.error)
 
     def _run(self, request: Callable[[float], None], now: float) -> None:
         with self._lock:
@@ -161,7 +162,8 @@ class KeyingLink:
 
     def _fail(self, error: SecureSocketError) -> None:
         if self.error is None and self.state != "closed":
-            self.error = error
+            # without the frames it came through: they hold the connection, which holds the error
+            self.error = error.with_traceback(None)
             self.state = "failed"
             self.counters[type(error).__name__] += 1
 

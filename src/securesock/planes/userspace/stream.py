@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping
+from copy import copy
 from math import inf
 
 from ...errors import ConnectionBroken, LocalMisuse, PeerMisbehaved, SecureSocketError, StreamTruncated
@@ -315,7 +316,8 @@ class StreamConnection:
         if self._opener.fin:
             return
         if self._link.error is not None:
-            raise self._link.error
+            # a copy: one instance raised at every call would collect every caller's frames, and keep them alive
+            raise copy(self._link.error)
         if self._link.state == "closed":
             raise ConnectionBroken("this end has aborted the connection")
 

@@ -1,0 +1,1 @@
+"""The only code that owns descriptors, threads and the clock."""

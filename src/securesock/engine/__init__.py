@@ -1,0 +1,1 @@
+"""From what was asked to what is negotiated, and from what was negotiated to what is reported."""

@@ -1,0 +1,158 @@
+"""From settings, a name, a context and addresses to one negotiation: the KeyingConfig that a plane is started with.
+
+The rules of who is expected at the other end, and of what an application's settings forbid, are kept here, once for
+blocking and asyncio sockets.  It must not know sockets, planes, nor how anything is negotiated.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final, TypeAlias
+
+from ..errors import LocalMisuse
+from ..identity.names import PeerTargetName, expected_name_for_host, parse_peer_target_name
+from ..keying.contract import Admission, AdmitAnyTrusted, KeyingConfig, Role
+from ..policy.negotiation import ChildOffer, QuickModePolicy
+from ..types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer, IPsecSettings, SecuritySettings
+from .admission import AllowList
+from .context import SecurityContext
+
+__all__ = [
+    "ExpectedPeer",
+    "accepting",
+    "check_offers",
+    "check_settings",
+    "connecting",
+    "expected_peer",
+    "name_of_host",
+    "numeric_address",
+    "read_admission",
+    "read_public_addresses",
+]
+
+ExpectedPeer: TypeAlias = PeerTargetName | AnyTrustedPeer
+
+
+def expected_peer(peer: str | AnyTrustedPeer) -> ExpectedPeer:
+    """A peer target name as an application writes it; LocalMisuse when it is none."""
+    return ANY_TRUSTED_PEER if peer is ANY_TRUSTED_PEER else parse_peer_target_name(peer)
+
+
+def name_of_host(host: str) -> PeerTargetName:
+    """Who is expected where no name was given: the host of the address itself."""
+    if not host:
+        raise LocalMisuse("an empty host says nothing about who should answer: name the peer, or name the host")
+    return expected_name_for_host(host)
+
+
+def check_settings(settings: SecuritySettings) -> None:
+    """LocalMisuse for what would be ignored otherwise: a setting that is not obeyed is refused, never dropped."""
+    if not isinstance(settings, IPsecSettings):
+        return
+    if settings.main_mode_policy is not None or settings.quick_mode_policy is not None:
+        key = settings.main_mode_policy or settings.quick_mode_policy
+        raise LocalMisuse(f"no policy is stored under the key {key}: leave main_mode_policy and quick_mode_policy out")
+    if settings.user_name or settings.domain_name or settings.password:
+        raise LocalMisuse(
+            "user_name, domain_name and password prove a user, which TCP sockets do not yet do: leave them out"
+        )
+
+
+def check_offers(context: SecurityContext, settings: SecuritySettings) -> None:
+    """LocalMisuse where settings and policy leave nothing to offer: said at connect() and listen(), not to a peer."""
+    _quick_mode(context.quick_mode, settings)
+
+
+def connecting(
+    context: SecurityContext,
+    settings: SecuritySettings,
+    expected: ExpectedPeer | None,
+    our: Address,
+    peer: Address,
+    wall_offset_s: float,
+) -> KeyingConfig:
+    """What an initiator negotiates; addresses as getsockname and getpeername of the carrier tell them."""
+    if expected is None:
+        raise LocalMisuse("whoever connects says whom it expects: a name, or ANY_TRUSTED_PEER")
+    return KeyingConfig(
+        role=Role.INITIATOR,
+        carrier="stream",
+        identity=context.identity,
+        main_mode=context.main_mode,
+        quick_mode=_quick_mode(context.quick_mode, settings),
+        our_address=numeric_address(our),
+        peer_address=numeric_address(peer),
+        wall_offset_s=wall_offset_s,
+        expected_peer=expected,
+    )
+
+
+def accepting(
+    context: SecurityContext,
+    settings: SecuritySettings,
+    our: Address,
+    peer: Address,
+    wall_offset_s: float,
+    admission: Admission,
+    public_addresses: tuple[Address, ...] = (),
+) -> KeyingConfig:
+    """What a responder negotiates on one accepted carrier."""
+    return KeyingConfig(
+        role=Role.RESPONDER,
+        carrier="stream",
+        identity=context.identity,
+        main_mode=context.main_mode,
+        quick_mode=_quick_mode(context.quick_mode, settings),
+        our_address=numeric_address(our),
+        peer_address=numeric_address(peer),
+        wall_offset_s=wall_offset_s,
+        admission=admission,
+        public_addresses=public_addresses,
+    )
+
+
+def numeric_address(address: Address) -> Address:
+    """(host, port) as both ends of an IPv4 connection see it, even through a dual-stack socket; no scope."""
+    host = ipaddress.ip_address(address[0].partition("%")[0])
+    mapped = host.ipv4_mapped if isinstance(host, ipaddress.IPv6Address) else None
+    return str(mapped or host), address[1]
+
+
+def read_admission(allow: Iterable[str] | None) -> Admission:
+    """create_server(allow=...): not given admits any principal of the trust anchors."""
+    return AdmitAnyTrusted() if allow is None else AllowList(allow)
+
+
+def read_public_addresses(addresses: Iterable[Address]) -> tuple[Address, ...]:
+    """create_server(public_addresses=...): numeric (host, port) pairs; LocalMisuse for anything else."""
+    checked: list[Address] = []
+    for address in addresses:
+        try:
+            host, port = numeric_address(address)[:2]
+        except (ValueError, TypeError, AttributeError, IndexError):
+            raise LocalMisuse(
+                f"{address!r} is no public address: give (numeric host, port), such as ('198.51.100.7', 443)"
+            ) from None
+        if not isinstance(port, int) or not 0 < port < 65536:
+            raise LocalMisuse(f"{address!r} has no port between 1 and 65535")
+        checked.append((host, port))
+    return tuple(checked)
+
+
+_NO_CIPHER: Final = 11  # ENCR_NULL (RFC 2410)
+
+
+def _quick_mode(policy: QuickModePolicy, settings: SecuritySettings) -> QuickModePolicy:
+    """guarantee_encryption: only cipher suites, whatever policy prefers."""
+    if not settings.guarantee_encryption:
+        return policy
+    offers: list[ChildOffer] = []
+    for offer in policy.offers:
+        ciphers = tuple(each for each in offer.encryptions if each.transform_id != _NO_CIPHER)
+        if ciphers:
+            offers.append(replace(offer, encryptions=ciphers))
+    if not offers:
+        raise LocalMisuse("guarantee_encryption is set, and the quick mode policy has no suite with a cipher")
+    return replace(policy, offers=tuple(offers))

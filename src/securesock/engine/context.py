@@ -1,0 +1,92 @@
+"""SecurityContext: who this process is and what it may agree to, shared by many sockets as ssl.SSLContext is.
+
+Frozen, so that a connection in the middle of a negotiation and a listener's thread see the same.  It must not know
+sockets, nor how anything is negotiated.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+from ..errors import LocalMisuse
+from ..identity.identity import Identity
+from ..policy.negotiation import (
+    DEFAULT_MAIN_MODE,
+    DEFAULT_QUICK_MODE,
+    KeyExchangePreference,
+    MainModePolicy,
+    QuickModePolicy,
+    main_mode_offers,
+)
+from .fork import in_child
+
+__all__ = ["PlaneName", "SecurityContext", "default_context"]
+
+PlaneName: TypeAlias = Literal["auto", "userspace", "kernel", "windows"]
+
+_PLANES: Final = ("auto", "userspace", "kernel", "windows")
+_KEY_EXCHANGES: Final = ("hybrid", "hybrid-required", "classical")
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityContext:
+    """An identity and the choices that go with it.  Frozen and shared between sockets and threads.
+
+    ``identity``: who we are and whom we trust.
+    ``plane``: what carries protected bytes; "auto" takes the best that can carry the socket at hand.
+    ``key_exchange``: "hybrid" offers ML-KEM-768 beside the classical exchange and accepts a peer without it,
+    "hybrid-required" refuses such a peer, "classical" does not offer it.
+    ``main_mode``, ``quick_mode``: what may be negotiated, in full; a ``main_mode`` of one's own says everything, so
+    ``key_exchange`` is left at its default then.
+    LocalMisuse: an unknown plane or key exchange, or a contradiction.
+    """
+
+    identity: Identity
+    plane: PlaneName = field(default="auto", kw_only=True)
+    key_exchange: KeyExchangePreference = field(default="hybrid", kw_only=True)
+    main_mode: MainModePolicy = field(default=DEFAULT_MAIN_MODE, kw_only=True)
+    quick_mode: QuickModePolicy = field(default=DEFAULT_QUICK_MODE, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.plane not in _PLANES:
+            raise LocalMisuse(f"there is no plane {self.plane!r}; choose one of {', '.join(_PLANES)}")
+        if self.key_exchange not in _KEY_EXCHANGES:
+            raise LocalMisuse(
+                f"there is no key exchange preference {self.key_exchange!r}; choose one of {', '.join(_KEY_EXCHANGES)}"
+            )
+        if self.key_exchange != "hybrid":
+            if self.main_mode is not DEFAULT_MAIN_MODE:
+                raise LocalMisuse("main_mode names its key exchanges itself: leave key_exchange out")
+            offers = main_mode_offers(self.key_exchange)
+            object.__setattr__(self, "main_mode", MainModePolicy(offers, DEFAULT_MAIN_MODE.lifetimes))
+
+
+class _Loaded:
+    """The contexts of this process's configurations; the lock is a new one after a fork."""
+
+    def __init__(self) -> None:
+        self.by_configuration: dict[str, SecurityContext] = {}
+        self.renew_lock()
+
+    def renew_lock(self) -> None:
+        self.lock = threading.Lock()
+
+
+_loaded: Final = _Loaded()
+in_child(_loaded.renew_lock)
+
+
+def default_context() -> SecurityContext:
+    """The context of the user's own configuration, loaded once per process (and per SECURESOCK_CONFIG).
+
+    Whatever Identity.load raises when there is none: LocalMisuse says what to do.
+    """
+    key = os.environ.get("SECURESOCK_CONFIG", "")
+    with _loaded.lock:
+        context = _loaded.by_configuration.get(key)
+        if context is None:
+            context = _loaded.by_configuration[key] = SecurityContext(Identity.load())
+        return context

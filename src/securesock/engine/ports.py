@@ -1,0 +1,182 @@
+"""The ports through which planes and drivers meet.
+
+A plane says what it can carry and makes machines; a driver moves bytes between such a machine and a descriptor.
+Neither knows the other: this module is all that they share.  It must not know any plane, keying protocol or socket.
+
+Theory.  A secured stream is a machine without I/O.  Its methods fall in three groups: inbound (the caller holds the
+connection's read lock), outbound (the write lock), and the rest (any lock or none).  One thread may be inside an
+inbound method while another is inside an outbound one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, Protocol, TypeAlias
+
+from ..errors import SecureSocketError
+from ..keying.contract import Establishment, KeyingConfig
+
+__all__ = ["SecuredStream", "StreamPlane", "StreamState"]
+
+StreamState: TypeAlias = Literal["negotiating", "established", "closed", "failed"]
+
+
+class SecuredStream(Protocol):
+    """One secured byte stream over one carrier; ``now`` is monotonic seconds everywhere."""
+
+    # -- any lock or none ------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> StreamState:
+        """Where it stands; "failed" is reached from any of the others."""
+        ...
+
+    @property
+    def error(self) -> SecureSocketError | None:
+        """Why it failed: the first reason."""
+        ...
+
+    @property
+    def establishment(self) -> Establishment | None:
+        """What was agreed on and proven."""
+        ...
+
+    @property
+    def peer_speaks_ike(self) -> bool:
+        """Initiator: a well-formed answer to our first message came.  Responder: a valid first message came."""
+        ...
+
+    @property
+    def outbound_waiting(self) -> bool:
+        """Whether ``outbound()`` has something for the carrier."""
+        ...
+
+    @property
+    def wants_input(self) -> bool:
+        """False when enough is kept unread, or when nothing more will come."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether the peer's authenticated end of stream was read."""
+        ...
+
+    @property
+    def carrier_ended(self) -> bool:
+        """Whether the carrier's end was read."""
+        ...
+
+    @property
+    def at_end(self) -> bool:
+        """Nothing opened waits, and nothing more will come."""
+        ...
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What was dropped or refused, by reason."""
+        ...
+
+    @property
+    def child_rekeys(self) -> int:
+        """How often the ESP SA pair was replaced."""
+        ...
+
+    @property
+    def ike_rekeys(self) -> int:
+        """How often the IKE SA was replaced."""
+        ...
+
+    @property
+    def main_mode_sa_id(self) -> int:
+        """The key exchange SA in use."""
+        ...
+
+    @property
+    def quick_mode_sa_id(self) -> int:
+        """The ESP SA pair in use."""
+        ...
+
+    def readable(self) -> int:
+        """Opened bytes that were not read yet."""
+        ...
+
+    def next_deadline(self) -> float | None:
+        """When ``handle_timeout`` wants to be called."""
+        ...
+
+    def abandon(self) -> None:
+        """In a forked child: nothing can be sealed or opened any more."""
+        ...
+
+    # -- write lock ------------------------------------------------------------------------------------------------
+
+    def start(self, now: float) -> None:
+        """Begin, once."""
+        ...
+
+    def handle_timeout(self, now: float) -> None:
+        """Called at or after ``next_deadline()``."""
+        ...
+
+    def rekey_child(self, now: float) -> None:
+        """Replace the ESP SA pair now."""
+        ...
+
+    def rekey_ike(self, now: float) -> None:
+        """Replace the IKE SA now."""
+        ...
+
+    def seal(self, data: memoryview, now: float) -> int:
+        """Seal at most one batch; how much of ``data`` was taken.  BrokenPipeError after the end."""
+        ...
+
+    def outbound(self) -> memoryview | None:
+        """What goes to the carrier next."""
+        ...
+
+    def outbound_sent(self, count: int) -> None:
+        """The carrier took ``count`` bytes of ``outbound()``."""
+        ...
+
+    def finish(self, now: float) -> bool:
+        """Seal the end of stream; False when a rekey must come first."""
+        ...
+
+    def abort(self, now: float) -> None:
+        """Seal a reset if that is possible, and drop the rest."""
+        ...
+
+    # -- read lock -------------------------------------------------------------------------------------------------
+
+    def inbound_buffer(self) -> memoryview:
+        """Room for bytes of the carrier; dead after ``inbound_received`` or ``inbound_release``."""
+        ...
+
+    def inbound_received(self, count: int, now: float) -> None:
+        """``count`` bytes were put into ``inbound_buffer()``; 0 is the carrier's end.  Raises nothing of the peer's."""
+        ...
+
+    def inbound_release(self) -> None:
+        """Give the buffer back: before every wait and at the end of every call."""
+        ...
+
+    def read_into(self, buffer: memoryview, peek: bool = False) -> int:
+        """Copy opened bytes out; 0 at the authenticated end; raises what ended the stream otherwise."""
+        ...
+
+    def read(self, limit: int, peek: bool = False) -> bytes:
+        """The same as bytes."""
+        ...
+
+
+class StreamPlane(Protocol):
+    """What can carry a TCP connection's bytes protected."""
+
+    @property
+    def name(self) -> str:
+        """As SecurityInfo.plane shows it."""
+        ...
+
+    def make_stream(self, config: KeyingConfig) -> SecuredStream:
+        """A machine for one connection; nothing is sent before ``start``."""
+        ...

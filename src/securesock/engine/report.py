@@ -1,0 +1,110 @@
+"""What was asked and what was applied, side by side: SecurityInfo for a live or failed connection.
+
+It must not know sockets nor machines: it is handed what was established and what happened since.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from ..keying.contract import Establishment
+from ..types import ANY_TRUSTED_PEER, SecurityInfo, SecuritySettings
+from .connect import ExpectedPeer
+from .context import SecurityContext
+
+__all__ = ["Asked", "clear_info", "failed_info", "live_info", "secured_info"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the application said: its settings, whom it expects (None: the accepting side), and the context."""
+
+    settings: SecuritySettings
+    expected: ExpectedPeer | None
+    context: SecurityContext
+
+
+def secured_info(asked: Asked, establishment: Establishment, plane: str, established_at: datetime) -> SecurityInfo:
+    """For a connection that was just established."""
+    peer = establishment.peer
+    ike, esp, flow = establishment.main_mode_suite, establishment.quick_mode_suite, establishment.flow
+    exchanges = (ike.key_exchange, *ike.additional_key_exchanges)
+    return SecurityInfo(
+        secured=True,
+        encrypted=esp.encrypted,
+        peer_machine=peer if peer.kind == "machine" else None,
+        peer_user=peer if peer.kind == "user" else None,
+        plane=plane,
+        keying="ikev2",
+        main_mode_suite=ike.name,
+        quick_mode_suite=esp.name,
+        main_mode_sa_id=establishment.main_mode_sa_id,
+        quick_mode_sa_id=establishment.quick_mode_sa_id,
+        asked=asked.settings,
+        requested_address=(flow.responder_host, flow.responder_port),
+        key_exchange="+".join(each.name for each in exchanges),
+        differences=tuple(_differences(asked, establishment)),
+        established_at=established_at,
+    )
+
+
+def live_info(
+    established: SecurityInfo,
+    *,
+    main_mode_sa_id: int,
+    quick_mode_sa_id: int,
+    rekeys: int,
+    error: BaseException | None,
+) -> SecurityInfo:
+    """The same, as it stands now."""
+    return replace(
+        established,
+        main_mode_sa_id=main_mode_sa_id,
+        quick_mode_sa_id=quick_mode_sa_id,
+        rekeys=rekeys,
+        latch="established" if error is None else "broken",
+        negotiation_error="" if error is None else str(error),
+    )
+
+
+def clear_info(asked: Asked, why: str) -> SecurityInfo:
+    """For a connection in clear, which allow_insecure permitted; ``why`` completes "because ..."."""
+    return SecurityInfo(
+        asked=asked.settings,
+        negotiation_error=why,
+        differences=(f"asked for IPsec, applied clear text, because {why}",),
+    )
+
+
+def failed_info(asked: Asked, error: BaseException) -> SecurityInfo:
+    """For a negotiation that failed: nothing was applied, and why."""
+    return SecurityInfo(asked=asked.settings, negotiation_error=str(error), latch="broken")
+
+
+def _differences(asked: Asked, establishment: Establishment) -> list[str]:
+    found: list[str] = []
+    if asked.expected is ANY_TRUSTED_PEER:
+        found.append(
+            f"asked for no peer target name, applied {establishment.peer.name}, "
+            "because any machine of the trust anchors was accepted"
+        )
+    if not establishment.quick_mode_suite.encrypted:
+        found.append("asked for IPsec, applied integrity without encryption, because the policy in force prefers it")
+    if asked.context.key_exchange == "hybrid" and _offers_hybrid(asked.context):
+        suite = establishment.main_mode_suite
+        if not suite.additional_key_exchanges:
+            found.append(
+                f"asked for a hybrid key exchange, applied {suite.key_exchange.name} alone, because the peer chose it"
+            )
+    if establishment.translated and asked.expected is None:
+        flow = establishment.flow
+        found.append(
+            f"the peer asked for {flow.responder_host} port {flow.responder_port}, applied this socket's own address, "
+            "because addresses are translated between the ends"
+        )
+    return found
+
+
+def _offers_hybrid(context: SecurityContext) -> bool:
+    return any(offer.additional for offer in context.main_mode.offers)

@@ -1,0 +1,1 @@
+"""What people import: SecureSocket, create_connection, create_server, and their asyncio twins."""

@@ -1,0 +1,44 @@
+"""Which plane carries a socket: the choice is made by what a plane can do, never by a platform's name."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from ..engine.context import PlaneName
+from ..engine.ports import SecuredStream, StreamPlane
+from ..entropy import SystemEntropy
+from ..errors import PlaneError
+from ..keying.contract import KeyingConfig
+from ..keying.ikev2.session import IkeSession
+from ..planes.userspace.stream import StreamConnection
+
+__all__ = ["stream_plane"]
+
+
+class _UserSpaceStreams:
+    """IKEv2 and ESP in this process, on the application's own TCP connection."""
+
+    name = "userspace"
+
+    def __init__(self) -> None:
+        self._entropy = SystemEntropy()
+
+    def make_stream(self, config: KeyingConfig) -> SecuredStream:
+        """See StreamPlane."""
+        return StreamConnection(IkeSession(config, self._entropy), config.role)
+
+
+_STREAM_PLANES: Final[Mapping[str, StreamPlane]] = MappingProxyType({"userspace": _UserSpaceStreams()})
+
+
+def stream_plane(asked: PlaneName) -> StreamPlane:
+    """The plane for a TCP socket; PlaneError where the one asked for is not to be had."""
+    plane = _STREAM_PLANES.get("userspace" if asked == "auto" else asked)
+    if plane is None:
+        raise PlaneError(
+            f"the plane {asked!r} cannot carry a TCP socket here: use plane='auto'", errno=errno.EPROTONOSUPPORT
+        )
+    return plane

@@ -1,0 +1,389 @@
+"""SecureSocket: a socket.socket whose bytes are IPsec-protected, made to be used wherever a socket is.
+
+It is a subclass of socket.socket, as ssl.SSLSocket is.  The object's descriptor is the carrier, an ordinary TCP
+connection that this library alone reads and writes; every inherited call is overridden, either by one that goes through
+the protection or by a refusal.  What a socket is doing is one object at a time: an Attempt while it connects, a link
+once it is connected, a Listener when it listens.
+
+Rules of order, as Winsock has them: settings first (set_security), then the peer's name (set_peer_target_name), then
+bind, listen or connect.  This module must not know how anything is negotiated, sealed or waited for.
+"""
+
+from __future__ import annotations
+
+import _socket
+import copy
+import errno
+import socket
+import warnings
+from collections.abc import Mapping
+from time import monotonic
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, TypeAlias, overload
+
+from ..drivers.blocking import StreamLink
+from ..drivers.closing import close_link
+from ..engine.connect import ExpectedPeer, check_offers, check_settings, expected_peer, name_of_host
+from ..engine.context import SecurityContext, default_context
+from ..engine.report import Asked, failed_info, live_info
+from ..errors import LocalMisuse
+from ..keying.contract import Admission, AdmitAnyTrusted
+from ..types import Address, AnyTrustedPeer, SecurityInfo, SecuritySettings
+from .attempt import Attempt
+from .calls import SocketCalls
+from .listener import Listener
+from .negotiation import Accepted, Terms
+from .opening import Link
+from .planes import stream_plane
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+    _AnyAddress: TypeAlias = tuple[object, ...] | str | ReadableBuffer
+
+__all__ = ["SecureSocket"]
+
+_FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
+# Linux lets SOCK_NONBLOCK and SOCK_CLOEXEC ride on the type.
+_NONBLOCK: Final = int(getattr(socket, "SOCK_NONBLOCK", 0))
+_EXTRAS: Final = _NONBLOCK | int(getattr(socket, "SOCK_CLOEXEC", 0))
+_DEFAULT_BACKLOG: Final = min(socket.SOMAXCONN, 128)
+
+
+class SecureSocket(SocketCalls):
+    """A TCP socket whose stream is protected by IPsec, keyed by IKEv2 on the connection itself.
+
+    ``context``: who we are and what may be agreed on; the user's configuration (default_context) when it is needed and
+    none was given.  ``fileno`` exists for the signature's sake: a descriptor comes without keys, so it is LocalMisuse.
+    """
+
+    __slots__ = (
+        "_admission",
+        "_attempt",
+        "_bound",
+        "_context",
+        "_expected",
+        "_failure",
+        "_info",
+        "_listener",
+        "_options",
+        "_public_addresses",
+        "_settings",
+        "_settings_given",
+    )
+
+    def __init__(
+        self,
+        family: int = -1,
+        type: int = -1,
+        proto: int = -1,
+        fileno: int | None = None,
+        *,
+        context: SecurityContext | None = None,
+    ) -> None:
+        self._clear_state(context)
+        if fileno is not None:
+            raise LocalMisuse("a descriptor comes without keys: make a SecureSocket and connect or listen with it")
+        kind = socket.SOCK_STREAM if type == -1 else type & ~_EXTRAS
+        if kind == socket.SOCK_DGRAM:
+            raise LocalMisuse("datagram sockets are not here yet: SecureSocket carries SOCK_STREAM")
+        if kind != socket.SOCK_STREAM or (family != -1 and family not in _FAMILIES):
+            raise LocalMisuse("SecureSocket carries TCP: AF_INET or AF_INET6, and SOCK_STREAM")
+        super().__init__(family, kind, proto)
+        self._adopt_timeout(0.0 if type != -1 and type & _NONBLOCK else socket.getdefaulttimeout())
+
+    @classmethod
+    def _of_accepted(cls, accepted: Accepted, asked: Asked) -> SecureSocket:
+        carrier = accepted.carrier
+        sock = cls.__new__(cls)
+        sock._clear_state(asked.context)
+        family, kind, proto = carrier.family, carrier.type, carrier.proto
+        socket.socket.__init__(sock, family, kind, proto, carrier.detach())
+        sock._adopt_timeout(socket.getdefaulttimeout())
+        sock._settings = asked.settings
+        sock._link, sock._info = accepted.link, accepted.info
+        return sock
+
+    def _clear_state(self, context: SecurityContext | None) -> None:
+        self._context = context
+        self._link: Link | None = None
+        self._attempt: Attempt | None = None
+        self._listener: Listener | None = None
+        self._failure: OSError | None = None
+        self._info: SecurityInfo | None = None
+        self._settings = SecuritySettings()
+        self._settings_given = False
+        self._expected: ExpectedPeer | None = None
+        self._admission: Admission = AdmitAnyTrusted()
+        self._public_addresses: tuple[Address, ...] = ()
+        self._options: dict[tuple[int, int], tuple[int | bytes | None, int]] = {}
+        self._bound = False
+
+    def _adopt_timeout(self, timeout: float | None) -> None:
+        self._timeout = timeout
+        _socket.socket.settimeout(self, 0.0)
+
+    # -- what is asked -------------------------------------------------------------------------------------------------
+
+    def set_security(self, settings: SecuritySettings) -> None:
+        """What this socket must have; once, and before bind, listen and connect (WSASetSocketSecurity).
+
+        A listener's settings are those of what it accepts.  LocalMisuse: too late, twice, or not to be had.
+        """
+        if not isinstance(settings, SecuritySettings):
+            raise LocalMisuse("set_security takes SecuritySettings or IPsecSettings")
+        if self._settings_given:
+            raise LocalMisuse("the settings of this socket are set already, and they are set once")
+        if self._in_use or self._bound:
+            raise LocalMisuse("settings come before bind(), listen() and connect()")
+        check_settings(settings)
+        self._settings, self._settings_given = settings, True
+
+    def set_peer_target_name(self, peer: str | AnyTrustedPeer) -> None:
+        """Whom this socket must reach; before connect (WSASetSocketPeerTargetName).
+
+        Without it the host name or IP literal of the address is what must be proven.
+        LocalMisuse: too late, or no name.
+        """
+        if self._in_use:
+            raise LocalMisuse("the peer's name comes before connect(); a listener is told whom to admit by allow=")
+        self._expected = expected_peer(peer)
+
+    def _expect(self, expected: ExpectedPeer) -> None:
+        self._expected = expected
+
+    def _admit(self, admission: Admission, public_addresses: tuple[Address, ...]) -> None:
+        self._admission, self._public_addresses = admission, public_addresses
+
+    def query_security(self) -> SecurityInfo:
+        """What was really applied, beside what was asked (WSAQuerySocketSecurity).
+
+        Also after a negotiation that failed.  LocalMisuse with errno ENOTCONN: there was none yet.
+        """
+        info, link = self._info, self._link
+        if info is None:
+            raise LocalMisuse(
+                "nothing was negotiated on this socket yet; of a listener, ask the sockets that accept() returns",
+                errno=errno.ENOTCONN,
+            )
+        if not isinstance(link, StreamLink):
+            return info
+        connection = link.connection
+        return live_info(
+            info,
+            main_mode_sa_id=connection.main_mode_sa_id,
+            quick_mode_sa_id=connection.quick_mode_sa_id,
+            rekeys=connection.child_rekeys + connection.ike_rekeys,
+            error=connection.error,
+        )
+
+    @property
+    def context(self) -> SecurityContext:
+        """The context given, or the user's own."""
+        if self._context is None:
+            self._context = default_context()
+        return self._context
+
+    @property
+    def _in_use(self) -> bool:
+        return any(each is not None for each in (self._attempt, self._link, self._listener, self._failure))
+
+    def _asked(self, expected: ExpectedPeer | None) -> Asked:
+        # What cannot work is said here, before anything is sent.
+        check_offers(self.context, self._settings)
+        stream_plane(self.context.plane)
+        return Asked(self._settings, expected, self.context)
+
+    # -- connecting ----------------------------------------------------------------------------------------------------
+
+    def connect(self, address: _AnyAddress, /) -> None:
+        """Connect, negotiate, and return when the peer is proven and everything agreed on is in force.
+
+        A timeout is one deadline over all of it.  A non-blocking socket raises BlockingIOError (EINPROGRESS): go on
+        with do_handshake().  After a failure the socket is of no further use, as POSIX has it: close it.
+        Raises the system's own errors of connecting, and every SecureSocketError by blame.
+        """
+        started = monotonic()
+        self._begin(address)
+        if self._timeout == 0:
+            raise BlockingIOError(errno.EINPROGRESS, "the connection is being made: go on with do_handshake()")
+        self._finish_attempt(started)
+
+    def connect_ex(self, address: _AnyAddress, /) -> int:
+        """As connect(), with an errno for the system's errors and the peer's; LocalMisuse and gaierror are raised."""
+        try:
+            self.connect(address)
+        except (LocalMisuse, socket.gaierror):
+            raise
+        except OSError as error:
+            return error.errno or errno.EAGAIN  # a timeout of the socket's own has no errno
+        return 0
+
+    def do_handshake(self) -> None:
+        """Go on with the negotiation of a non-blocking connect() until it is done; WantRead and WantWrite as for ssl.
+
+        Returns at once on a connected socket.  Raises what ended the negotiation, again at each call.
+        """
+        if self._link is None:
+            self._finish_attempt(monotonic())
+
+    def _begin(self, address: _AnyAddress) -> None:
+        if self._link is not None:
+            raise OSError(errno.EISCONN, "the socket is connected")
+        if self._attempt is not None:
+            raise BlockingIOError(errno.EALREADY, "the negotiation is under way: go on with do_handshake()")
+        if self._listener is not None:
+            raise LocalMisuse("a listening socket does not connect: make another one")
+        if self._failure is not None:
+            raise LocalMisuse(f"connect() failed on this socket ({self._failure}): make another one")
+        if not isinstance(address, tuple) or len(address) < 2 or not isinstance(address[0], str):
+            raise LocalMisuse(f"{address!r} is no address of TCP: give (host, port)")
+        expected = self._expected if self._expected is not None else name_of_host(address[0])
+        attempt = Attempt(self._asked(expected), self._options, bound=self._bound)
+        attempt.begin(self, address)
+        self._attempt = attempt
+
+    def _finish_attempt(self, started: float) -> None:
+        attempt = self._attempt
+        if attempt is None:
+            raise self._not_connected()
+        try:
+            opened = attempt.finish(self, started, self._timeout)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            if self._attempt is attempt:
+                # A copy: the error itself holds the frames it came through, and they hold this socket.
+                self._failure, self._info = copy.copy(error), failed_info(attempt.asked, error)
+                self._attempt = None
+            raise
+        if opened is not None:
+            self._link, self._info, self._attempt = opened.link, opened.info, None
+
+    def _connected(self) -> Link:
+        if self._attempt is not None:
+            self.do_handshake()
+        if self._link is None:
+            raise self._not_connected()
+        return self._link
+
+    def _not_connected(self) -> OSError:
+        if self._failure is not None:
+            return copy.copy(self._failure)  # one instance raised again and again would collect every traceback
+        if socket.socket.fileno(self) < 0:
+            return OSError(errno.EBADF, "the socket is closed")
+        return OSError(errno.ENOTCONN, "the socket is not connected")
+
+    # -- listening -----------------------------------------------------------------------------------------------------
+
+    def bind(self, address: _AnyAddress, /) -> None:
+        """As socket.bind()."""
+        super().bind(address)
+        self._bound = True
+
+    def listen(self, backlog: int = _DEFAULT_BACKLOG, /) -> None:
+        """Accept and negotiate from now on, side by side; at most ``backlog`` finished connections wait for accept().
+
+        From now on fileno() is readable exactly while accept() would return at once.
+        """
+        if self._attempt is not None or self._link is not None or self._failure is not None:
+            raise LocalMisuse("a socket that connected does not listen: make another one")
+        if self._expected is not None:
+            raise LocalMisuse("a listener is told whom to admit by create_server(allow=[...]), not by one peer's name")
+        if self._listener is not None:
+            self._listener.set_backlog(backlog)
+            return
+        terms = Terms(self._asked(None), self._admission, self._public_addresses)
+        # The reactor empties the kernel's queue at once, so its length matters in a flood only.
+        super().listen(max(backlog, _DEFAULT_BACKLOG))
+        self._bound = True
+        kernel = socket.socket(self.family, self.type, self.proto, _socket.dup(socket.socket.fileno(self)))
+        kernel.setblocking(False)
+        self._listener = Listener(kernel, terms, backlog)
+        self._listener.start()
+
+    def accept(self) -> tuple[SecureSocket, Address]:
+        """The next connection that is proven and confirmed by both sides, and the address it came from.
+
+        A refused or unfinished one is never returned: see ``refusals``.
+        """
+        listener = self._listener
+        if listener is None:
+            raise OSError(errno.EINVAL, "the socket does not listen")
+        accepted = listener.accept(self._timeout)
+        return SecureSocket._of_accepted(accepted, listener.terms.asked), accepted.address
+
+    @property
+    def refusals(self) -> Mapping[str, int]:
+        """How many connections this listener let go without accepting them, by reason."""
+        return MappingProxyType({} if self._listener is None else self._listener.refusals)
+
+    def fileno(self) -> int:
+        """The carrier's descriptor, to wait for it: never read or write it.  Of a listener: its readiness."""
+        listener = self._listener
+        if listener is None or socket.socket.fileno(self) < 0:
+            return super().fileno()
+        return listener.fileno()
+
+    # -- options -------------------------------------------------------------------------------------------------------
+
+    @overload
+    def setsockopt(self, level: int, optname: int, value: int | ReadableBuffer, /) -> None: ...
+    @overload
+    def setsockopt(self, level: int, optname: int, value: None, optlen: int, /) -> None: ...
+
+    def setsockopt(self, level: int, optname: int, value: int | ReadableBuffer | None, optlen: int = 0, /) -> None:
+        """As socket.setsockopt(): of the carrier.  Remembered for a connection that is repeated in clear."""
+        kept = value if value is None or isinstance(value, int) else bytes(value)
+        if kept is None:
+            super().setsockopt(level, optname, None, optlen)
+        else:
+            super().setsockopt(level, optname, kept)
+        if self._link is None:
+            self._options[level, optname] = kept, optlen
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def shutdown(self, how: int, /) -> None:
+        """SHUT_WR sends the authenticated end of our stream; the carrier stays open both ways, and so does rekeying.
+
+        SHUT_RD makes recv() return b"" once what is opened was read.  A non-blocking socket may raise WantRead or
+        WantWrite: call again.
+        """
+        if self._listener is not None:
+            self._listener.close(wait=True)
+            return
+        link = self._connected()
+        if how not in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
+            raise OSError(errno.EINVAL, "shutdown takes SHUT_RD, SHUT_WR or SHUT_RDWR")
+        if how != socket.SHUT_WR:
+            link.read_shut = True
+            link.wake_all()
+        if how != socket.SHUT_RD:
+            link.finish(self, self._timeout)
+
+    def _real_close(self, _ss: object = None) -> None:
+        if socket.socket.fileno(self) < 0:
+            return
+        link, attempt, listener = self._link, self._attempt, self._listener
+        if listener is not None:
+            listener.close(wait=True)
+        elif attempt is not None:
+            attempt.cancel()
+        if link is None:
+            _socket.socket.close(self)
+        else:
+            close_link(link, self, never_wait=self._timeout == 0)
+
+    def __del__(self) -> None:
+        if socket.socket.fileno(self) < 0:
+            return
+        link, listener = getattr(self, "_link", None), getattr(self, "_listener", None)
+        if isinstance(link, StreamLink):
+            link.abort(self)
+        if listener is not None:
+            listener.close(wait=False)
+        try:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        finally:
+            _socket.socket.close(self)
