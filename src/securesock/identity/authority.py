@@ -72,6 +72,8 @@ class Authority:
         ``permitted``: domains ("example.org": it and all below it) and networks ("192.0.2.0/24") that it may vouch
         for; everything else is then refused by whoever validates (RFC 5280 4.2.1.10).
         """
+        if not name.isprintable() or not 0 < len(name) <= _MAX_COMMON_NAME:
+            raise LocalMisuse(f"an authority's name has 1 to {_MAX_COMMON_NAME} printable characters")
         key = key or generate_private_key(SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         builder = _builder(subject, subject, key.public_key(), key.public_key(), validity)
@@ -99,7 +101,7 @@ class Authority:
         """
         if not names:
             raise LocalMisuse("a certificate needs at least one name, such as 'host/db.example'")
-        private_key = None
+        private_key, general_names = None, [_general_name(name) for name in names]
         if public_key is None:
             private_key = generate_private_key(SECP256R1())
             public_key = private_key.public_key()
@@ -111,8 +113,7 @@ class Authority:
         builder = builder.add_extension(_key_usage(signs=True, certifies=False), critical=True)
         usages = [IPSEC_IKE, ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-        alternative_names = x509.SubjectAlternativeName([_general_name(name) for name in names])
-        builder = builder.add_extension(alternative_names, critical=False)
+        builder = builder.add_extension(x509.SubjectAlternativeName(general_names), critical=False)
         return IssuedCertificate(builder.sign(self.private_key, _hash_for(self.private_key)), private_key)
 
     def revocation_list(
@@ -134,8 +135,9 @@ class Authority:
     def _subject_for(self, name: str) -> x509.Name:
         """The authority's name as organization, the machine's as common name: within the subtree of its constraints."""
         attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, _organization(self.certificate.subject))]
+        # a common name that is no host name is taken for one by validators that look for names there
         common_name = name.removeprefix("host/")
-        if len(common_name) <= _MAX_COMMON_NAME:
+        if parse_peer_target_name(name).form == "fqdn" and len(common_name) <= _MAX_COMMON_NAME:
             attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, common_name))
         return x509.Name(attributes)
 

@@ -30,7 +30,7 @@ from ..errors import LocalMisuse
 from .files import CrlSources
 from .identity import Identity
 
-__all__ = ["CONFIG_FILE", "config_file", "load_identity", "read_configuration"]
+__all__ = ["CONFIG_FILE", "config_file", "load_identity", "read_configuration", "read_private_file", "user_folder"]
 
 CONFIG_FILE: Final = "config.toml"
 _VARIABLE: Final = "SECURESOCK_CONFIG"

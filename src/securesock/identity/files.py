@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias, TypeGuard
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -22,7 +22,17 @@ from .authority import Authority
 from .revocation import RevocationList, read_revocation_list
 from .trust import TrustAnchors
 
-__all__ = ["CrlSources", "Source", "TrustSource", "load_certificates", "load_private_key", "load_trust"]
+__all__ = [
+    "CrlSources",
+    "Source",
+    "TrustSource",
+    "der_of",
+    "expand",
+    "load_certificates",
+    "load_private_key",
+    "load_revocation_lists",
+    "load_trust",
+]
 
 Source: TypeAlias = str | bytes | os.PathLike[str]
 """A path, or the PEM or DER bytes themselves (a str that holds a PEM block is taken as one)."""
@@ -38,7 +48,6 @@ _CERTIFICATE_SUFFIXES: Final = frozenset({".pem", ".crt", ".cer"})
 class _Content(NamedTuple):
     data: bytes
     label: str
-    path: Path | None
 
 
 def load_certificates(source: Source) -> list[x509.Certificate]:
@@ -79,14 +88,17 @@ def load_trust(trust: TrustSource | Sequence[TrustSource], crl: CrlSources) -> T
         if isinstance(source, Authority):
             anchors[source.certificate] = None
             continue
-        for each in _expand(source):
-            anchors.update(dict.fromkeys(load_certificates(each)))
-            list_sources.update(dict.fromkeys(_lists_beside(each)))
+        if not _is_path(source):
+            anchors.update(dict.fromkeys(load_certificates(source)))
+            continue
+        for path in expand(Path(source)):
+            anchors.update(dict.fromkeys(load_certificates(path)))
+            list_sources.update(dict.fromkeys(_lists_beside(path)))
     given = [crl] if isinstance(crl, (str, bytes, os.PathLike)) else list(crl)
     list_sources.update(dict.fromkeys(each for each in given if each != "require"))
     revocation: dict[x509.Name, tuple[RevocationList, ...]] = {}
     for each in list_sources:
-        for revoked, label in _load_lists(each):
+        for revoked, label in load_revocation_lists(each):
             entry = read_revocation_list(revoked, label, anchors)
             revocation[revoked.issuer] = (*revocation.get(revoked.issuer, ()), entry)
     return TrustAnchors(tuple(anchors), revocation, crl_required="require" in given)
@@ -98,35 +110,29 @@ def der_of(certificates: Sequence[x509.Certificate]) -> tuple[bytes, ...]:
 
 
 def _read(source: Source) -> _Content:
-    if isinstance(source, bytes):
-        return _Content(source, "the bytes given", None)
-    if isinstance(source, str) and _PEM.decode() in source:
-        return _Content(source.encode(), "the text given", None)
-    path = Path(source)
-    return _Content(path.read_bytes(), str(path), path)
+    if _is_path(source):
+        return _Content(Path(source).read_bytes(), str(source))
+    return _Content(source if isinstance(source, bytes) else str(source).encode(), "what was given")
 
 
-def _expand(source: Source) -> Iterator[Source]:
+def expand(path: Path) -> list[Path]:
     """A folder stands for the certificate files in it."""
-    if isinstance(source, bytes) or (isinstance(source, str) and _PEM.decode() in source):
-        yield source
-        return
-    path = Path(source)
     if not path.is_dir():
-        yield path
-        return
-    yield from sorted(each for each in path.iterdir() if each.suffix in _CERTIFICATE_SUFFIXES)
+        return [path]
+    return sorted(each for each in path.iterdir() if each.suffix in _CERTIFICATE_SUFFIXES)
 
 
-def _lists_beside(source: Source) -> Iterator[Path]:
+def _lists_beside(path: Path) -> list[Path]:
     """ca.pem has its lists in ca.crl or ca.pem.crl."""
-    if isinstance(source, Path):
-        for path in (source.with_suffix(".crl"), source.with_name(source.name + ".crl")):
-            if path.exists():
-                yield path
+    return [each for each in (path.with_suffix(".crl"), path.with_name(path.name + ".crl")) if each.exists()]
 
 
-def _load_lists(source: Source) -> Iterator[tuple[x509.CertificateRevocationList, str]]:
+def _is_path(source: str | os.PathLike[str] | bytes) -> TypeGuard[str | os.PathLike[str]]:
+    return not isinstance(source, bytes) and not (isinstance(source, str) and _PEM.decode() in source)
+
+
+def load_revocation_lists(source: Source) -> Iterator[tuple[x509.CertificateRevocationList, str]]:
+    """Every list of one file, with its name for messages; LocalMisuse when there is none or one cannot be read."""
     content = _read(source)
     try:
         if _PEM not in content.data:

@@ -3,6 +3,8 @@
 Loaded once, frozen, shared by threads and connections.  Keying asks it for the ID, chain and key to prove, and
 hands it what the peer showed; the answer is a Principal or AuthenticationFailed.  It holds no state of a
 connection, reads no clock (the time of judgement is an argument) and touches no file after it was made.
+
+What makes identities (files, authority) is imported when one is made, so that importing securesock stays cheap.
 """
 
 from __future__ import annotations
@@ -11,12 +13,13 @@ import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
+
+from cryptography import x509
 
 from ..errors import AuthenticationFailed, LocalMisuse, WireError
 from ..secret import Secret
 from ..types import AnyTrustedPeer, Principal, PrincipalKind
-from .authority import Authority
 from .certificates import LeafCertificate, PublicKey, WeakKey, label_of, pin_of, read_leaf_untrusted
 from .credentials import (
     AnonymousCredential,
@@ -26,7 +29,6 @@ from .credentials import (
     certificate_credential,
     psk_credential,
 )
-from .files import CrlSources, Source, TrustSource, der_of, load_certificates, load_private_key, load_trust
 from .names import (
     IkeId,
     PeerTargetName,
@@ -38,6 +40,10 @@ from .names import (
     uri_text,
 )
 from .trust import TrustAnchors
+
+if TYPE_CHECKING:
+    from .authority import Authority
+    from .files import CrlSources, Source, TrustSource
 
 __all__ = ["Identity", "ProvenCertificate"]
 
@@ -88,6 +94,8 @@ class Identity:
         for ca.pem) and those in ``crl`` are obeyed; "require" in ``crl`` refuses peers of whose authority no
         current list is at hand.  LocalMisuse says what does not fit; errors of reading files pass unchanged.
         """
+        from .files import der_of, load_certificates, load_private_key, load_trust
+
         chain = der_of(load_certificates(certificate))
         label = "the certificate given" if isinstance(certificate, bytes) else f"{certificate!s:.200}"
         credential = certificate_credential(chain, load_private_key(private_key, password), label)
@@ -107,6 +115,8 @@ class Identity:
 
         Only a peer whose policy says allow_anonymous=True lets it in.
         """
+        from .files import load_trust
+
         return cls(AnonymousCredential(), load_trust(trust, crl))
 
     @classmethod
@@ -121,6 +131,9 @@ class Identity:
         It is signed by ``authority`` (another ephemeral identity's, by default a new one), which is trusted, as
         are the authorities in ``trust``.
         """
+        from .authority import Authority
+        from .files import der_of, load_trust
+
         names = [name] if isinstance(name, str) else list(name)
         authority = authority or Authority.create("securesock ephemeral authority")
         issued = authority.issue(names)
@@ -170,6 +183,18 @@ class Identity:
     def fingerprint(self) -> str | None:
         """SHA-256 of our DER certificate, 64 hex digits, None for PSK."""
         return self._credential.fingerprint if isinstance(self._credential, CertificateCredential) else None
+
+    @property
+    def certificate(self) -> x509.Certificate | None:
+        """Our own certificate, None for PSK."""
+        chain = self.certificate_chain
+        return x509.load_der_x509_certificate(chain[0]) if chain else None
+
+    @property
+    def shared_key_peers(self) -> tuple[str, ...]:
+        """The peers whom we share a secret with, by name; empty for X.509."""
+        secrets = self._credential.secrets if isinstance(self._credential, PskCredential) else {}
+        return tuple(principal_name(each) for each in secrets)
 
     @property
     def certificate_authorities(self) -> bytes:

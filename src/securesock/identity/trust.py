@@ -83,6 +83,10 @@ class TrustAnchors:
         place(self, "_labels", {anchor: f"{label_of(anchor)} ({pin_of(key)})" for anchor, key in keys.items()})
         place(self, "_plain", _plain_policy(self.certificates))
 
+    def lists_of(self, anchor: x509.Certificate) -> tuple[RevocationList, ...]:
+        """The revocation lists that this anchor has signed."""
+        return tuple(each for each in self.revocation.get(anchor.subject, ()) if each.is_from(anchor))
+
     def validate(self, leaf: LeafCertificate, intermediates: Sequence[bytes], at: datetime) -> str:
         """The anchor (its subject and pin) that a leaf's path ends in; AuthenticationFailed says why there is none.
 
