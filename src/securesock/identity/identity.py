@@ -22,6 +22,7 @@ from ..secret import Secret
 from ..types import AnyTrustedPeer, Principal, PrincipalKind
 from .certificates import LeafCertificate, PublicKey, WeakKey, label_of, pin_of, read_leaf_untrusted
 from .credentials import (
+    NOBODY,
     AnonymousCredential,
     CertificateCredential,
     PrivateKey,
@@ -155,7 +156,7 @@ class Identity:
     @property
     def names(self) -> tuple[str, ...]:
         """Our own names, as a peer will be shown them; the first is the one we give when none is asked for."""
-        return tuple(principal_name(each) for each in self._ids)
+        return tuple(_own_name(each) for each in self._ids)
 
     @property
     def trust(self) -> TrustAnchors:
@@ -208,7 +209,7 @@ class Identity:
 
     def principal_for(self, our_id: IkeId) -> Principal:
         """Ourselves under one of our IDs, for the report of what was proven."""
-        return Principal(principal_name(our_id), principal_kind(our_id), self.method, self.fingerprint or "")
+        return Principal(_own_name(our_id), principal_kind(our_id), self.method, self.fingerprint or "")
 
     def our_id(self, requested: IkeId | None = None) -> IkeId:
         """The ID to prove: the requested one if it is ours (an initiator's IDr), else the first."""
@@ -288,6 +289,11 @@ class Identity:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an identity holds a private key or secrets and is not pickled")
+
+
+def _own_name(our_id: IkeId) -> str:
+    """ID_NULL is nobody's name, and the only one that an anonymous end has to show (RFC 7619 2.2)."""
+    return "anonymous" if our_id == NOBODY else principal_name(our_id)
 
 
 def _validate_pinned(leaf: LeafCertificate, pin: str) -> ProvenCertificate:

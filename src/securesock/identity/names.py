@@ -185,8 +185,6 @@ def canonical_id(ike_id: IkeId) -> IkeId:
 
 def principal_name(ike_id: IkeId) -> str:
     """The name that a proven ID is shown with (Principal.name); WireError for what names nobody."""
-    if ike_id == (IdType.ID_NULL, b""):
-        return "anonymous"
     id_type, data = canonical_id(ike_id)
     if id_type == IdType.ID_FQDN:
         return "host/" + data.decode()

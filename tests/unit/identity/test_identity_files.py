@@ -26,7 +26,7 @@ from securesock.errors import AuthenticationFailed, LocalMisuse
 from securesock.identity.identity import Identity
 from securesock.identity.names import IkeId, parse_peer_target_name
 from securesock.secret import Secret
-from securesock.types import ANY_TRUSTED_PEER
+from securesock.types import ANY_TRUSTED_PEER, Principal
 from securesock.wire.numbers import IdType
 from tests.unit.identity.mill import NOW, Holder, Order, dns, ec_key, make, make_authority, rsa_key, subject
 
@@ -341,3 +341,20 @@ def test_keys_differ_between_identities() -> None:
     pins = {Identity.ephemeral("a.example").pin for _ in range(3)}
     assert len(pins) == 3
     assert ec_key().public_key() != ec_key().public_key()
+
+
+# --- anonymous
+
+
+def test_an_anonymous_identity_has_nothing_to_show_and_still_judges_others() -> None:
+    peer = Identity.ephemeral("host/b.example")
+    assert peer.authority is not None
+    nobody = Identity.anonymous(trust=[peer.authority])
+    assert (nobody.method, nobody.names, nobody.our_id()) == ("anonymous", ("anonymous",), IkeId(IdType.ID_NULL, b""))
+    assert nobody.our_id(IkeId(IdType.ID_FQDN, b"b.example")) == nobody.our_id()
+    assert nobody.our_principal == Principal("anonymous", "machine", "anonymous")
+    assert (nobody.certificate_chain, nobody.pin, nobody.fingerprint, nobody.certificate) == ((), None, None, None)
+    assert "anonymous" in repr(nobody)
+    assert nobody.validate_certificate(peer.our_id(), peer.certificate_chain, NOW, ANY_TRUSTED_PEER)
+    with pytest.raises(LocalMisuse, match="no private key"):
+        _ = nobody.private_key
