@@ -49,6 +49,18 @@ def test_lengths_beyond_the_buffer_or_below_zero_are_refused(length: int) -> Non
     assert reader.read_rest() == b"abc"
 
 
+def test_overrun_behind_what_was_read_is_refused() -> None:
+    reader = Reader(b"abcd", "sample")
+    assert reader.read_u16() == 0x6162
+    with pytest.raises(WireError, match="4 bytes wanted, 2 left"):
+        reader.read_u32()
+    with pytest.raises(WireError):
+        reader.read_bytes(3)
+    assert reader.read_bytes(0) == b""
+    assert reader.read_rest() == b"cd"
+    assert reader.read_rest() == b""
+
+
 def test_trailing_bytes_are_refused() -> None:
     with pytest.raises(WireError, match="3 bytes too many"):
         Reader(b"abc", "sample").expect_end()

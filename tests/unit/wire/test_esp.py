@@ -6,9 +6,14 @@ import pytest
 
 from securesock.errors import WireError
 from securesock.wire.esp import (
+    FIRST_SPI,
+    MAX_SEQUENCE_32,
+    MAX_SEQUENCE_64,
     NEXT_HEADER_DUMMY,
     NEXT_HEADER_IPV4,
+    NEXT_HEADER_IPV6,
     NEXT_HEADER_TCP,
+    NEXT_HEADER_UDP,
     PADDING,
     TCP_TRAILERS,
     pad_length_for,
@@ -16,10 +21,12 @@ from securesock.wire.esp import (
     read_trailer,
     write_trailer,
 )
+from securesock.wire.numbers import IpProtocol
 
 
 def test_header_of_rfc7634_appendix_a() -> None:
     assert read_esp_header_untrusted(bytes.fromhex("0102030400000005 1011121314151617")) == (0x01020304, 5)
+    assert read_esp_header_untrusted(bytes.fromhex("00000001 ffffffff")) == (1, 0xFFFFFFFF)
 
 
 @pytest.mark.parametrize("text", ["", "01020304000000", "0000000000000005"])
@@ -56,6 +63,20 @@ def test_padding_other_than_1_2_3_is_refused(position: int) -> None:
     padding[position] ^= 1
     with pytest.raises(WireError, match="padding"):
         read_trailer(memoryview(b"data" + padding + bytes((5, 6))))
+
+
+def test_packet_of_nothing_but_a_trailer_is_read() -> None:
+    assert read_trailer(bytes.fromhex("003b")) == (0, NEXT_HEADER_DUMMY)
+    assert read_trailer(bytes.fromhex("0102023b")) == (0, NEXT_HEADER_DUMMY)
+
+
+def test_numbers_of_the_standards() -> None:
+    # RFC 4303 2.1 reserves SPIs up to 255; 3.3.3 ends an SA at the last number of its counter
+    assert (FIRST_SPI, MAX_SEQUENCE_32, MAX_SEQUENCE_64) == (0x100, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
+    # IANA "Assigned Internet Protocol Numbers"
+    numbers = (NEXT_HEADER_IPV4, NEXT_HEADER_TCP, NEXT_HEADER_UDP, NEXT_HEADER_IPV6, NEXT_HEADER_DUMMY)
+    assert numbers == (IpProtocol.IPV4, IpProtocol.TCP, IpProtocol.UDP, IpProtocol.IPV6, IpProtocol.NO_NEXT_HEADER)
+    assert numbers == (4, 6, 17, 41, 59)
 
 
 @pytest.mark.parametrize("text", ["", "06", "0106", "01020306"])

@@ -63,11 +63,15 @@ def test_header_is_read_as_written(source: bytes, destination: bytes) -> None:
     assert read_ip_header(header + bytes(9)) == IpHeader(17, source, destination, len(header), len(header) + 9)
     with pytest.raises(WireError):
         read_ip_header(header + bytes(8))
+    with pytest.raises(WireError):
+        read_ip_header(header[:-1])
+    assert read_ip_header(write_ip_header(source, destination, 17, 0)).end == len(header)
 
 
 def test_udp_header_and_checksum_of_a_packet_that_others_made() -> None:
     udp = DNS_QUERY[20:]
     assert read_udp_header(udp) == (2712, 53, 42)
+    assert read_udp_header(bytes.fromhex("d431138800080000")) == (54321, 5000, 8)
     assert write_udp_datagram(SOURCE, DESTINATION, 2712, 53, udp[8:]) == udp
 
 
@@ -83,6 +87,22 @@ def test_udp_checksum_that_comes_out_as_zero_is_sent_as_all_ones() -> None:
         if write_udp_datagram(SOURCE, DESTINATION, port, 0, b"")[6:] == b"\xff\xff":
             return
     pytest.fail("one of all source ports must give that sum")
+
+
+def test_header_is_written_as_hosts_do() -> None:
+    # no fragmentation, hop limit 64; the checksum was computed by hand: 4500 + 001d + 4000 + 4011 + the addresses
+    assert write_ip_header(SOURCE, DESTINATION, 17, 9).hex() == "4500001d000040004011b77cc0a80102c0a80101"
+    assert write_ip_header(V6_A, V6_B, 17, 9).hex() == "6000000000091140" + V6_A.hex() + V6_B.hex()
+
+
+@pytest.mark.parametrize("fragment", [0x2000, 0x0001, 0x1FFF, 0x2001])
+def test_ipv4_fragments_are_refused(fragment: int) -> None:
+    raw = bytearray(DNS_QUERY)
+    raw[6:8] = fragment.to_bytes(2, "big")
+    raw[10:12] = b"\0\0"
+    raw[10:12] = internet_checksum(bytes(raw[:20])).to_bytes(2, "big")
+    with pytest.raises(WireError, match="fragment"):
+        read_ip_header(bytes(raw))
 
 
 @pytest.mark.parametrize(
@@ -108,11 +128,14 @@ def test_udp_lengths_that_do_not_fit_are_refused(text: str) -> None:
 
 
 def test_what_exceeds_a_packet_is_not_written() -> None:
+    assert write_ip_header(SOURCE, DESTINATION, 17, 65515)[2:4] == b"\xff\xff"
     with pytest.raises(WireError):
         write_ip_header(SOURCE, DESTINATION, 17, 65516)
+    assert write_ip_header(V6_A, V6_B, 17, 65535)[4:6] == b"\xff\xff"
     with pytest.raises(WireError):
         write_ip_header(V6_A, V6_B, 17, 65536)
     with pytest.raises(WireError):
         write_ip_header(SOURCE, V6_B, 17, 0)
+    assert len(write_udp_datagram(SOURCE, DESTINATION, 1, 2, bytes(65527))) == 65535
     with pytest.raises(WireError):
         write_udp_datagram(SOURCE, DESTINATION, 1, 2, bytes(65528))

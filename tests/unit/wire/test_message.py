@@ -168,3 +168,36 @@ def test_values_that_do_not_fit_are_not_written(
 def test_spis_of_another_length_are_not_written() -> None:
     with pytest.raises(WireError, match="8 bytes"):
         write_message(b"short", SPI_R, 37, 0, 0, ())
+
+
+@pytest.mark.parametrize("length", range(4))
+def test_truncated_fragment_numbers_are_refused(length: int) -> None:
+    raw = write_skf_prefix(SPI_I, SPI_R, 35, 8, 1, PayloadType.IDi, 0, 1, 1)[: 32 + length]
+    raw = raw[:24] + len(raw).to_bytes(4, "big") + raw[28:30] + (4 + length).to_bytes(2, "big") + raw[32:]
+    with pytest.raises(WireError, match="SKF: truncated"):
+        parse_message_untrusted(raw)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 6, 65535])
+def test_payload_length_below_its_header_or_beyond_the_message_is_refused(length: int) -> None:
+    with pytest.raises(WireError, match="length of payload type 43"):
+        parse_payloads(PayloadType.VENDOR_ID, b"\0\0" + length.to_bytes(2, "big") + b"v")
+
+
+def test_bytes_behind_the_last_payload_are_refused() -> None:
+    with pytest.raises(WireError, match="1 bytes after"):
+        parse_payloads(0, b"x")
+    with pytest.raises(WireError, match="2 bytes after"):
+        parse_payloads(PayloadType.VENDOR_ID, bytes.fromhex("00000005 76 0000"))
+
+
+@pytest.mark.parametrize(("number", "total"), [(0, 1), (2, 1)])
+def test_fragment_numbers_out_of_range_are_not_written(number: int, total: int) -> None:
+    with pytest.raises(WireError, match="fragment"):
+        write_skf_prefix(SPI_I, SPI_R, 35, 8, 1, PayloadType.IDi, 8, number, total)
+
+
+@pytest.mark.parametrize(("exchange_type", "message_id", "body_length"), [(256, 0, 0), (37, 2**32, 0), (37, 0, 65532)])
+def test_header_fields_that_do_not_fit_are_not_written(exchange_type: int, message_id: int, body_length: int) -> None:
+    with pytest.raises(WireError):
+        write_sk_prefix(SPI_I, SPI_R, exchange_type, 0, message_id, 0, body_length)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from securesock.errors import WireError
+from securesock.wire.ikev2.bodies import MAX_CONFIG_ATTRIBUTES, MAX_DELETED_SPIS
 from securesock.wire.ikev2.message import parse_payloads, write_payloads
 from securesock.wire.ikev2.payloads import (
     Authentication,
@@ -69,11 +70,14 @@ KNOWN: list[tuple[str, Payload, str]] = [
     ("3.7", CertificateRequest(4, b"\xaa" * 20), "00000019 04" + "aa" * 20),
     ("3.8", Authentication(14, b"\x01\x02"), "0000000a 0e000000 0102"),
     ("3.9", Nonce(bytes(16)), "00000014" + "00" * 16),
+    ("3.9 of the longest", Nonce(bytes(256)), "00000104" + "00" * 256),
     ("3.10 without SPI", Notify(16388, b"\x01" * 20), "0000001c 0000 4004" + "01" * 20),
     ("3.10 with SPI", Notify(16393, b"", 3, b"\x01\x02\x03\x04"), "0000000c 0304 4009 01020304"),
     ("3.10 of an unknown type", Notify(50000, b"x"), "00000009 0000 c350 78"),
     ("3.11 IKE SA", Delete(1), "00000008 0100 0000"),
     ("3.11 two ESP SAs", Delete(3, (b"abcd", b"efgh")), "00000010 0304 0002 61626364 65666768"),
+    ("3.11 of a protocol unknown here", Delete(9), "00000008 0900 0000"),
+    ("3.11 no AH SA", Delete(2), "00000008 0204 0000"),
     ("3.11 no ESP SA", Delete(3), "00000008 0304 0000"),
     ("3.12", VendorId(b"securesock"), "0000000e 736563757265736f636b"),
     (
@@ -144,6 +148,18 @@ def test_bodies_that_contradict_themselves_are_refused(payload_type: int, text: 
         parse_payloads(payload_type, raw)
 
 
+def test_counts_are_bounded() -> None:
+    spis = tuple(number.to_bytes(4, "big") for number in range(MAX_DELETED_SPIS + 1))
+    attributes = ((1, b""),) * (MAX_CONFIG_ATTRIBUTES + 1)
+    for payload in (Delete(3, spis[:-1]), Configuration(1, attributes[:-1])):
+        first, raw = write_payloads((payload,))
+        assert parse_payloads(first, raw) == (payload,)
+    for payload in (Delete(3, spis), Configuration(1, attributes)):
+        first, raw = write_payloads((payload,))
+        with pytest.raises(WireError, match="more than"):
+            parse_payloads(first, raw)
+
+
 def test_protocol_of_a_notify_without_spi_is_ignored() -> None:
     # RFC 7296 3.10; RFC 4306 had another rule, and such notifies still come
     assert parse_payloads(PayloadType.NOTIFY, bytes.fromhex("00000008 0100 4000")) == (Notify(16384),)
@@ -172,6 +188,8 @@ def test_eap_message_is_not_shown() -> None:
     [
         Delete(3, (b"abcd", b"abc")),
         Delete(3, (b"",)),
+        Nonce(bytes(15)),
+        Nonce(bytes(257)),
         TrafficSelectors(44, (TrafficSelector(7, 6, 0, 0, bytes(16), bytes(16)),)),
         TrafficSelectors(44, (TrafficSelector(7, 6, 0, 0, bytes(4), bytes(16)),)),
         TrafficSelectors(44, (TrafficSelector(9, 6, 0, 0, bytes(4), bytes(4)),)),

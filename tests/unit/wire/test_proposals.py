@@ -130,6 +130,34 @@ def test_proposals_must_be_numbered_one_after_the_other() -> None:
         parse_security_association(write_security_association(SecurityAssociation((proposal, proposal))))
 
 
+@pytest.mark.parametrize(
+    ("protocol", "lengths"),
+    [(1, {0, 8}), (2, {4}), (3, {4})],
+)
+@pytest.mark.parametrize("length", range(10))
+def test_spi_has_the_length_of_its_protocol(protocol: int, lengths: set[int], length: int) -> None:
+    raw = write_security_association(SecurityAssociation((Proposal(1, protocol, bytes(length), (Transform(2, 5),)),)))
+    if length in lengths:
+        assert len(parse_security_association(raw).proposals[0].spi) == length
+    else:
+        with pytest.raises(WireError, match="SPI"):
+            parse_security_association(raw)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "01000010 01010001 00000008 02000005 00000010 02010001 00000008 02000005",  # a mark that is neither 0 nor 2
+        "02000010 01090901 00000008 02000005 00000010 02010001 00000008 02000005",  # an SPI beyond its proposal
+        "02000011 01010001 00000008 02000005 00000010 02010001 00000008 02000005",
+        "0200000f 01010001 00000008 02000005 00000010 02010001 00000008 02000005",
+    ],
+)
+def test_proposal_is_not_read_over_its_end_nor_over_a_wrong_mark(text: str) -> None:
+    with pytest.raises(WireError):
+        parse_security_association(bytes.fromhex(text))
+
+
 def test_spi_of_a_protocol_unknown_here_may_have_any_length() -> None:
     sa = SecurityAssociation((Proposal(1, 9, b"abc", (Transform(2, 5),)),))
     assert parse_security_association(write_security_association(sa)) == sa
@@ -142,7 +170,9 @@ def test_counts_are_bounded() -> None:
     with pytest.raises(WireError, match="proposals"):
         parse_security_association(write_security_association(SecurityAssociation(proposals)))
 
-    many = tuple(Proposal(number, 1, b"", transform * 255) for number in range(1, MAX_TRANSFORMS // 255 + 2))
+    quarters = tuple(Proposal(number, 1, b"", transform * (MAX_TRANSFORMS // 4)) for number in range(1, 5))
+    assert parse_security_association(write_security_association(SecurityAssociation(quarters)))
+    many = (*quarters, Proposal(5, 1, b"", transform))
     with pytest.raises(WireError, match="transforms"):
         parse_security_association(write_security_association(SecurityAssociation(many)))
 

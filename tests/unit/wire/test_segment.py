@@ -25,6 +25,11 @@ def test_known_bytes_both_ways() -> None:
     assert read_segment_header(buffer, 4) == (0xD431, 5000, 0xFFFFFFF0, PSH_ACK)
 
 
+def test_flags_are_those_of_rfc9293() -> None:
+    # RFC 9293 3.1: FIN 1, SYN 2, RST 4, PSH 8, ACK 16
+    assert (PSH_ACK, FIN_ACK, RST) == (8 | 16, 1 | 16, 4)
+
+
 @pytest.mark.parametrize("flags", range(256))
 def test_only_three_sets_of_flags_are_read(flags: int) -> None:
     raw = SEGMENT_HEADER.pack(1, 2, 3, 0, 0x50, flags, 0, 0, 0)
