@@ -36,8 +36,9 @@ def _lines(report: Report) -> Iterable[str]:
     yield from _end("server", SERVER, report.server)
     yield ""
     windows, found = report.control["windows"], report.control["found"]
-    yield f"Recorded: {report.bytes_on_wire} bytes; of the application's data in clear: {report.clear_text_bytes_on_wire}."
-    yield f"(The same recorder on a connection in clear found {found} of {windows} windows of 8 bytes.)"
+    yield f"Recorded: {report.bytes_on_wire} bytes."
+    yield f"Windows of 8 bytes of the application's data found in them, in clear: {report.clear_text_bytes_on_wire}."
+    yield f"(On a connection in clear the same recorder found {found} of {windows}.)"
     yield ""
     yield "Refused:"
     for refusal in report.refusals:

@@ -9,6 +9,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 __all__ = ["Direction", "Passed", "Recorder", "Tamper", "cut_after_packet", "flip_a_bit_of_packet"]
@@ -71,8 +72,8 @@ class Recorder:
                 client, _ = self._listener.accept()
                 server = socket.create_connection(self._target)
                 self._open += (client, server)
-                self._start(lambda one=client, other=server: self._carry(one, other, "to server"))
-                self._start(lambda one=server, other=client: self._carry(one, other, "to client"))
+                self._start(partial(self._carry, client, server, "to server"))
+                self._start(partial(self._carry, server, client, "to client"))
 
     def _carry(self, one: socket.socket, other: socket.socket, direction: Direction) -> None:
         with contextlib.suppress(OSError):
