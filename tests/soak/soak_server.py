@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import sys
 import threading
 from pathlib import Path
@@ -21,9 +20,9 @@ def measure() -> dict[str, int]:
     """Resident memory in KiB, threads and descriptors of this process."""
     gc.collect()
     status = Path("/proc/self/status").read_text()
-    values = {name: rest.split()[0] for name, _, rest in (line.partition(":") for line in status.splitlines()) if rest}
-    descriptors = len(os.listdir("/proc/self/fd"))
-    return {"rss_kib": int(values["VmRSS"]), "threads": int(values["Threads"]), "descriptors": descriptors}
+    values = {words[0]: words[1] for words in map(str.split, status.splitlines()) if len(words) > 1}
+    descriptors = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    return {"rss_kib": int(values["VmRSS:"]), "threads": int(values["Threads:"]), "descriptors": descriptors}
 
 
 def serve(listener: ss.SecureSocket) -> None:

@@ -73,5 +73,6 @@ def test_much_data_through_many_rekeys_arrives_as_sent(
         print(f"\nsoak: {count} bytes, {rekeys}, sha256 {received.hexdigest()[:16]}... on both ends")
     assert count == TRANSFER_BYTES
     assert received.digest() == sent.digest()
-    assert len(quick_mode_ids) - 1 >= TRANSFER_BYTES // CHILD_REKEY_BYTES - 2
-    assert len(main_mode_ids) - 1 >= TRANSFER_BYTES // IKE_REKEY_BYTES - 1
+    # a rekey begins at the size and data goes on until it is there; at twice the size it would have had to stop
+    assert len(quick_mode_ids) - 1 >= TRANSFER_BYTES // (CHILD_REKEY_BYTES * 3 // 2)
+    assert len(main_mode_ids) - 1 >= TRANSFER_BYTES // (IKE_REKEY_BYTES * 3 // 2)

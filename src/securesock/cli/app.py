@@ -22,7 +22,10 @@ from .output import DONE, FAILED, MISUSE, emit_error
 __all__ = ["COMMANDS", "Group", "run"]
 
 COMMANDS: Final[Mapping[str, str]] = {
+    "connect": "securesock.cli.netcat",
+    "demo": "securesock.cli.demo.command",
     "identity": "securesock.cli.identity",
+    "listen": "securesock.cli.netcat",
     "version": "securesock.cli.version",
 }
 """Which module registers which command."""
