@@ -1,28 +1,23 @@
 """The outbound bytes of one secured stream: segments sealed, and IKE frames laid between them, in one buffer.
 
-The loop of ``Sealer.fill`` is the hot path of every send.  Each frame is
-    length(2) | SPI(4) sequence(4) IV | TCP header(20) data padding pad-length next-header | ICV
-(RFC 9329 3 and 3.1, RFC 4303 2) and is built and sealed in place, so that a whole
-batch goes to the carrier in one call.  It knows nothing of keying, of the
-connection's state, of locks: who calls it holds the write lock.
+The loop of ``Sealer.fill`` is the hot path of every send: frames are built and sealed in
+place one behind the other, so that a whole batch goes to the carrier in one call.  It
+knows nothing of keying, of the connection's state, of locks: who calls it holds the
+write lock.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sized
-from typing import Final
 
 from ...sad.entries import OutboundSa
 from ...wire.esp import TCP_TRAILERS
-from ...wire.segment import PSH_ACK, SEGMENT_HEADER_LENGTH, write_segment_header_into
+from ...wire.segment import PSH_ACK, SEGMENT_HEADER_LENGTH
 from ...wire.tcp_encapsulation import MAX_FRAME
 from .buffers import BufferPool
+from .frame import FIELDS, FRAME_HEADER, LEAST_PLAINTEXT, LOW_32, SEGMENT_WORDS, PacketShape, sealing_shape
 
 __all__ = ["Sealer"]
-
-FRAME_AND_ESP: Final = struct.Struct(">HII")
-"""The frame's length, SPI, the low half of the sequence number: one write."""
 
 
 class Sealer:
@@ -31,7 +26,7 @@ class Sealer:
     ``offset`` counts the stream's bytes from 0 (the segment carries it modulo 2^32), ``segments`` what was sealed.
     """
 
-    __slots__ = ("_buffer", "_end", "_pool", "_sent", "offset", "sa", "segments")
+    __slots__ = ("_buffer", "_end", "_pool", "_sent", "_shape", "_shaped", "offset", "sa", "segments")
 
     def __init__(self, pool: BufferPool) -> None:
         self._pool = pool
@@ -41,6 +36,8 @@ class Sealer:
         self.offset = 0
         self.segments = 0
         self.sa: OutboundSa | None = None
+        self._shaped: OutboundSa | None = None
+        self._shape: PacketShape | None = None
 
     def unsent(self) -> int:
         """Bytes that wait for the carrier."""
@@ -55,12 +52,7 @@ class Sealer:
     def sent(self, count: int) -> None:
         """The carrier took ``count`` bytes; when it has all of them the buffer goes back to the pool."""
         self._sent += count
-        if self._sent >= self._end:
-            self.drop()
-
-    def drop(self) -> None:
-        """Forget what waits."""
-        if self._buffer is not None:
+        if self._sent >= self._end and self._buffer is not None:
             buffer, self._buffer = self._buffer, None
             self._sent = self._end = 0
             self._pool.give(buffer)
@@ -83,39 +75,37 @@ class Sealer:
         """
         buffer = self._buffer or self._take()
         capacity = len(buffer)
-        cipher = sa.cipher
-        seal_packet = cipher.seal_packet
-        spec = sa.spec
-        spi, our_port, peer_port = spec.spi, spec.our_port, spec.peer_port
-        head = 10 + cipher.iv_length
-        icv = cipher.icv_length
-        align = cipher.alignment
-        largest = (MAX_FRAME - head - icv) // align * align - 22
-        total = len(data)
+        shape = self._shape
+        if shape is None or sa is not self._shaped:
+            shape = self._shape = sealing_shape(sa.spec, sa.cipher)
+            self._shaped = sa
+        cipher, head, icv, alignment, ports = shape
+        seal_packet, spi, fields = cipher.seal_packet, sa.spi, FIELDS[flags]
+        largest = (MAX_FRAME - head - icv) // alignment * alignment - LEAST_PLAINTEXT
+        total, done = len(data), 0
         # equal parts, never a full packet and a scrap
-        piece = -(-total // max(1, -(-total // largest)))
-        done = 0
+        piece = -(-total // -(-total // largest)) if total > largest else total
+        start, sequence = self._end, sa.packets
         while True:
             size = min(piece, total - done)
-            pad = -(size + 22) % align
-            plain = size + 22 + pad
-            start = self._end
-            end = start + head + plain + icv
+            pad = -(size + LEAST_PLAINTEXT) % alignment
+            end = start + head + size + LEAST_PLAINTEXT + pad + icv
             if end > capacity:
                 break
-            sequence = sa.packets + 1
-            FRAME_AND_ESP.pack_into(buffer, start, end - start, spi, sequence & 0xFFFFFFFF)
+            sequence += 1
+            sa.packets = sequence  # before sealing: whatever interrupts us, no number is used twice
+            FRAME_HEADER.pack_into(buffer, start, end - start, spi, sequence & LOW_32)
             at = start + head
-            write_segment_header_into(buffer, at, our_port, peer_port, self.offset & 0xFFFFFFFF, flags)
+            SEGMENT_WORDS.pack_into(buffer, at, ports, self.offset & LOW_32, fields, 0)
             at += SEGMENT_HEADER_LENGTH
-            buffer[at : at + size] = data[done : done + size]
-            buffer[at + size : end - icv] = TCP_TRAILERS[pad]
+            stop = at + size
+            buffer[at:stop] = data[done : done + size]
+            buffer[stop : end - icv] = TCP_TRAILERS[pad]
             seal_packet(buffer[start + 2 : end], sequence)
-            sa.packets = sequence
-            sa.byte_count += size
+            self._end = start = end
             self.offset += size
             self.segments += 1
-            self._end = end
+            sa.byte_count += size
             done += size
             if done >= total or until or sequence >= sa.check_packets or sa.byte_count >= sa.check_bytes:
                 break

@@ -7,7 +7,7 @@ a new outbound SA, and the packets under it leave in the order in which they wer
 decided, and what comes in is handled in the order in which it came.
 
 Who may call what at the same time.  The driver owns two locks.  Inbound methods are
-called under its read lock and touch ``_opener``; outbound methods under its write
+called under its read lock and touch ``_intake`` and ``_opener``; outbound methods under its write
 lock and touch ``_sealer`` and ``_finished``.  The keying session is behind a lock of its
 own in ``_link``, which is held only while one message or one request is handled; what
 it wants to have sent waits there until the outbound side takes it between two packets.
@@ -28,6 +28,7 @@ from ...keying.contract import Establishment, KeyingSession, Role
 from ...sad.entries import LifetimeMeter, OutboundSa
 from ...wire.segment import FIN_ACK, PSH_ACK, RST
 from .buffers import BUFFERS
+from .intake import Intake
 from .link import MAX_CONTROL, KeyingLink, Mark, StreamState
 from .open import Opener
 from .seal import Sealer
@@ -41,7 +42,8 @@ class StreamConnection:
     """See the module.  ``role`` is who opened the TCP connection.  ``now`` is monotonic seconds."""
 
     def __init__(self, session: KeyingSession, role: Role) -> None:
-        self._opener = Opener(BUFFERS, expect_prefix=role is Role.RESPONDER)
+        self._intake = Intake(BUFFERS)
+        self._opener = Opener(self._intake, expect_prefix=role is Role.RESPONDER)
         self._sealer = Sealer(BUFFERS)
         self._link = KeyingLink(session, role, self._opener)
         self._abandoned = False
@@ -112,7 +114,7 @@ class StreamConnection:
     @property
     def at_end(self) -> bool:
         """Nothing is readable and nothing more will be: ``read_into`` then returns 0 or raises."""
-        return not self._opener.unread and (self._opener.fin or self._link.state in ("failed", "closed"))
+        return not self._intake.unread and (self._opener.fin or self._link.state in ("failed", "closed"))
 
     @property
     def wants_input(self) -> bool:
@@ -122,13 +124,13 @@ class StreamConnection:
             not self.carrier_ended
             and not self._abandoned
             and link.error is None
-            and not self._opener.full()
+            and not self._intake.full()
             and link.control_bytes < MAX_CONTROL
         )
 
     def readable(self) -> int:
         """Opened bytes that were not read yet."""
-        return self._opener.unread
+        return self._intake.unread
 
     def next_deadline(self) -> float | None:
         """When ``handle_timeout`` is due; after establishment ``seal`` looks at it by itself."""
@@ -143,7 +145,8 @@ class StreamConnection:
         self._abandoned = True
         self._link.control.clear()
         self._sealer = Sealer(BUFFERS)
-        self._opener = Opener(BUFFERS, expect_prefix=False)
+        self._intake = Intake(BUFFERS)
+        self._opener = Opener(self._intake, expect_prefix=False)
 
     # keying: under the write lock
 
@@ -175,7 +178,7 @@ class StreamConnection:
         Valid until ``inbound_received`` or ``inbound_release``.
         """
         self._refuse_if_abandoned()
-        return self._opener.room()
+        return self._intake.room(self._opener.max_frame)
 
     def inbound_received(self, count: int, now: float) -> None:
         """``count`` bytes were put into ``inbound_buffer``; 0 means that the carrier has ended.
@@ -189,7 +192,7 @@ class StreamConnection:
         if count == 0:
             self._carrier_end()
             return
-        opener.received(count)
+        self._intake.filled += count
         try:
             while (message := opener.advance_untrusted()) is not None:
                 link.handle_message_untrusted(message, now)
@@ -201,7 +204,7 @@ class StreamConnection:
     def inbound_release(self) -> None:
         """Give the buffer back to the pool: before waiting for the carrier, and at the end of a call."""
         self._refuse_if_abandoned()
-        self._opener.release()
+        self._intake.release()
 
     def read_into(self, buffer: memoryview, peek: bool = False) -> int:
         """Copy opened bytes to the front of ``buffer`` (writable, contiguous, format "B"); how many.
@@ -210,18 +213,18 @@ class StreamConnection:
         connection failed, raises its error: StreamTruncated, ConnectionBroken, or what ended the negotiation.
         """
         self._refuse_if_abandoned()
-        if not self._opener.unread:
+        if not self._intake.unread:
             self._raise_why_nothing()
             return 0
-        return self._opener.read_into(buffer, peek=peek)
+        return self._intake.read_into(buffer, peek=peek)
 
     def read(self, limit: int, peek: bool = False) -> bytes:
         """As ``read_into``, at most ``limit`` bytes as a new object."""
         self._refuse_if_abandoned()
-        if not self._opener.unread:
+        if not self._intake.unread:
             self._raise_why_nothing()
             return b""
-        return self._opener.read(limit, peek=peek)
+        return self._intake.read(limit, peek=peek)
 
     # outbound: under the write lock
 
