@@ -1,7 +1,7 @@
-"""Reassembly of IKE fragments (RFC 7383): authentic pieces of one message, bounded in number and size.
+"""Reassembly of IKE fragments (RFC 7383): authentic pieces of one message, bounded in number, size and time.
 
-Holds one message at a time, since the window is one.  A piece is handed in only after its ICV was verified (RFC 7383
-2.6).
+Holds one message of one direction at a time, since the window is one.  A piece is handed in only after its ICV was
+verified (RFC 7383 2.6).
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ MAX_FRAGMENTS: Final = 64
 MAX_MESSAGE: Final = 65535
 """As large as an unfragmented message can be (UDP)."""
 
+REASSEMBLY_S: Final = 130.0
+"""RFC 7383 2.6: about as long as we would retransmit a request of ours (message_window: 129 s)."""
+
 
 class Whole(NamedTuple):
     """A message that is complete: type of its first payload, and the payloads' bytes."""
@@ -25,32 +28,33 @@ class Whole(NamedTuple):
 
 
 class Reassembly:
-    """The pieces of the message that is coming in, requests and responses apart by ``key``."""
+    """The pieces of the request, or of the reply, that is coming in."""
 
-    __slots__ = ("_first_payload", "_key", "_pieces", "_size", "_total")
+    __slots__ = ("_first_payload", "_message_id", "_pieces", "_size", "_total", "_until")
 
     def __init__(self) -> None:
-        self._forget()
+        self._begin(-1, 0, 0.0)
 
-    def _forget(self) -> None:
-        self._key: tuple[bool, int] | None = None
-        self._total = 0
+    def _begin(self, message_id: int, total: int, until: float) -> None:
+        self._message_id = message_id
+        self._total = total
+        self._until = until
         self._pieces: dict[int, bytes] = {}
         self._size = 0
         self._first_payload = 0
 
-    def add(self, key: tuple[bool, int], number: int, total: int, first_payload: int, piece: bytes) -> Whole | None:
+    def add(
+        self, message_id: int, number: int, total: int, first_payload: int, piece: bytes, now: float
+    ) -> Whole | None:
         """Take one authentic piece; the message when it was the last missing one.
 
-        ``key`` is (is a response, message id).  Pieces beyond the limits, repeats and those of a smaller total are
-        dropped.
+        Pieces beyond the limits, repeats and those of a smaller total are dropped.
         """
         if not 1 <= number <= total <= MAX_FRAGMENTS:
             return None
-        if key != self._key or total > self._total:
+        if message_id != self._message_id or total > self._total or now >= self._until:
             # RFC 7383 2.6: a larger total means that the sender began anew with smaller fragments
-            self._forget()
-            self._key, self._total = key, total
+            self._begin(message_id, total, now + REASSEMBLY_S)
         if total < self._total or number in self._pieces or self._size + len(piece) > MAX_MESSAGE:
             return None
         self._pieces[number] = piece
@@ -60,5 +64,5 @@ class Reassembly:
         if len(self._pieces) < self._total:
             return None
         whole = Whole(self._first_payload, b"".join(self._pieces[each] for each in range(1, self._total + 1)))
-        self._forget()
+        self._begin(-1, 0, 0.0)
         return whole

@@ -14,14 +14,13 @@ from ...crypto.kdf import IkeKeys
 from ...crypto.message_protection import MessageProtection
 from ...crypto.suites import IkeSuite
 from ...entropy import Entropy
-from ...errors import WireError
-from ...wire.ikev2.message import Message, write_payloads, write_sk_prefix, write_skf_prefix
+from ...wire.ikev2.message import Encrypted, write_payloads, write_sk_prefix, write_skf_prefix
 from ...wire.ikev2.payloads import Payload
 from ...wire.isakmp import HEADER_LENGTH
 from ...wire.numbers import HeaderFlag
 from ..message_window import MessageWindow
 from .attempts import Attempt
-from .fragments import Reassembly
+from .fragments import Reassembly, Whole
 
 if TYPE_CHECKING:
     from .core import Exchange, RequestState
@@ -43,6 +42,8 @@ class IkeSa:
     __slots__ = (
         "_entropy",
         "_opener",
+        "_reply_pieces",
+        "_request_pieces",
         "_sealer",
         "attempts",
         "awaiting",
@@ -52,11 +53,11 @@ class IkeSa:
         "followups",
         "forget_at",
         "fragmentation",
+        "has_keys",
         "initiator",
         "keys",
         "our_spi",
         "peer_spi",
-        "reassembly",
         "refused",
         "rekey_at",
         "rekey_wanted",
@@ -94,7 +95,9 @@ class IkeSa:
         self.attempts: list[Attempt[IkeSa]] = []
         self.followups: dict[bytes, PendingFollowup] = {}
         self.fragmentation = False
-        self.reassembly = Reassembly()
+        self.has_keys = False
+        self._request_pieces = Reassembly()
+        self._reply_pieces = Reassembly()
         self._entropy = entropy
 
     @property
@@ -129,6 +132,7 @@ class IkeSa:
 
     def use_keys(self, suite: IkeSuite, keys: IkeKeys) -> None:
         """Seal and open with these from now on (IKE_SA_INIT, and again after each IKE_INTERMEDIATE)."""
+        self.has_keys = True
         self.suite = suite
         self.keys = keys
         towards_responder = MessageProtection(suite, keys.sk_ei, keys.sk_ai)
@@ -165,12 +169,22 @@ class IkeSa:
     def _seal(self, prefix: bytes, padded: bytes) -> bytes:
         return prefix + self._sealer.seal(padded, prefix, self._sealer.make_iv(self._entropy))
 
-    def open(self, message: Message, datagram: bytes) -> bytes:
-        """The inner payloads of an SK, or the piece in an SKF.  InvalidTag or WireError when it is not authentic."""
-        if message.encrypted is None:
-            raise WireError("a message that must be protected has no Encrypted payload")
-        offset = message.encrypted.offset
+    def open(self, encrypted: Encrypted, datagram: bytes) -> bytes:
+        """The inner payloads of an SK, or the piece in an SKF.
+
+        InvalidTag: not authentic.  WireError: authentic, and yet malformed.
+        """
+        offset = encrypted.offset
         return self._opener.unpad(self._opener.open(datagram[offset:], datagram[:offset]))
+
+    def reassemble(
+        self, is_reply: bool, message_id: int, encrypted: Encrypted, piece: bytes, now: float
+    ) -> Whole | None:
+        """Take an authentic fragment; the message once it is complete.  Both directions may be coming in at once."""
+        pieces = self._reply_pieces if is_reply else self._request_pieces
+        return pieces.add(
+            message_id, encrypted.fragment_number, encrypted.total_fragments, encrypted.first_payload, piece, now
+        )
 
     def intermediate_octets(
         self, exchange_type: int, message_id: int, first_payload: int, inner: bytes, *, from_initiator: bool

@@ -101,15 +101,17 @@ class ExpectInitReply:
         self._message = core.request_in_clear(sa, tuple(payloads), self, now)
 
     def handle_reply(self, opened: Opened, now: float) -> None:
-        """The responder's choice, or what it wants first.  Nothing in it is authentic."""
+        """The responder's choice, or what it wants first.
+
+        Nothing in it is authentic: whatever is refused here leaves this object awaiting another answer.
+        """
         refuse_unknown_critical(opened.payloads)
         found = notifies(opened.payloads)
         if self._wants_repeat(found, now):
             return
         refused = error_notify(opened.payloads)
         if refused is not None:
-            self._core.fail(refusal_error(refused, "our IKE_SA_INIT"))
-            return
+            raise refusal_error(refused, "our IKE_SA_INIT")
         choice = find(opened.payloads, SecurityAssociation)
         public = find(opened.payloads, KeyExchange)
         nonce = find(opened.payloads, Nonce)
@@ -150,10 +152,11 @@ class ExpectInitReply:
         self, suite: IkeSuite, public: bytes, nonce: bytes, found: dict[int, Notify], opened: Opened, now: float
     ) -> None:
         core, sa = self._core, self._sa
-        sa.peer_spi = opened.datagram[8:16]
-        if sa.peer_spi == bytes(8):
+        peer_spi = opened.datagram[8:16]
+        if peer_spi == bytes(8):
             raise PeerMisbehaved("the responder chose no SPI")
         shared = self._exchange.finish(public)
+        sa.peer_spi = peer_spi
         skeyseed = initial_skeyseed(suite.prf, self._nonce, nonce, shared)
         sa.use_keys(suite, derive_ike_keys(suite, skeyseed, self._nonce, nonce, sa.our_spi, sa.peer_spi))
         sa.fragmentation = not core.on_stream and NotifyType.IKEV2_FRAGMENTATION_SUPPORTED in found

@@ -23,7 +23,7 @@ from ...errors import (
     SecureSocketError,
     WireError,
 )
-from ...wire.ikev2.message import Message, parse_message_untrusted, parse_payloads, write_message
+from ...wire.ikev2.message import Encrypted, Message, parse_message_untrusted, parse_payloads, write_message
 from ...wire.ikev2.payloads import Notify
 from ...wire.isakmp import IkeHeader, read_header_untrusted
 from ...wire.numbers import ExchangeType, HeaderFlag, NotifyType
@@ -52,6 +52,7 @@ class IkeSession:
         self._core = Core(config, entropy)
         self._init = ExpectInitRequest(self._core) if config.role is Role.RESPONDER else None
         self._peer_speaks_ike = False
+        self._init_refusal: SecureSocketError | None = None
 
     # what comes out
 
@@ -113,7 +114,8 @@ class IkeSession:
             if again is None and sa.closing:
                 core.forget_ike(sa, now)  # whether or not the peer heard our DELETE, it has no use any more
             elif again is None:
-                core.fail(KeyingTimeout("the peer stopped answering IKE messages"))
+                refused = self._init_refusal if _awaits_init(sa) else None
+                core.fail(refused or KeyingTimeout("the peer stopped answering IKE messages"))
                 return
             else:
                 core.emit(*map(SendDatagram, again))
@@ -198,20 +200,26 @@ class IkeSession:
         sa = self._core.ikes.get(our_spi)
         if sa is None or sa.peer_spi != peer_spi or sa.initiator == peer_is_initiator:
             self._unusable("unknown-ike-spi", "the peer sent a message under an IKE_SA that does not exist")
+        elif message.encrypted is None or not sa.has_keys:
+            # RFC 7296 2.21.4: whatever it says, it proves nothing and changes nothing
+            self._unusable("not-protected", "the peer sent a message that must be protected and is not")
+        elif message.encrypted.total_fragments and not sa.fragmentation:
+            self._unusable("unexpected-fragment", "the peer sent a fragment and fragments were not agreed on")
         elif is_reply:
-            self._handle_reply(sa, message, data, now)
+            self._handle_reply(sa, header, message.encrypted, data, now)
         else:
-            self._handle_request(sa, message, data, now)
+            self._handle_request(sa, header, message.encrypted, data, now)
 
     def _other_version(self, header: IkeHeader) -> None:
-        # RFC 7296 2.5: say which version we speak; never in answer to a reply
-        if self._init is not None and not header.flags & HeaderFlag.RESPONSE and not self._core.established:
+        is_request = self._init is not None and not header.flags & HeaderFlag.RESPONSE
+        if is_request and header.version >> 4 > _MAJOR_VERSION and not self._core.established:
+            # RFC 7296 1.5 and 2.5: say which version we speak, under the request's own numbers
             self._core.emit(
                 SendDatagram(
                     write_message(
                         header.initiator_spi,
                         header.responder_spi,
-                        ExchangeType.IKE_SA_INIT,
+                        header.exchange_type,
                         HeaderFlag.RESPONSE,
                         header.message_id,
                         (Notify(NotifyType.INVALID_MAJOR_VERSION),),
@@ -223,46 +231,50 @@ class IkeSession:
             self._core.fail(PeerIncompatible(f"the peer speaks IKE version {header.version >> 4}, this end version 2"))
 
     def _handle_init_untrusted(self, message: Message, data: bytes, is_reply: bool, now: float) -> None:
-        core = self._core
-        opened = Opened(ExchangeType.IKE_SA_INIT, message.header.message_id, 0, b"", message.payloads, data)
+        core, header = self._core, message.header
+        opened = Opened(ExchangeType.IKE_SA_INIT, header.message_id, 0, b"", message.payloads, data)
         sa = core.ike
-        if message.encrypted is not None or message.header.message_id != 0:
+        if message.encrypted is not None or not _is_possible_init(header, is_reply):
             self._unusable("malformed-message", "the peer sent an IKE_SA_INIT that is none")
         elif is_reply:
-            fits = sa is not None and sa.awaiting_exchange == ExchangeType.IKE_SA_INIT and sa.window.awaiting_reply
-            if sa is None or sa.awaiting is None or not fits or sa.our_spi != message.header.initiator_spi:
-                self._unusable("unexpected-reply", "the peer answered an IKE_SA_INIT that we did not send")
-                return
-            self._peer_speaks_ike = True
-            self._attend(sa.awaiting, opened, now)
+            self._handle_init_reply_untrusted(sa, opened, now)
         elif self._init is None:
             self._unusable("unexpected-request", "the peer sent an IKE_SA_INIT to an initiator")
         elif sa is None:
             self._peer_speaks_ike = True
             self._init.handle_request(opened, now)
-        elif sa.peer_spi == message.header.initiator_spi and not core.on_stream:
+        elif sa.peer_spi == header.initiator_spi and not core.on_stream:
             core.emit(*map(SendDatagram, sa.window.repeated(0, data)))
         else:
             self._unusable("unexpected-request", "the peer began twice on one connection")
 
-    def _open(self, sa: IkeSa, message: Message, data: bytes) -> Opened | None:
-        """The protected message, or None: not authentic, or a fragment of something still incomplete."""
-        header, encrypted = message.header, message.encrypted
+    def _handle_init_reply_untrusted(self, sa: IkeSa | None, opened: Opened, now: float) -> None:
+        if sa is None or sa.awaiting is None or not _awaits_init(sa) or sa.our_spi != opened.datagram[:8]:
+            self._unusable("unexpected-reply", "the peer answered an IKE_SA_INIT that we did not send")
+            return
+        self._peer_speaks_ike = True
         try:
-            inner = sa.open(message, data)
+            self._attend(sa.awaiting, opened, now)
+        except SecureSocketError as error:
+            if self._core.on_stream or not _awaits_init(sa):
+                raise
+            # RFC 7296 2.21.1: anybody on the path can have said this, so that a better answer is waited for
+            self._core.trace("unauthenticated-refusal", str(error))
+            self._init_refusal = error
+
+    def _open(self, sa: IkeSa, header: IkeHeader, encrypted: Encrypted, data: bytes, now: float) -> Opened | None:
+        """The protected message, or None: not authentic, or a fragment of something still incomplete."""
+        is_reply = bool(header.flags & HeaderFlag.RESPONSE)
+        try:
+            inner = sa.open(encrypted, data)
         except InvalidTag:
             self._not_authentic()
             return None
-        if encrypted is None:
-            return None
-        if not header.flags & HeaderFlag.RESPONSE and encrypted.fragment_number <= 1:
+        if not is_reply and encrypted.fragment_number <= 1:
             sa.window.request_opened(data)
         whole: Whole | None = Whole(encrypted.first_payload, inner)
         if encrypted.total_fragments:
-            key = (bool(header.flags & HeaderFlag.RESPONSE), header.message_id)
-            whole = sa.reassembly.add(
-                key, encrypted.fragment_number, encrypted.total_fragments, encrypted.first_payload, inner
-            )
+            whole = sa.reassemble(is_reply, header.message_id, encrypted, inner, now)
         if whole is None:
             return None
         payloads = parse_payloads(whole.first_payload, whole.inner)
@@ -273,13 +285,13 @@ class IkeSession:
         if self._core.on_stream:
             self._core.fail(ConnectionBroken("an IKE message was altered on its way: the connection is over"))
 
-    def _handle_reply(self, sa: IkeSa, message: Message, data: bytes, now: float) -> None:
+    def _handle_reply(self, sa: IkeSa, header: IkeHeader, encrypted: Encrypted, data: bytes, now: float) -> None:
         awaiting = sa.awaiting
-        if awaiting is None or not sa.window.is_awaited_reply(message.header.message_id):
+        if awaiting is None or not sa.window.is_awaited_reply(header.message_id):
             self._unusable("unexpected-reply", "the peer answered a request that is not outstanding")
             return
         try:
-            opened = self._open(sa, message, data)
+            opened = self._open(sa, header, encrypted, data, now)
         except WireError as error:
             # authentic and malformed: the peer is broken, whatever the carrier (RFC 7296 2.21.3)
             raise PeerMisbehaved(f"the peer sent an authentic reply that cannot be read: {error}") from error
@@ -289,16 +301,16 @@ class IkeSession:
             raise PeerMisbehaved("the peer answered with another exchange than it was asked in")
         self._attend(awaiting, opened, now)
 
-    def _handle_request(self, sa: IkeSa, message: Message, data: bytes, now: float) -> None:
-        message_id = message.header.message_id
+    def _handle_request(self, sa: IkeSa, header: IkeHeader, encrypted: Encrypted, data: bytes, now: float) -> None:
+        message_id = header.message_id
         if message_id != sa.window.expected_request_id:
             self._handle_out_of_turn(sa, data, message_id)
             return
         try:
-            opened = self._open(sa, message, data)
+            opened = self._open(sa, header, encrypted, data, now)
         except WireError as error:
             failure = PeerMisbehaved(f"the peer sent an authentic request that cannot be read: {error}")
-            first = Opened(message.header.exchange_type, message_id, 0, b"", (), data)
+            first = Opened(header.exchange_type, message_id, 0, b"", (), data)
             self._refuse(sa, first, Refusal(NotifyType.INVALID_SYNTAX, error=failure))
             return
         if opened is None:
@@ -325,12 +337,28 @@ class IkeSession:
         if refusal.error is not None:
             self._core.fail(refusal.error)
 
-    def _attend(self, exchange: Exchange, opened: Opened, now: float) -> None:
-        """Hand a reply to who awaits it; what it cannot accept ends the session."""
+    @staticmethod
+    def _attend(exchange: Exchange, opened: Opened, now: float) -> None:
+        """Hand a reply to who awaits it; raises the error by blame for what it cannot accept."""
         try:
             exchange.handle_reply(opened, now)
         except Refusal as refusal:
             # an unknown critical payload in a reply: nobody is left to answer (RFC 7296 2.5)
-            self._core.fail(refusal.error or PeerMisbehaved("the peer's reply cannot be accepted"))
+            raise refusal.error or PeerMisbehaved("the peer's reply cannot be accepted") from None
         except WireError as error:
-            self._core.fail(PeerMisbehaved(f"the peer's key exchange is not valid: {error}"))
+            raise PeerMisbehaved(f"the peer's key exchange is not valid: {error}") from error
+
+
+def _is_possible_init(header: IkeHeader, is_reply: bool) -> bool:
+    """RFC 7296 2.2 and 3.1: message ID zero, an initiator's SPI, and no responder's in a request."""
+    from_initiator = bool(header.flags & HeaderFlag.INITIATOR)
+    return (
+        header.message_id == 0
+        and header.initiator_spi != bytes(8)
+        and from_initiator != is_reply
+        and (is_reply or header.responder_spi == bytes(8))
+    )
+
+
+def _awaits_init(sa: IkeSa) -> bool:
+    return sa.awaiting_exchange == ExchangeType.IKE_SA_INIT and sa.window.awaiting_reply
