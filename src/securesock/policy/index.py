@@ -1,0 +1,438 @@
+"""Which rules of a layer are for a flow, without looking at each of them.
+
+Tuple space search (Srinivasan, Suri, Varghese 1999), in three stages.
+1. Rules that fix the same fields to exact values, and bound the same other fields, have one *shape*; a shape has a
+   table from those exact values to a cell of rules.  Shapes are few (which fields people combine), tables are large.
+2. Before any table is asked, most shapes are ruled out: for every exact value there is a bit mask of the shapes that
+   use it, and the flow's masks are ANDed.  What remains is mostly what matches.
+3. A cell is a short list, by rank.  One that grows becomes a SpanTree over the shape's first bounded field, whose cells
+   go on with the next field; when no field is left it is split by sublayer, where the first match ends the search.
+
+Adding or removing a rule touches its own keys and paths only.  Knows neither actions nor callouts: it returns, for each
+sublayer, the best rule that is sure to decide, and whatever matches and may not.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from itertools import product
+from operator import itemgetter
+from typing import Final, TypeAlias
+
+from .conditions import Key, keys_of_value
+from .layers import LayerInfo, Slots
+from .rules import Rule
+from .spans import SpanTree, blocks_of
+
+__all__ = ["LayerIndex"]
+
+# A list this long takes about as long to scan as a tree takes to walk.
+_LIST_LIMIT: Final = 16
+# Where no bounded field is left, rules of one sublayer hide each other; splitting pays from a few rules on.
+_UNSPLIT_LIMIT: Final = 4
+_UNUSED: Final = 1 << 128
+# Shapes that bound no field have low bits and are asked first: what they find spares many walks through trees.
+_FIRST_TREE_BIT: Final = 1 << 64
+# Blocks of one rule in a tree, by the depth of the tree: a range of ports has up to 30; nested trees multiply.
+_BLOCK_LIMITS: Final = (32, 8, 2)
+
+Cell: TypeAlias = "list[Rule] | _Tree | _Groups"
+
+
+class _Groups:
+    """The rules of one cell by sublayer, each best first: a search stops at the first that holds."""
+
+    __slots__ = ("by_sublayer",)
+
+    def __init__(self) -> None:
+        self.by_sublayer: dict[int, list[Rule]] = {}
+
+    def add(self, rule: Rule) -> None:
+        _insert(self.by_sublayer.setdefault(rule.sublayer, []), rule)
+
+    def discard(self, rule: Rule) -> None:
+        rules = self.by_sublayer.get(rule.sublayer, [])
+        _discard(rules, rule)
+        if not rules:
+            self.by_sublayer.pop(rule.sublayer, None)
+
+
+class _Tops:
+    """Of some cells of a tree: the best rule of each sublayer, which usually is all that needs to be looked at.
+
+    ``tops`` is None where that is not enough to know: a cell goes on as a tree, or a rule may leave the decision open.
+    """
+
+    __slots__ = ("cells", "tops")
+
+    def __init__(self, cells: list[Cell]) -> None:
+        self.cells: Final = cells
+        self.tops: Final = _tops(cells)
+
+
+class _Tree:
+    """A span tree over one place of the flow, and how deep it is nested."""
+
+    __slots__ = ("bits", "depth", "place", "tree")
+
+    def __init__(self, place: int, bits: int, depth: int) -> None:
+        self.place = place
+        self.bits = bits
+        self.depth = depth
+        self.tree: SpanTree[Cell, _Tops] = SpanTree(bits, _Tops)
+
+    def blocks(self, rule: Rule) -> tuple[tuple[int, int], ...]:
+        return blocks_of(rule.spans[self.depth][1], self.bits, _BLOCK_LIMITS[min(self.depth, 2)])
+
+
+class _Findings:
+    """The best of each sublayer so far, by slot: its rank, and the rule."""
+
+    __slots__ = ("maybe", "ranks", "rules", "slots")
+
+    def __init__(self, ranks: list[int], slots: Slots) -> None:
+        self.slots: Final = slots
+        self.ranks: Final = ranks
+        self.rules: Final[list[Rule | None]] = [None] * len(ranks)
+        self.maybe: Final[list[Rule]] = []
+
+    def search(self, cell: Cell) -> None:
+        """Look at the rules of a cell that could be better than what is known."""
+        if isinstance(cell, list):
+            self._search_list(cell)
+        elif isinstance(cell, _Tree):
+            number = self.slots[cell.place]
+            if isinstance(number, int):
+                self._search_tree(cell.tree.collect(number))
+        else:
+            for rules in cell.by_sublayer.values():
+                self._search_sorted(rules)
+
+    def _search_list(self, rules: list[Rule]) -> None:
+        ranks = self.ranks
+        for rule in rules:
+            if rule.rank > ranks[rule.slot] and _holds(rule, self.slots):
+                if rule.is_terminating:
+                    ranks[rule.slot] = rule.rank
+                    self.rules[rule.slot] = rule
+                else:
+                    self.maybe.append(rule)
+
+    def _search_sorted(self, rules: list[Rule]) -> None:
+        for rule in rules:
+            if rule.rank <= self.ranks[rule.slot]:
+                return
+            if _holds(rule, self.slots):
+                if rule.is_terminating:
+                    self.ranks[rule.slot] = rule.rank
+                    self.rules[rule.slot] = rule
+                    return
+                self.maybe.append(rule)
+
+    def _search_tree(self, found: list[_Tops]) -> None:
+        ranks = self.ranks
+        # Longest prefixes first: an automatic weight is higher for them, so that the others need no second look.
+        for node in reversed(found):
+            is_settled = node.tops is not None
+            for slot, rank, rule in node.tops or ():
+                if rank > ranks[slot]:
+                    if _holds(rule, self.slots):
+                        ranks[slot] = rank
+                        self.rules[slot] = rule
+                    else:
+                        is_settled = False
+            if not is_settled:
+                for cell in node.cells:
+                    self.search(cell)
+
+
+class _Shape:
+    """Rules with the same exact places and the same bounded places."""
+
+    __slots__ = ("bit", "exact", "highest", "key_of", "named", "spans", "table")
+
+    def __init__(self, bit: int, exact: tuple[int, ...], spans: tuple[int, ...], named: tuple[int, ...]) -> None:
+        self.bit = bit
+        self.exact = exact
+        self.spans = spans
+        # Places whose values are looked up by several keys; such a shape is asked once per combination.
+        self.named = named
+        self.key_of = itemgetter(*exact) if len(exact) > 1 else None
+        self.table: dict[object, Cell] = {}
+        # No rule of this shape has a higher rank; possibly none has one as high, after the best was removed.
+        self.highest = -1
+
+
+class LayerIndex:
+    """The rules of one layer."""
+
+    def __init__(self, info: LayerInfo) -> None:
+        self._info = info
+        self._shapes: dict[int, _Shape] = {}
+        self._by_form: dict[tuple[tuple[int, ...], tuple[int, ...]], _Shape] = {}
+        self._all = 0
+        # By place, for places that some shape uses exactly: value -> mask of shapes, and how often each is used.
+        self._masks: dict[int, dict[object, int]] = {}
+        self._uses: dict[int, dict[tuple[int | Key, int], int]] = {}
+        self._without: dict[int, int] = {}
+        self._number_places: list[int] = []
+        self._named_places: list[int] = []
+        self._count = 0
+        # By slot: the rank that a search starts with.  A slot without rules starts so high that nobody looks for more.
+        self._start_ranks: list[int] = []
+        self._slot_uses: dict[int, list[int]] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    # -- changing -------------------------------------------------------------------------------------------------
+
+    def add(self, rule: Rule) -> None:
+        """Put a rule in.  One that can never match is left out."""
+        if not rule.is_possible:
+            return
+        shape = self._shape_of(rule)
+        shape.highest = max(shape.highest, rule.rank)
+        rule.slot = self._take_slot(rule.sublayer)
+        for values in rule.copies():
+            key = values if shape.key_of is not None else (values[0] if values else None)
+            cell = shape.table.get(key)
+            shape.table[key] = [rule] if cell is None else self._grown(cell, rule, 0)
+            for place, value in zip(shape.exact, values, strict=True):
+                uses = self._uses[place]
+                uses[value, shape.bit] = uses.get((value, shape.bit), 0) + 1
+                masks = self._masks[place]
+                masks[value] = masks.get(value, 0) | shape.bit
+        self._count += 1
+
+    def discard(self, rule: Rule) -> None:
+        """Take a rule out again; nothing happens if it is not in."""
+        shape = self._by_form.get(_form(rule)) if rule.is_possible else None
+        if shape is None:
+            return
+        found = False
+        for values in rule.copies():
+            key = values if shape.key_of is not None else (values[0] if values else None)
+            cell = shape.table.get(key)
+            if cell is None or not self._holds_rule(cell, rule):
+                continue
+            found = True
+            if self._shrunk(cell, rule):
+                del shape.table[key]
+            for place, value in zip(shape.exact, values, strict=True):
+                self._release(place, value, shape.bit)
+        if found:
+            self._count -= 1
+            self._free_slot(rule.sublayer)
+        if not shape.table:
+            self._drop_shape(shape)
+
+    def _take_slot(self, sublayer: int) -> int:
+        uses = self._slot_uses.get(sublayer)
+        if uses is None:
+            free = [slot for slot, rank in enumerate(self._start_ranks) if rank == _UNUSED]
+            slot = free[0] if free else len(self._start_ranks)
+            self._start_ranks[slot : slot + 1] = [-1]
+            uses = self._slot_uses[sublayer] = [slot, 0]
+        uses[1] += 1
+        return uses[0]
+
+    def _free_slot(self, sublayer: int) -> None:
+        uses = self._slot_uses[sublayer]
+        uses[1] -= 1
+        if not uses[1]:
+            self._start_ranks[uses[0]] = _UNUSED
+            del self._slot_uses[sublayer]
+
+    def _release(self, place: int, value: int | Key, bit: int) -> None:
+        uses = self._uses[place]
+        uses[value, bit] -= 1
+        if not uses[value, bit]:
+            del uses[value, bit]
+            masks = self._masks[place]
+            masks[value] &= ~bit
+            if not masks[value]:
+                del masks[value]
+
+    def _shape_of(self, rule: Rule) -> _Shape:
+        form = _form(rule)
+        shape = self._by_form.get(form)
+        if shape is not None:
+            return shape
+        bit = _FIRST_TREE_BIT if form[1] else 1
+        while bit in self._shapes:
+            bit <<= 1
+        named = tuple(place for place in form[0] if not self._info.kinds[place].bits)
+        shape = self._shapes[bit] = self._by_form[form] = _Shape(bit, *form, named)
+        self._all |= bit
+        for place in form[0]:
+            if place not in self._masks:
+                self._masks[place] = {}
+                self._uses[place] = {}
+                self._without[place] = self._all & ~bit
+                (self._named_places if place in named else self._number_places).append(place)
+        for place in self._without:
+            if place not in form[0]:
+                self._without[place] |= bit
+        return shape
+
+    def _drop_shape(self, shape: _Shape) -> None:
+        del self._shapes[shape.bit]
+        del self._by_form[shape.exact, shape.spans]
+        self._all &= ~shape.bit
+        for place in list(self._without):
+            self._without[place] &= ~shape.bit
+            if not self._masks[place]:
+                for table in (self._masks, self._uses, self._without):
+                    del table[place]
+                (self._number_places if place in self._number_places else self._named_places).remove(place)
+
+    # -- cells ----------------------------------------------------------------------------------------------------
+
+    def _grown(self, cell: Cell, rule: Rule, depth: int) -> Cell:
+        """The cell with ``rule`` in it: the same object, or what it has grown into."""
+        if isinstance(cell, list):
+            is_last = depth == len(rule.spans)
+            if len(cell) < (_UNSPLIT_LIMIT if is_last else _LIST_LIMIT):
+                _insert(cell, rule)
+                return cell
+            rules = [*cell, rule]
+            if not is_last:
+                place = rule.spans[depth][0]
+                cell = _Tree(place, self._info.kinds[place].bits, depth)
+            else:
+                cell = _Groups()
+            for each in rules:
+                cell = self._grown(cell, each, depth)
+            return cell
+        if isinstance(cell, _Groups):
+            cell.add(rule)
+            return cell
+        for block in cell.blocks(rule):
+            below = cell.tree.find(block)
+            cell.tree.put(block, [rule] if below is None else self._grown(below, rule, depth + 1))
+        return cell
+
+    def _shrunk(self, cell: Cell, rule: Rule) -> bool:
+        """Take ``rule`` out of a cell; True when nothing is left in it."""
+        if isinstance(cell, list):
+            _discard(cell, rule)
+            return not cell
+        if isinstance(cell, _Groups):
+            cell.discard(rule)
+            return not cell.by_sublayer
+        for block in cell.blocks(rule):
+            below = cell.tree.find(block)
+            if below is None:
+                continue
+            if self._shrunk(below, rule):
+                cell.tree.remove(block)
+            else:
+                cell.tree.put(block, below)
+        return not cell.tree
+
+    def _holds_rule(self, cell: Cell, rule: Rule) -> bool:
+        while isinstance(cell, _Tree):
+            below = cell.tree.find(cell.blocks(rule)[0])
+            if below is None:
+                return False
+            cell = below
+        rules = cell if isinstance(cell, list) else cell.by_sublayer.get(rule.sublayer, [])
+        return any(each is rule for each in rules)
+
+    # -- finding --------------------------------------------------------------------------------------------------
+
+    def find(self, slots: Slots) -> tuple[list[Rule], list[Rule]]:
+        """(for each sublayer the best rule that is sure to decide; all rules that match and may not decide).
+
+        Of the second only those count that are better than the first of their sublayer; some that are not may be
+        left out, and some may stand there twice.
+        """
+        findings = _Findings(self._start_ranks.copy(), slots)
+        mask = self._all
+        without = self._without
+        masks = self._masks
+        for place in self._number_places:
+            mask &= masks[place].get(slots[place], 0) | without[place]
+        named: dict[int, list[Key]] = {}
+        for place in self._named_places:
+            mask &= self._named_mask(place, slots, named) | without[place]
+        shapes = self._shapes
+        while mask:
+            bit = mask & -mask
+            mask ^= bit
+            shape = shapes[bit]
+            if bit >= _FIRST_TREE_BIT and shape.highest < min(findings.ranks):
+                continue
+            if shape.key_of is not None and not shape.named:
+                cell = shape.table.get(shape.key_of(slots))
+            elif shape.named:
+                for key in _named_keys(shape, slots, named):
+                    if key in shape.table:
+                        findings.search(shape.table[key])
+                continue
+            else:
+                cell = shape.table.get(slots[shape.exact[0]] if shape.exact else None)
+            if cell is not None:
+                findings.search(cell)
+        return [rule for rule in findings.rules if rule is not None], findings.maybe
+
+    def _named_mask(self, place: int, slots: Slots, named: dict[int, list[Key]]) -> int:
+        value = slots[place]
+        if value is None:
+            return 0
+        masks = self._masks[place]
+        named[place] = present = [key for key in keys_of_value(self._info.kinds[place], value) if key in masks]
+        mask = 0
+        for key in present:
+            mask |= masks[key]
+        return mask
+
+
+def _form(rule: Rule) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return rule.places, tuple(place for place, _ in rule.spans)
+
+
+def _insert(rules: list[Rule], rule: Rule) -> None:
+    rules.insert(bisect_left(rules, -rule.rank, key=lambda each: -each.rank), rule)
+
+
+def _discard(rules: list[Rule], rule: Rule) -> None:
+    for index, each in enumerate(rules):
+        if each is rule:
+            del rules[index]
+            return
+
+
+def _named_keys(shape: _Shape, slots: Slots, named: dict[int, list[Key]]) -> Iterable[object]:
+    choices = [named[place] if place in shape.named else [slots[place]] for place in shape.exact]
+    return (key if len(key) > 1 else key[0] for key in product(*choices))
+
+
+def _tops(cells: list[Cell]) -> tuple[tuple[int, int, Rule], ...] | None:
+    """(slot, rank, rule) of the best rule of each sublayer, None if that does not settle these cells."""
+    best: dict[int, Rule] = {}
+    for cell in cells:
+        if isinstance(cell, _Tree):
+            return None
+        # What follows a terminating rule in a sorted list of its sublayer is hidden by it.
+        for rule in cell if isinstance(cell, list) else [rules[0] for rules in cell.by_sublayer.values()]:
+            if not rule.is_terminating:
+                return None
+            known = best.get(rule.slot)
+            if known is None or rule.rank > known.rank:
+                best[rule.slot] = rule
+    return tuple((slot, rule.rank, rule) for slot, rule in best.items())
+
+
+def _holds(rule: Rule, slots: Slots) -> bool:
+    for place, low, high in rule.checks:
+        value = slots[place]
+        if not isinstance(value, int) or not low <= value <= high:
+            return False
+    for place, predicate in rule.predicates:
+        value = slots[place]
+        if value is None or not predicate(value):
+            return False
+    return True
