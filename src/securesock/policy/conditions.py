@@ -401,10 +401,17 @@ def _number_bits(kind: Kind, intervals: tuple[Interval, ...] | None, group: list
     if intervals is not None:
         count = sum(high - low + 1 for low, high in intervals)
         return (kind.bits << 8) - _log2_of(count) if count else kind.bits << 8
-    fixed = [
-        int(_comparable(each.value)).bit_count() if each.match is not MatchType.FLAGS_ANY_SET else 1 for each in group
-    ]
-    return min(fixed) << 8
+    # Among alternatives with a test of flags, what the loosest one fixes.
+    loosest = kind.bits << 8
+    for condition in group:
+        if condition.match not in _FLAG_MATCHES:
+            bits = _number_bits(kind, _merged(_intervals(kind, condition)), [])
+        elif condition.match is MatchType.FLAGS_ANY_SET:
+            bits = 1 << 8
+        else:
+            bits = int(_comparable(condition.value)).bit_count() << 8
+        loosest = min(loosest, bits)
+    return loosest
 
 
 def _name_bits(keys: tuple[Key, ...] | None) -> int:
