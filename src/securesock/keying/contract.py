@@ -28,6 +28,7 @@ __all__ = [
     "FlowFailed",
     "FlowReady",
     "InstallSa",
+    "KeyMaterial",
     "KeyingConfig",
     "KeyingSession",
     "PeerClosed",
@@ -68,6 +69,7 @@ class KeyingConfig:
 
     ``expected_peer`` is None for a responder.  Addresses are as our end of the carrier sees them (numeric hosts).
     ``public_addresses``: where a responder may be reached through translation; empty = anywhere.
+    ``log_keys``: emit KeyMaterial, for a capture to be read by.
     ``wall_offset_s`` turns ``now`` into Unix time, to judge certificates.
     """
 
@@ -82,6 +84,7 @@ class KeyingConfig:
     expected_peer: PeerTargetName | AnyTrustedPeer | None = None
     admission: Admission = field(default_factory=AdmitAnyTrusted)
     public_addresses: tuple[Address, ...] = ()
+    log_keys: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,19 @@ class Trace(NamedTuple):
     detail: str = ""
 
 
-Action: TypeAlias = SendDatagram | InstallSa | RemoveSa | FlowReady | FlowFailed | PeerClosed | Rekeyed | Trace
+class KeyMaterial(NamedTuple):
+    """A line for one of Wireshark's tables; emitted only where KeyingConfig.log_keys says so.  Holds keys."""
+
+    table: Literal["ikev2_decryption_table", "esp_sa"]
+    line: str
+
+    def __repr__(self) -> str:
+        return f"KeyMaterial(table={self.table!r}, line=***)"
+
+
+Action: TypeAlias = (
+    KeyMaterial | SendDatagram | InstallSa | RemoveSa | FlowReady | FlowFailed | PeerClosed | Rekeyed | Trace
+)
 
 
 class KeyingSession(Protocol):

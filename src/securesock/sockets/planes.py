@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
+from ..drivers.keylog import KeyLoggingSession, keylog_folder
 from ..engine.context import PlaneName
 from ..engine.ports import SecuredStream, StreamPlane
 from ..entropy import SystemEntropy
@@ -28,7 +30,11 @@ class _UserSpaceStreams:
 
     def make_stream(self, config: KeyingConfig) -> SecuredStream:
         """See StreamPlane."""
-        return StreamConnection(IkeSession(config, self._entropy), config.role)
+        folder = keylog_folder()
+        if folder is None:
+            return StreamConnection(IkeSession(config, self._entropy), config.role)
+        session = KeyLoggingSession(IkeSession(replace(config, log_keys=True), self._entropy), folder)
+        return StreamConnection(session, config.role)
 
 
 _STREAM_PLANES: Final[Mapping[str, StreamPlane]] = MappingProxyType({"userspace": _UserSpaceStreams()})

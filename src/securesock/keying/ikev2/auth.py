@@ -138,7 +138,7 @@ def _first_child(
         rekey_at=rekey_time(lifetimes, core.entropy, now),
     )
     child.outbound_in_use = True
-    core.children.append(child)
+    core.add_child(child)
     return child
 
 

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, Protocol, TypeVar
 
+from ...crypto.kdf import IkeKeys
+from ...crypto.suites import IkeSuite
 from ...entropy import Entropy
 from ...errors import (
     AuthenticationFailed,
@@ -25,6 +27,7 @@ from ...wire.numbers import ExchangeType, HeaderFlag, NotifyType, name_of
 from ..contract import Action, FlowFailed, KeyingConfig, PeerClosed, RemoveSa, Role, SendDatagram, Trace
 from .child_sa import ChildSa
 from .ike_sa import IkeSa
+from .keylog import esp_line, ike_line
 
 __all__ = [
     "Core",
@@ -236,6 +239,20 @@ class Core:
             sa.window.request_answered((message,))
         self.emit(SendDatagram(message))
         return message
+
+    # keys
+
+    def use_keys(self, sa: IkeSa, suite: IkeSuite, keys: IkeKeys) -> None:
+        """Protect what follows on ``sa`` with these."""
+        sa.use_keys(suite, keys)
+        if self.config.log_keys:
+            self.emit(ike_line(sa))
+
+    def add_child(self, child: ChildSa) -> None:
+        """A CHILD_SA came to be."""
+        self.children.append(child)
+        if self.config.log_keys:
+            self.emit(esp_line(child.inbound), esp_line(child.outbound))
 
     # endings
 

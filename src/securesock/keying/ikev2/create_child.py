@@ -316,7 +316,7 @@ def _make(
         lifetimes=lifetimes,
         rekey_at=rekey_time(lifetimes, core.entropy, now),
     )
-    core.children.append(child)
+    core.add_child(child)
     core.emit(InstallSa(child.inbound, "inbound"))
     return child
 

@@ -158,7 +158,7 @@ class ExpectInitReply:
         shared = self._exchange.finish(public)
         sa.peer_spi = peer_spi
         skeyseed = initial_skeyseed(suite.prf, self._nonce, nonce, shared)
-        sa.use_keys(suite, derive_ike_keys(suite, skeyseed, self._nonce, nonce, sa.our_spi, sa.peer_spi))
+        core.use_keys(sa, suite, derive_ike_keys(suite, skeyseed, self._nonce, nonce, sa.our_spi, sa.peer_spi))
         sa.fragmentation = not core.on_stream and NotifyType.IKEV2_FRAGMENTATION_SUPPORTED in found
         beginning = Beginning(
             initiator_nonce=self._nonce,
@@ -243,7 +243,8 @@ class ExpectInitRequest:
             sa, (answer(proposal, latched_ike_proposal(suite, b"")), *payloads), final=True
         )
         skeyseed = initial_skeyseed(suite.prf, nonce.data, reply_nonce, shared)
-        sa.use_keys(suite, derive_ike_keys(suite, skeyseed, nonce.data, reply_nonce, sa.peer_spi, sa.our_spi))
+        keys = derive_ike_keys(suite, skeyseed, nonce.data, reply_nonce, sa.peer_spi, sa.our_spi)
+        self._core.use_keys(sa, suite, keys)
         config = self._core.config
         beginning = Beginning(
             initiator_nonce=nonce.data,

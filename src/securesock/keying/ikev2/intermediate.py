@@ -54,12 +54,12 @@ class _Chain:
         return pair + next_message_id.to_bytes(4, "big")
 
 
-def _rekey(sa: IkeSa, beginning: Beginning, shared: bytes) -> None:
+def _rekey(core: Core, sa: IkeSa, beginning: Beginning, shared: bytes) -> None:
     """RFC 9370 2.2.2: SKEYSEED(n) = prf(SK_d(n-1), SK(n) | Ni | Nr), then a whole new set of keys."""
     suite = sa.suite
     nonces = (beginning.initiator_nonce, beginning.responder_nonce)
     skeyseed = intermediate_skeyseed(suite.prf, sa.keys.sk_d, shared, *nonces)
-    sa.use_keys(suite, derive_ike_keys(suite, skeyseed, *nonces, sa.initiator_spi, sa.responder_spi))
+    core.use_keys(sa, suite, derive_ike_keys(suite, skeyseed, *nonces, sa.initiator_spi, sa.responder_spi))
 
 
 def continue_initiator(
@@ -101,7 +101,7 @@ class ExpectIntermediateReply:
             raise PeerMisbehaved("the responder answered another key exchange than the one asked (RFC 9370 2.2.2)")
         shared = self._exchange.finish(public.data)
         self._chain.add(self._payloads, opened)
-        _rekey(self._sa, self._beginning, shared)
+        _rekey(self._core, self._sa, self._beginning, shared)
         self._sa.window.reply_received()
         if self._methods:
             self.ask(now)
@@ -143,7 +143,7 @@ class ExpectIntermediateRequest:
         payloads: tuple[Payload, ...] = (KeyExchange(method.transform_id, answer_public),)
         self._core.reply(self._sa, opened, payloads)
         self._chain.add(payloads, opened)
-        _rekey(self._sa, self._beginning, shared)
+        _rekey(self._core, self._sa, self._beginning, shared)
         self._methods.pop(0)
         if not self._methods:
             self._beginning.intermediate = self._chain.octets(opened.message_id + 1)

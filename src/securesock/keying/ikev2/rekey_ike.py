@@ -214,7 +214,7 @@ def _make(
     # RFC 7296 2.18: the old IKE_SA's SK_d and PRF make SKEYSEED
     skeyseed = rekey_skeyseed(old.suite.prf, old.keys.sk_d, shared, *nonces, additional)
     keys = derive_ike_keys(old.suite, skeyseed, *nonces, new.initiator_spi, new.responder_spi)
-    new.use_keys(old.suite, keys)
+    core.use_keys(new, old.suite, keys)
     core.ikes[our_spi] = new
     return new
 

@@ -1,0 +1,108 @@
+"""SECURESOCK_KEYLOG=DIR: writes the keys of this process's connections so that Wireshark can read a capture of them.
+
+Whoever can read that folder can read the traffic, so it is said loudly, once, and the files are readable by their
+owner alone.
+Wireshark and tshark take the two files as they are (in their configuration folder, or with -o uat:...).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from pathlib import Path
+from typing import Final
+
+from ..keying.contract import Action, KeyingSession, KeyMaterial
+
+__all__ = ["VARIABLE", "KeyLoggingSession", "keylog_folder"]
+
+VARIABLE: Final = "SECURESOCK_KEYLOG"
+
+_lock = threading.Lock()
+_warned: set[str] = set()
+
+
+def keylog_folder() -> Path | None:
+    """Where keys are to be written, or None.  Warns (RuntimeWarning) the first time that there is such a place."""
+    name = os.environ.get(VARIABLE)
+    if not name:
+        return None
+    if name not in _warned:
+        _warned.add(name)
+        warnings.warn(
+            f"{VARIABLE} is set: the keys of every connection are written to {name}; "
+            "whoever reads them reads the traffic",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return Path(name)
+
+
+class KeyLoggingSession:
+    """A KeyingSession whose key material goes to files instead of to the plane."""
+
+    def __init__(self, session: KeyingSession, folder: Path) -> None:
+        self._session = session
+        self._folder = folder
+
+    def poll_action(self) -> Action | None:
+        """The next action that is the plane's; what was to be logged before it has been written."""
+        while isinstance(action := self._session.poll_action(), KeyMaterial):
+            _append(self._folder / action.table, action.line)
+        return action
+
+    @property
+    def established(self) -> bool:
+        """See KeyingSession."""
+        return self._session.established
+
+    @property
+    def peer_speaks_ike(self) -> bool:
+        """See KeyingSession."""
+        return self._session.peer_speaks_ike
+
+    @property
+    def child_rekey_pending(self) -> bool:
+        """See KeyingSession."""
+        return self._session.child_rekey_pending
+
+    @property
+    def ike_rekey_pending(self) -> bool:
+        """See KeyingSession."""
+        return self._session.ike_rekey_pending
+
+    def handle_acquire(self, now: float) -> None:
+        """See KeyingSession."""
+        self._session.handle_acquire(now)
+
+    def handle_datagram(self, data: bytes, now: float) -> None:
+        """See KeyingSession."""
+        self._session.handle_datagram(data, now)
+
+    def handle_timeout(self, now: float) -> None:
+        """See KeyingSession."""
+        self._session.handle_timeout(now)
+
+    def next_deadline(self) -> float | None:
+        """See KeyingSession."""
+        return self._session.next_deadline()
+
+    def rekey_child(self, now: float) -> None:
+        """See KeyingSession."""
+        self._session.rekey_child(now)
+
+    def rekey_ike(self, now: float) -> None:
+        """See KeyingSession."""
+        self._session.rekey_ike(now)
+
+    def delete(self, now: float) -> None:
+        """See KeyingSession."""
+        self._session.delete(now)
+
+
+def _append(path: Path, line: str) -> None:
+    with _lock:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "a") as file:
+            file.write(line + "\n")
