@@ -30,7 +30,7 @@ class Holdings(NamedTuple):
 
 
 def limited_context(identity: ss.Identity, child_bytes: int, ike_bytes: int) -> ss.SecurityContext:
-    """Child SAs are replaced every ``child_bytes``, the IKE SA every ``ike_bytes``: half of the limit (rekeying starts there)."""
+    """Child SAs are replaced every ``child_bytes``, the IKE SA every ``ike_bytes``: at half of the limits set here."""
     main_mode = replace(DEFAULT_MAIN_MODE, lifetimes=DEFAULT_MAIN_MODE.lifetimes._replace(max_bytes=2 * ike_bytes))
     quick_mode = replace(DEFAULT_QUICK_MODE, lifetimes=DEFAULT_QUICK_MODE.lifetimes._replace(max_bytes=2 * child_bytes))
     return ss.SecurityContext(identity, main_mode=main_mode, quick_mode=quick_mode)

@@ -13,6 +13,7 @@ import random
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,14 @@ class Server(NamedTuple):
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         return Holdings(**json.loads(self.process.stdout.readline()))
+
+    def holdings_at_most(self, objects: int) -> Holdings:
+        """Of the server's process when it has let go of what has a time: limits of negotiations end after 10 s."""
+        deadline = time.monotonic() + 15
+        never = threading.Event()
+        while (found := self.holdings()).objects > objects and time.monotonic() < deadline:
+            never.wait(0.5)
+        return found
 
 
 @pytest.fixture
@@ -119,7 +128,7 @@ def test_many_connections_leave_nothing_behind_in_the_server(server: Server) -> 
     use_connections(server, CONNECTIONS)
     took_s = time.monotonic() - started
 
-    after = server.holdings()
+    after = server.holdings_at_most(before.objects + CONNECTIONS // 100)
     print(f"\n{CONNECTIONS} connections in {took_s:.1f} s; the server before {before} and after {after}")
     assert after.threads == before.threads
     assert after.descriptors <= before.descriptors
@@ -151,5 +160,6 @@ def test_a_transfer_through_many_rekeys_of_both_sas_arrives_whole(server: Server
     print(f"\n{TRANSFER >> 20} MiB through {rekeys} rekeys in {took_s:.1f} s")
     assert answer[:32] == digest.digest()
     assert int.from_bytes(answer[32:36], "big") == rekeys
-    # 16 child SAs and 4 IKE SAs are the shares; a rekey takes effect a little after its mark
-    assert rekeys >= 15
+    # In full a rekey comes at most 16 MiB after its mark: 12 child SAs and 3 IKE SAs. In the tenth that is most of the
+    # distance, so only the limits hold, at twice the marks: 7 and 1.
+    assert rekeys >= (15 if FULL else 8)

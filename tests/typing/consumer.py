@@ -1,51 +1,168 @@
 """A program that uses the public names with their exact types; mypy --strict and pyright must both accept it.
 
-It is never run.  A public name whose type is Any, or that stops being what it was, fails here first.
+It is never run.  A public name that goes, changes its type or becomes Any fails here first.
 """
 
 from __future__ import annotations
 
+import secrets
+import socket
+from collections.abc import Mapping
 from datetime import datetime
-from typing import assert_type
+from pathlib import Path
+from typing import Literal, assert_type
 from uuid import UUID
 
-from securesock.errors import AuthenticationFailed, LocalMisuse, PolicyRefused, SecureSocketError, StreamTruncated
-from securesock.types import IPsecSettings, Json, Principal, SecurityInfo, SecuritySettings
+import securesock as ss
+from securesock.types import Json
 
 
-def describe(info: SecurityInfo) -> str:
-    """What a connection's security was."""
+def identities(folder: Path) -> list[ss.Identity]:
+    """Every way to say who this process is."""
+    ephemeral = ss.Identity.ephemeral("host/a.example")
+    return [
+        ss.Identity.load(),
+        ss.Identity.from_pem(certificate="host.pem", private_key="host.key", trust=["ca.pem"], password=None, crl=()),
+        ss.Identity.from_pem(certificate=folder / "host.pem", private_key=b"-----BEGIN", trust=[b"-----BEGIN"]),
+        ss.Identity.from_psk(name="a.example", peers={"b.example": secrets.token_bytes(32)}),
+        ss.Identity.ephemeral("host/b.example", authority=ephemeral.authority, trust=()),
+    ]
+
+
+def contexts(identity: ss.Identity) -> list[ss.SecurityContext]:
+    """A context is an identity and choices, each of a closed set."""
+    assert_type(ss.default_context(), ss.SecurityContext)
+    return [
+        ss.SecurityContext(identity),
+        ss.SecurityContext(identity, plane="userspace", key_exchange="hybrid-required"),
+    ]
+
+
+def three_lines(context: ss.SecurityContext) -> None:
+    """What the README opens with."""
+    with ss.create_connection(("db.example", 7000), peer="host/db.example", context=context) as sock:
+        assert_type(sock, ss.SecureSocket)
+        sock.sendall(b"hello")
+        print(sock.query_security().peer_machine)
+
+
+def long_form(context: ss.SecurityContext) -> bytes:
+    """In the order that Winsock asks for; a SecureSocket is a socket.socket."""
+    sock = ss.SecureSocket(socket.AF_INET, socket.SOCK_STREAM, context=context)
+    sock.set_security(ss.IPsecSettings(guarantee_encryption=True, user_name="alice", password=bytearray(b"secret")))
+    sock.set_peer_target_name("host/db.example")
+    sock.connect(("db.example", 7000))
+    plain: socket.socket = sock
+    plain.settimeout(1.5)
+    assert_type(sock.pending(), int)
+    assert_type(sock.recv(100), bytes)
+    assert_type(sock.recv_into(bytearray(100)), int)
+    return sock.recv(100)
+
+
+def non_blocking(sock: ss.SecureSocket) -> Literal["read", "write", "done"]:
+    """As with ssl."""
+    try:
+        sock.do_handshake()
+    except ss.WantRead as wait:
+        blocked: BlockingIOError = wait
+        assert_type(blocked.errno, int | None)
+        return "read"
+    except ss.WantWrite:
+        return "write"
+    return "done"
+
+
+def server(context: ss.SecurityContext) -> ss.Principal | None:
+    """A listener with all that it can be told."""
+    settings = ss.SecuritySettings(guarantee_encryption=True, allow_insecure=False)
+    with ss.create_server(
+        ("", 7000),
+        family=socket.AF_INET6,
+        backlog=100,
+        reuse_port=False,
+        dualstack_ipv6=True,
+        settings=settings,
+        context=context,
+        allow=["host/*.example"],
+        public_addresses=[("192.0.2.1", 7000)],
+    ) as listener:
+        connection, address = listener.accept()
+        assert_type(connection, ss.SecureSocket)
+        assert_type(address, ss.Address)
+        assert_type(listener.refusals, Mapping[str, int])
+        return connection.query_security().peer_machine
+
+
+def client(context: ss.SecurityContext) -> ss.SecureSocket:
+    """The standard library's arguments first, ours by name."""
+    return ss.create_connection(
+        ("db.example", 7000),
+        10.0,
+        ("192.0.2.7", 0),
+        all_errors=True,
+        peer=ss.ANY_TRUSTED_PEER,
+        settings=ss.SecuritySettings(allow_insecure=True),
+        context=context,
+    )
+
+
+def describe(info: ss.SecurityInfo) -> dict[str, Json]:
+    """Every field of what was applied."""
+    assert_type(info.protocol, str)
     assert_type(info.secured, bool)
+    assert_type(info.encrypted, bool)
+    assert_type(info.impersonated, bool)
+    assert_type(info.peer_machine, ss.Principal | None)
+    assert_type(info.peer_user, ss.Principal | None)
+    assert_type(info.plane, str)
+    assert_type(info.keying, str)
+    assert_type(info.main_mode_suite, str)
+    assert_type(info.quick_mode_suite, str)
     assert_type(info.main_mode_sa_id, int)
+    assert_type(info.quick_mode_sa_id, int)
+    assert_type(info.negotiation_error, str)
     assert_type(info.main_mode_policy, UUID | None)
+    assert_type(info.quick_mode_policy, UUID | None)
+    assert_type(info.filter_id, int | None)
+    assert_type(info.asked, ss.SecuritySettings)
+    assert_type(info.requested_address, ss.Address | None)
+    assert_type(info.key_exchange, str)
+    assert_type(info.differences, tuple[str, ...])
+    assert_type(info.rekeys, int)
     assert_type(info.established_at, datetime | None)
-    assert_type(info.asked, SecuritySettings)
-    assert_type(info.to_dict(), dict[str, Json])
-    peer = info.peer_machine
-    assert_type(peer, Principal | None)
-    return "nobody" if peer is None else peer.name
+    assert_type(info.latch, Literal["established", "broken"])
+    return info.to_dict()
 
 
-def settings() -> SecuritySettings:
-    """The two kinds of settings."""
-    return IPsecSettings(guarantee_encryption=True, user_name="alice", domain_name="EXAMPLE", password=bytearray(b"x"))
+def name(principal: ss.Principal) -> str:
+    """Who somebody is."""
+    assert_type(principal.kind, Literal["machine", "user"])
+    assert_type(principal.method, Literal["x509", "psk", "kerberos", "ntlm", "tls", "eap", "anonymous"])
+    assert_type(principal.evidence, str)
+    return principal.name
 
 
-def blame(error: SecureSocketError) -> str:
-    """Every error is an OSError, sorted by who is to blame."""
-    as_system_error: OSError = error
-    assert_type(as_system_error.errno, int | None)
+def blame(error: ss.SecureSocketError) -> str:
+    """Every error is an OSError, sorted by who is to blame, and is what code for plain sockets catches."""
+    system: OSError = error
+    assert_type(system.errno, int | None)
     match error:
-        case LocalMisuse():
+        case ss.LocalMisuse():
             misuse: ValueError = error
             return str(misuse)
-        case PolicyRefused():
+        case ss.PolicyRefused():
             assert_type(error.filter_id, int | None)
             return "policy"
-        case StreamTruncated():
+        case ss.KeyingTimeout():
+            late: TimeoutError = error
+            return str(late)
+        case ss.ConnectionBroken() | ss.StreamTruncated():
             reset: ConnectionResetError = error
             return str(reset)
-        case AuthenticationFailed():
+        case ss.PeerMisbehaved() | ss.PeerIncompatible() | ss.AuthenticationFailed():
             return "peer"
+        case ss.PlaneError():
+            return "system"
         case _:
-            return "somebody"
+            return "nobody"

@@ -1,0 +1,109 @@
+"""Every example runs as its first lines say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tools import leftovers
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+SECURESOCK = [sys.executable, "-W", "error", "-c", "import sys; from securesock.cli import main; sys.exit(main())"]
+
+
+def environment(**added: str) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT / "src"), "PYTHONWARNINGS": "error"} | added
+
+
+def run_example(name: str, *arguments: str, text: str = "", **added: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *arguments],
+        input=text,
+        env=environment(**added),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_every_example_is_in_the_list_and_is_run_here() -> None:
+    listed = (EXAMPLES / "README.md").read_text()
+    tested = Path(__file__).read_text()
+
+    for path in EXAMPLES.glob("*.py"):
+        assert f"({path.name})" in listed
+        assert f'"{path.name}"' in tested
+
+
+def test_both_ends_in_one_program() -> None:
+    done = run_example("both_ends.py")
+
+    assert done.returncode == 0, done.stderr
+    server, client = done.stdout.splitlines()
+    assert server == "the server sees host/app.example"
+    assert client.startswith("the client sees host/db.example under ")
+    assert client.endswith(" and reads HELLO")
+    assert done.stderr == ""
+
+
+def test_a_shared_secret_and_another() -> None:
+    done = run_example("shared_secret.py")
+
+    assert done.returncode == 0, done.stderr
+    refused, greeted = done.stdout.splitlines()
+    assert refused.startswith("with another key: ")
+    assert greeted == "with the key: hello host/b.example"
+
+
+@pytest.fixture
+def identities(tmp_path: Path) -> dict[str, str]:
+    """Configurations of two machines, made with the commands that examples/README.md gives."""
+    configured = environment(SECURESOCK_CONFIG=str(tmp_path / "server"))
+    for arguments in (["init", "server.example"], ["issue", "client.example", "--out", str(tmp_path / "client")]):
+        done = subprocess.run(
+            [*SECURESOCK, "identity", *arguments],
+            env=configured,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    return {name: str(tmp_path / name) for name in ("server", "client")}
+
+
+@pytest.fixture
+def server_port(identities: dict[str, str]) -> Iterator[str]:
+    """An echo server under the first machine's identity."""
+    command = [sys.executable, str(EXAMPLES / "echo_server.py"), "0"]
+    started = subprocess.Popen(
+        command, env=environment(SECURESOCK_CONFIG=identities["server"]), stdout=subprocess.PIPE, text=True
+    )
+    with leftovers.process(started) as process:
+        if process.stdout is None:
+            raise AssertionError("the server was started without a pipe")
+        yield process.stdout.readline().split()[-1]
+
+
+def test_two_machines_with_configured_identities(identities: dict[str, str], server_port: str) -> None:
+    arguments = ["127.0.0.1", server_port, "server.example"]
+    done = run_example("echo_client.py", *arguments, text="one\ntwo\n", SECURESOCK_CONFIG=identities["client"])
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "one\ntwo\n"
+
+
+def test_a_client_that_expects_another_name_is_told(identities: dict[str, str], server_port: str) -> None:
+    arguments = ["127.0.0.1", server_port, "other.example"]
+    done = run_example("echo_client.py", *arguments, text="one\n", SECURESOCK_CONFIG=identities["client"])
+
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("not connected: ")
