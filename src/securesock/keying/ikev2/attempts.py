@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
-__all__ = ["Attempt", "Outcome", "decide"]
+__all__ = ["Attempt", "Outcome", "begin_for_peer", "decide", "has_peers_complete"]
 
 _Sa = TypeVar("_Sa")
 
@@ -30,6 +30,19 @@ class Outcome(NamedTuple, Generic[_Sa]):
     we_began: bool
     redundant: tuple[_Sa, ...]
     ours_to_delete: tuple[_Sa, ...]
+
+
+def has_peers_complete(attempts: list[Attempt[_Sa]]) -> bool:
+    """Whether the peer made its replacement and waits for ours: until that is there it has nothing more to begin."""
+    return any(not each.ours and each.replacement is not None for each in attempts)
+
+
+def begin_for_peer(attempts: list[Attempt[_Sa]], lowest_nonce: bytes) -> Attempt[_Sa]:
+    """The peer's attempt.  One that it began before and did not finish it has given up (RFC 9370 2.2.4)."""
+    attempts[:] = [each for each in attempts if each.ours or each.replacement is not None]
+    attempt: Attempt[_Sa] = Attempt(ours=False, lowest_nonce=lowest_nonce)
+    attempts.append(attempt)
+    return attempt
 
 
 def decide(attempts: list[Attempt[_Sa]]) -> Outcome[_Sa] | None:

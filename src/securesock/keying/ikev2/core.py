@@ -57,6 +57,10 @@ FIRST_ERROR_LIMIT: Final = 16384
 LINGER_S: Final = 150.0
 """Longer than a peer retransmits (message_window: 129 s)."""
 
+MAX_SAS: Final = 16
+"""IKE_SAs, and CHILD_SAs, of one session.  One, its replacement and what a collision leaves are four; on datagrams some
+more linger.  A peer that replaces and never deletes what it replaced is told to wait."""
+
 _P = TypeVar("_P")
 
 
@@ -161,6 +165,7 @@ class Core:
         self.ikes: dict[bytes, IkeSa] = {}
         self.ike: IkeSa | None = None
         self.children: list[ChildSa] = []
+        self.ikes_to_delete: list[IkeSa] = []
         self.tasks: deque[Callable[[float], None]] = deque()
         self.established = False
         self.over = False

@@ -29,9 +29,10 @@ from ...wire.ikev2.payloads import (
 )
 from ...wire.numbers import ExchangeType, NotifyType, PayloadType, ProtocolId, name_of
 from ..contract import InstallSa, Rekeyed, RemoveSa
-from .attempts import Attempt, decide
+from .attempts import Attempt, begin_for_peer, decide, has_peers_complete
 from .child_sa import ChildSa, make_child
 from .core import (
+    MAX_SAS,
     NONCE_LENGTH,
     NONCE_LENGTHS,
     Core,
@@ -42,7 +43,7 @@ from .core import (
     notifies,
     refuse_unknown_critical,
 )
-from .followup import ExpectFollowupReply, PendingFollowup, remember_followup
+from .followup import TRY_AGAIN, ExpectFollowupReply, PendingFollowup, remember_followup
 from .ike_sa import IkeSa
 from .lifetimes import rekey_time, retry_time
 from .proposals import answer, find_same, latched_child_proposal, same_transforms
@@ -167,7 +168,7 @@ class ExpectChildReply:
         old.attempts.remove(self._attempt)
         core = self._core
         core.trace("rekey-refused", name_of(NotifyType, refused.notify_type))
-        if refused.notify_type == NotifyType.TEMPORARY_FAILURE:
+        if refused.notify_type in TRY_AGAIN:
             old.rekey_at = retry_time(core.entropy, now, on_stream=core.on_stream)
         else:
             # the latch: nothing else will ever be offered, so the connection lives until its limit
@@ -187,6 +188,8 @@ def answer_create_child(core: Core, sa: IkeSa, opened: Opened, now: float) -> No
         raise _child_not_found(rekey)
     if old.deleting or old.replaced or sa.closing or sa.replaced or sa.attempts:
         raise Refusal(NotifyType.TEMPORARY_FAILURE)  # RFC 7296 2.25.1, 2.25.2
+    if has_peers_complete(old.attempts) or len(core.children) >= MAX_SAS:
+        raise Refusal(NotifyType.TEMPORARY_FAILURE)
     _AnswerRekey(core, sa, opened, old).run(found, now)
 
 
@@ -229,8 +232,7 @@ class _AnswerRekey:
             Nonce(self._nonces[1]),
         ]
         self._shared = self._exchange_keys(payloads)
-        self._attempt: Attempt[ChildSa] = Attempt(ours=False, lowest_nonce=min(self._nonces))
-        old.attempts.append(self._attempt)
+        self._attempt = begin_for_peer(old.attempts, min(self._nonces))
         additional = self._suite.additional_key_exchanges
         if additional:
             payloads.append(remember_followup(core, sa, PendingFollowup(additional, self._complete)))

@@ -18,12 +18,15 @@ from ...wire.numbers import ExchangeType, NotifyType
 from .core import Core, Opened, Refusal, error_notify, find, notifies, refuse_unknown_critical
 from .ike_sa import IkeSa
 
-__all__ = ["ExpectFollowupReply", "PendingFollowup", "answer_followup", "remember_followup"]
+__all__ = ["TRY_AGAIN", "ExpectFollowupReply", "PendingFollowup", "answer_followup", "remember_followup"]
 
 LINK_LENGTH: Final = 16
 """Opaque to the initiator; 16 random bytes cannot be mistaken for another creation's."""
 
 MAX_LINK: Final = 256
+
+TRY_AGAIN: Final = frozenset({NotifyType.TEMPORARY_FAILURE, NotifyType.STATE_NOT_FOUND})
+"""Refusals after which a creation is begun anew later (RFC 7296 2.25, RFC 9370 2.2.4)."""
 
 Finish: TypeAlias = Callable[[tuple[bytes, ...], float], None]
 Refused: TypeAlias = Callable[[Notify, float], None]

@@ -34,7 +34,7 @@ def _ike_deleted(core: Core, sa: IkeSa, now: float) -> None:
     if sa is core.ike and sa.attempts:
         # RFC 7296 2.8.2: the peer never saw our attempt; its own, which we answered, is the one that stands
         sa.attempts[:] = [each for each in sa.attempts if not each.ours]
-        settle_ike(core, sa, now)
+        settle_ike(core, sa)
     if sa is core.ike:
         core.close("the peer deleted the IKE_SA")
     else:

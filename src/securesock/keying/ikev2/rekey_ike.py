@@ -16,8 +16,9 @@ from ...errors import PeerMisbehaved
 from ...wire.ikev2.payloads import Delete, KeyExchange, Nonce, Notify, Payload, Proposal, SecurityAssociation
 from ...wire.numbers import ExchangeType, NotifyType, ProtocolId, name_of
 from ..contract import Rekeyed
-from .attempts import Attempt, decide
+from .attempts import Attempt, begin_for_peer, decide, has_peers_complete
 from .core import (
+    MAX_SAS,
     NONCE_LENGTH,
     NONCE_LENGTHS,
     Core,
@@ -29,12 +30,12 @@ from .core import (
     notifies,
     refuse_unknown_critical,
 )
-from .followup import ExpectFollowupReply, PendingFollowup, remember_followup
+from .followup import TRY_AGAIN, ExpectFollowupReply, PendingFollowup, remember_followup
 from .ike_sa import IkeSa
 from .lifetimes import rekey_time, retry_time
 from .proposals import answer, find_same, latched_ike_proposal, same_transforms
 
-__all__ = ["answer_ike_rekey", "begin_ike_rekey", "settle_ike"]
+__all__ = ["answer_ike_rekey", "begin_ike_rekey", "delete_replaced_ikes", "settle_ike"]
 
 Expecting: TypeAlias = Callable[[Core, IkeSa], RequestState]
 """Makes the state in which the new IKE_SA answers requests."""
@@ -116,7 +117,7 @@ class ExpectIkeRekeyReply:
             now=now,
         )
         if self._attempt in self._old.attempts:
-            settle_ike(self._core, self._old, now)
+            settle_ike(self._core, self._old)
 
     def _refused(self, refused: Notify, now: float) -> None:
         old = self._old
@@ -125,17 +126,19 @@ class ExpectIkeRekeyReply:
         old.attempts.remove(self._attempt)
         core = self._core
         core.trace("rekey-refused", name_of(NotifyType, refused.notify_type))
-        if refused.notify_type == NotifyType.TEMPORARY_FAILURE:
+        if refused.notify_type in TRY_AGAIN:
             old.rekey_at = retry_time(core.entropy, now, on_stream=core.on_stream)
         else:
             old.refused = True
-        settle_ike(core, old, now)
+        settle_ike(core, old)
 
 
 def answer_ike_rekey(core: Core, sa: IkeSa, opened: Opened, expecting: Expecting, now: float) -> None:
     """A CREATE_CHILD_SA request of the peer that replaces the IKE_SA."""
     if sa.closing or sa.replaced or any(child.attempts or child.deleting for child in core.children):
         raise Refusal(NotifyType.TEMPORARY_FAILURE)  # RFC 7296 2.25.1, 2.25.2
+    if has_peers_complete(sa.attempts) or len(core.ikes) >= MAX_SAS:
+        raise Refusal(NotifyType.TEMPORARY_FAILURE)
     proposals = find(opened.payloads, SecurityAssociation)
     nonce = find(opened.payloads, Nonce)
     public = find(opened.payloads, KeyExchange)
@@ -151,8 +154,7 @@ def answer_ike_rekey(core: Core, sa: IkeSa, opened: Opened, expecting: Expecting
         raise Refusal(NotifyType.INVALID_KE_PAYLOAD, method.transform_id.to_bytes(2, "big"))
     answer_public, shared = answer_key_exchange(method, public.data, core.entropy)
     nonces = (nonce.data, core.entropy.token(NONCE_LENGTH))
-    attempt: Attempt[IkeSa] = Attempt(ours=False, lowest_nonce=min(nonces))
-    sa.attempts.append(attempt)
+    attempt = begin_for_peer(sa.attempts, min(nonces))
     peer_spi = proposal.spi
 
     def complete(additional: tuple[bytes, ...], at: float) -> None:
@@ -167,7 +169,7 @@ def answer_ike_rekey(core: Core, sa: IkeSa, opened: Opened, expecting: Expecting
                 secrets=(shared, additional),
                 now=at,
             )
-            settle_ike(core, sa, at)
+            settle_ike(core, sa)
 
     payloads: list[Payload] = [
         answer(proposal, exact),
@@ -219,7 +221,7 @@ def _make(
     return new
 
 
-def settle_ike(core: Core, old: IkeSa, now: float) -> None:
+def settle_ike(core: Core, old: IkeSa) -> None:
     """Once every replacement of ``old`` is complete: which stays, and who deletes what (RFC 7296 2.8.2)."""
     outcome = decide(old.attempts)
     if outcome is None:
@@ -229,16 +231,18 @@ def settle_ike(core: Core, old: IkeSa, now: float) -> None:
     core.emit(Rekeyed("ike", outcome.kept.sa_id))
     for sa in outcome.redundant:
         sa.replaced = True
-    for sa in outcome.ours_to_delete:
-        _delete(core, sa, now)
+    core.ikes_to_delete += outcome.ours_to_delete
     if outcome.we_began:
-        _delete(core, old, now)
+        core.ikes_to_delete.append(old)
 
 
-def _delete(core: Core, sa: IkeSa, now: float) -> None:
-    if not sa.window.awaiting_reply:
-        sa.closing = True
-        core.request(sa, ExchangeType.INFORMATIONAL, (Delete(ProtocolId.IKE),), ExpectIkeDeleteReply(core, sa), now)
+def delete_replaced_ikes(core: Core, now: float) -> None:
+    """Delete the IKE_SAs that are ours to delete, each as soon as nothing else is under way on it."""
+    for sa in [each for each in core.ikes_to_delete if not each.window.awaiting_reply]:
+        core.ikes_to_delete.remove(sa)
+        if not sa.closing:  # the peer was faster
+            sa.closing = True
+            core.request(sa, ExchangeType.INFORMATIONAL, (Delete(ProtocolId.IKE),), ExpectIkeDeleteReply(core, sa), now)
 
 
 class ExpectIkeDeleteReply:

@@ -34,7 +34,7 @@ from .fragments import Whole
 from .ike_sa import IkeSa
 from .informational import begin_delete, begin_liveness
 from .init import ExpectInitReply, ExpectInitRequest
-from .rekey_ike import begin_ike_rekey
+from .rekey_ike import begin_ike_rekey, delete_replaced_ikes
 from .requests import ExpectRequests
 
 __all__ = ["IkeSession"]
@@ -91,7 +91,7 @@ class IkeSession:
         due = [sa.window.deadline for sa in core.ikes.values() if sa.window.deadline is not None]
         due += [sa.forget_at for sa in core.ikes.values() if sa.forget_at < math.inf]
         sa = core.ike
-        if core.established and sa is not None and not sa.window.awaiting_reply:
+        if core.established and sa is not None and not sa.window.awaiting_reply and not sa.attempts:
             due += [child.rekey_at for child in core.children if child.may_rekey]
             if sa.may_rekey:
                 due.append(sa.rekey_at)
@@ -159,6 +159,8 @@ class IkeSession:
     def _go_on(self, now: float) -> None:
         """Begin what waits for a free window: deletes first, then rekeys."""
         core = self._core
+        if not core.over:
+            delete_replaced_ikes(core, now)
         while not core.over and core.ike is not None and not core.ike.window.awaiting_reply:
             if core.tasks:
                 core.tasks.popleft()(now)
@@ -169,6 +171,8 @@ class IkeSession:
 
     def _begin_due_rekey(self, sa: IkeSa, now: float) -> None:
         core = self._core
+        if sa.attempts:
+            return  # RFC 7296 2.25.2: the peer would refuse it until the IKE_SA is replaced
         child = next((each for each in core.children if each.may_rekey and each.rekey_at <= now), None)
         if child is not None:
             begin_child_rekey(core, child, now)
