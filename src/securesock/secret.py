@@ -25,6 +25,9 @@ class Secret:
     def __init__(self, value: bytes | bytearray | str | Secret = b"") -> None:
         if isinstance(value, Secret):
             value = value.reveal()
+        if not isinstance(value, (bytes, bytearray, str)):
+            # bytearray(32) is no error but 32 zeros, which would be a secret that everybody knows
+            raise TypeError(f"a secret is bytes or text, not {type(value).__name__}")
         self._bytes: bytearray = bytearray(value.encode() if isinstance(value, str) else value)
 
     def reveal(self) -> bytes:

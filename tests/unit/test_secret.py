@@ -18,6 +18,12 @@ def test_reveal_gives_the_bytes_that_were_put_in(given: bytes | bytearray | str 
     assert Secret(given).reveal() == VALUE
 
 
+@pytest.mark.parametrize("given", [32, None, True, [0] * 32, memoryview(VALUE)])
+def test_what_is_neither_bytes_nor_text_is_no_secret(given: object) -> None:
+    with pytest.raises(TypeError, match="bytes or text"):
+        Secret(given)
+
+
 def test_text_is_kept_as_utf8() -> None:
     assert Secret("schlüssel").reveal() == "schlüssel".encode()
 

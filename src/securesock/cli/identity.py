@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from ..identity.certificates import label_of, pin_of
-from ..identity.configured import config_file, load_identity, user_folder
+from ..identity.configured import config_file, load_identity, own_config_file
 from ..identity.folder import (
     LIST_DAYS,
     MACHINE_DAYS,
@@ -68,7 +68,7 @@ def init(
     """Make a private authority and this machine's certificate."""
     names = names or [platform.node()]
     authority_name = authority_name or f"securesock of {folder_name(names[0])[:50]}"
-    folder = IdentityFolder(user_folder())
+    folder = IdentityFolder.of(own_config_file())
     bundle = folder.init(names, authority_name, _now(), permitted=permit or (), days=days)
     emit(
         {**_describe(bundle), "next": ["securesock identity issue NAME"]},
@@ -95,7 +95,7 @@ def issue(
     as_json: AsJson = False,
 ) -> None:
     """Make the identity of another machine, in a folder to take there."""
-    bundle = IdentityFolder(user_folder()).issue(names, out or Path(folder_name(names[0])), _now(), days=days)
+    bundle = IdentityFolder.of(own_config_file()).issue(names, out or Path(folder_name(names[0])), _now(), days=days)
     target = parse_peer_target_name(names[0])
     host = target.principal.removeprefix("host/") if target.form in ("fqdn", "address") else "HOST"
     folder = shlex.quote(str(bundle.folder))
@@ -161,7 +161,7 @@ def trust(
     lines: list[str] = []
     authorities: list[Json] = []
     lists: list[Json] = []
-    for each in IdentityFolder(config_file().parent).trust(file):
+    for each in IdentityFolder.of(config_file()).trust(file):
         match each:
             case TrustedAuthority():
                 file_name = str(each.file)
@@ -185,7 +185,7 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """Revoke what the authority here has issued for a name, and sign its revocation list anew."""
-    folder = IdentityFolder(user_folder())
+    folder = IdentityFolder.of(own_config_file())
     revoked = folder.revoke(name, _now(), days=days)
     file = folder.path / "authority.crl"
     entries: list[Json] = [{"serial": f"{each.serial_number:x}", "names": list(names_of(each))} for each in revoked]

@@ -30,7 +30,7 @@ from ..errors import LocalMisuse
 from .files import CrlSources
 from .identity import Identity
 
-__all__ = ["CONFIG_FILE", "config_file", "load_identity", "read_configuration", "read_private_file", "user_folder"]
+__all__ = ["CONFIG_FILE", "config_file", "load_identity", "own_config_file", "read_configuration", "read_private_file"]
 
 CONFIG_FILE: Final = "config.toml"
 _VARIABLE: Final = "SECURESOCK_CONFIG"
@@ -40,34 +40,25 @@ _TABLES: Final = frozenset({"identity"})
 _NEXT_STEP: Final = "make one with 'securesock identity init', or set SECURESOCK_CONFIG to the folder that has one"
 
 
-def user_folder() -> Path:
-    """The folder that "securesock identity init" writes to: SECURESOCK_CONFIG's, else the user's."""
-    named = os.environ.get(_VARIABLE)
-    if named:
+def own_config_file() -> Path:
+    """SECURESOCK_CONFIG's, else the user's: where "securesock identity init" makes one.  It may not exist."""
+    if named := os.environ.get(_VARIABLE):
         path = Path(named)
-        return path.parent if _is_file_name(path) else path
+        return path if path.suffix == ".toml" or path.is_file() else path / CONFIG_FILE
     import platformdirs
 
-    return platformdirs.user_config_path("securesock")
+    return platformdirs.user_config_path("securesock") / CONFIG_FILE
 
 
 def config_file() -> Path:
     """The configuration file in force: SECURESOCK_CONFIG's, the user's, or the system's; it may not exist."""
-    named = os.environ.get(_VARIABLE)
-    if named:
-        path = Path(named)
-        return path if _is_file_name(path) else path / CONFIG_FILE
-    own = user_folder() / CONFIG_FILE
-    if own.exists():
+    own = own_config_file()
+    if os.environ.get(_VARIABLE) or own.exists():
         return own
     import platformdirs
 
     system = platformdirs.site_config_path("securesock") / CONFIG_FILE
     return system if system.exists() else own
-
-
-def _is_file_name(path: Path) -> bool:
-    return path.suffix == ".toml" or path.is_file()
 
 
 def read_configuration(path: Path) -> Mapping[str, object]:
@@ -102,6 +93,8 @@ def load_identity(path: Path | None = None) -> Identity:
 
 
 def _load_certificate(path: Path, table: Mapping[str, object]) -> Identity:
+    if "trust" not in table:
+        raise LocalMisuse(f"{path}: [identity] needs trust = [...]; an empty list trusts nobody but pinned keys")
     key_path = path.parent / _text(path, table, "private_key")
     crl: CrlSources = tuple(each if each == "require" else path.parent / each for each in _texts(path, table, "crl"))
     return Identity.from_pem(

@@ -124,6 +124,8 @@ def psk_credential(name: str, peers: Mapping[str, bytes | bytearray | str | Secr
             raise LocalMisuse(f"{printable(peer)} is our own name: a secret shared with oneself proves nothing")
         if peer_id in secrets:
             raise LocalMisuse(f"{printable(peer)} is there twice, under two spellings of one name")
+        if not isinstance(value, (bytes, bytearray, str, Secret)):
+            raise LocalMisuse(f"the secret shared with {printable(peer)} is bytes or text, not {type(value).__name__}")
         secret = Secret(value)
         if len(secret) < MIN_PSK_BYTES:
             raise LocalMisuse(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias, TypeGuard
 
@@ -28,6 +28,8 @@ __all__ = [
     "TrustSource",
     "der_of",
     "expand",
+    "is_der_list",
+    "label_of_source",
     "load_certificates",
     "load_private_key",
     "load_revocation_lists",
@@ -88,7 +90,7 @@ def load_trust(trust: TrustSource | Sequence[TrustSource], crl: CrlSources) -> T
         if isinstance(source, Authority):
             anchors[source.certificate] = None
             continue
-        if not _is_path(source):
+        if not isinstance(source, (str, os.PathLike)) or not _is_path(source):
             anchors.update(dict.fromkeys(load_certificates(source)))
             continue
         for path in expand(Path(source)):
@@ -109,10 +111,17 @@ def der_of(certificates: Sequence[x509.Certificate]) -> tuple[bytes, ...]:
     return tuple(certificate.public_bytes(Encoding.DER) for certificate in certificates)
 
 
+def label_of_source(source: Source) -> str:
+    """What messages call it: the path; never the content."""
+    return os.fspath(source) if _is_path(source) else "what was given"
+
+
 def _read(source: Source) -> _Content:
+    if not isinstance(source, (str, bytes, os.PathLike)):
+        raise LocalMisuse(f"certificates and keys are given as paths or as bytes, not as {type(source).__name__}")
     if _is_path(source):
-        return _Content(Path(source).read_bytes(), str(source))
-    return _Content(source if isinstance(source, bytes) else str(source).encode(), "what was given")
+        return _Content(Path(source).read_bytes(), label_of_source(source))
+    return _Content(source if isinstance(source, bytes) else str(source).encode(), label_of_source(source))
 
 
 def expand(path: Path) -> list[Path]:
@@ -123,25 +132,35 @@ def expand(path: Path) -> list[Path]:
 
 
 def _lists_beside(path: Path) -> list[Path]:
-    """ca.pem has its lists in ca.crl or ca.pem.crl."""
-    return [each for each in (path.with_suffix(".crl"), path.with_name(path.name + ".crl")) if each.exists()]
+    """Every revocation list in the folder of a trust file; lists of issuers who are not trusted change nothing."""
+    return sorted(path.absolute().parent.glob("*.crl"))
 
 
 def _is_path(source: str | os.PathLike[str] | bytes) -> TypeGuard[str | os.PathLike[str]]:
     return not isinstance(source, bytes) and not (isinstance(source, str) and _PEM.decode() in source)
 
 
-def load_revocation_lists(source: Source) -> Iterator[tuple[x509.CertificateRevocationList, str]]:
+def load_revocation_lists(source: Source) -> list[tuple[x509.CertificateRevocationList, str]]:
     """Every list of one file, with its name for messages; LocalMisuse when there is none or one cannot be read."""
     content = _read(source)
     try:
         if _PEM not in content.data:
-            yield x509.load_der_x509_crl(content.data), content.label
-            return
-        blocks = _CRL_BLOCK.findall(content.data)
-        if not blocks:
+            lists = [x509.load_der_x509_crl(content.data)]
+        else:
+            lists = [x509.load_pem_x509_crl(block) for block in _CRL_BLOCK.findall(content.data)]
+        if not lists:
             raise ValueError("it has no block 'X509 CRL'")
-        for block in blocks:
-            yield x509.load_pem_x509_crl(block), content.label
+        for crl in lists:
+            crl.issuer.rfc4514_string()  # names are read late: a malformed one is to be found here
     except ValueError as error:
         raise LocalMisuse(f"{content.label} holds no revocation list that can be read: {error}") from None
+    return [(crl, content.label) for crl in lists]
+
+
+def is_der_list(data: bytes) -> bool:
+    """Whether these bytes are one DER revocation list."""
+    try:
+        x509.load_der_x509_crl(data)
+    except ValueError:
+        return False
+    return True

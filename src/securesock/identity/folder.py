@@ -31,10 +31,10 @@ from .authority import Authority, IssuedCertificate, Validity
 from .certificates import authority_fault, label_of, pin_of, read_leaf_untrusted
 from .configured import CONFIG_FILE, load_identity, read_configuration, read_private_file
 from .credentials import PrivateKey
-from .files import expand, load_certificates, load_private_key, load_revocation_lists
+from .files import expand, is_der_list, load_certificates, load_private_key, load_revocation_lists
 from .identity import Identity
-from .names import principal_name, printable
-from .revocation import read_revocation_list
+from .names import parse_peer_target_name, principal_name, printable
+from .revocation import RevocationList, is_signed_by, read_revocation_list
 from .trust import TrustAnchors
 
 __all__ = [
@@ -106,6 +106,16 @@ class IdentityFolder:
 
     path: Path
 
+    @classmethod
+    def of(cls, config: Path) -> IdentityFolder:
+        """The folder of a configuration file; LocalMisuse when that is not called config.toml."""
+        if config.name != CONFIG_FILE:
+            raise LocalMisuse(
+                f"{config} was made by hand and is left to you: name a folder in SECURESOCK_CONFIG, "
+                f"in which {CONFIG_FILE} is looked after"
+            )
+        return cls(config.parent)
+
     def init(
         self,
         names: Sequence[str],
@@ -148,13 +158,14 @@ class IdentityFolder:
         """Trust the authorities in a file, and obey the revocation lists in it.
 
         LocalMisuse for certificates that are no authority's, and for lists that are older than ours or that no
-        authority trusted here has signed.
+        authority trusted here has signed; what stands in the file before that is taken.
         """
         data = file.read_bytes()
+        has_lists = b"X509 CRL" in data or is_der_list(data)
         done: list[TrustedAuthority | TrustedList] = []
-        if b"X509 CRL" not in data or b"BEGIN CERTIFICATE" in data:
+        if b"BEGIN CERTIFICATE" in data or not has_lists:
             done += [self._trust_authority(each) for each in load_certificates(file)]
-        if b"X509 CRL" in data:
+        if has_lists:
             done += [self._take_list(each) for each, _ in load_revocation_lists(file)]
         return done
 
@@ -227,10 +238,10 @@ class IdentityFolder:
         issuer = printable(crl.issuer.rfc4514_string())
         for path in self._trust_files():
             anchors = load_certificates(path)
-            if not any(anchor.subject == crl.issuer for anchor in anchors):
+            if not any(anchor.subject == crl.issuer and is_signed_by(crl, anchor) for anchor in anchors):
                 continue
             taken = read_revocation_list(crl, issuer, anchors)
-            place = path.with_suffix(".crl")
+            place = path.with_suffix(".crl") if len(anchors) == 1 else path.parent / f"{_short(taken)}.crl"
             if place.exists():
                 for present, _ in load_revocation_lists(place):
                     if present.issuer == crl.issuer and present.last_update_utc > crl.last_update_utc:
@@ -240,7 +251,7 @@ class IdentityFolder:
                         )
             _write(place, crl.public_bytes(Encoding.PEM))
             return TrustedList(issuer, place, len(taken.serials))
-        raise LocalMisuse(f"{issuer}, whose revocation list this is, is no authority trusted here: trust it first")
+        raise LocalMisuse(f"no authority trusted here has signed this list of {issuer}: trust its authority first")
 
     def _trust_files(self) -> list[Path]:
         """The files that the configuration trusts; LocalMisuse when it would not see what is put into trusted/."""
@@ -259,9 +270,14 @@ class IdentityFolder:
         return crl
 
     def _find_issued(self, wanted: str) -> list[x509.Certificate]:
+        try:
+            name = parse_peer_target_name(wanted).principal
+        except LocalMisuse:
+            name = ""
         issued = list(self.issued())
-        by_name = [each for each in issued if wanted in names_of(each) or f"host/{wanted}".lower() in names_of(each)]
-        found = by_name or [each for each in issued if f"{each.serial_number:x}" == wanted.lower().lstrip("0")]
+        found = [each for each in issued if name in names_of(each)] or [
+            each for each in issued if f"{each.serial_number:x}" == wanted.lower().lstrip("0")
+        ]
         if not found:
             known = ", ".join(sorted({name for each in issued for name in names_of(each)}))
             raise LocalMisuse(f"nothing was issued here for {printable(wanted)}; issued were: {known}")
@@ -275,6 +291,11 @@ class IdentityFolder:
                     number = extension.value.crl_number + 1
         crl = authority.revocation_list(revoked, at=now, until=now + timedelta(days=days), number=number)
         _write(self.path / _LIST, crl.public_bytes(Encoding.PEM))
+
+
+def _short(taken: RevocationList) -> str:
+    """A file name for a list whose authority shares its file with others."""
+    return min(pin_of(anchor.public_key()) for anchor in taken.verified_by).removeprefix("sha256:")[:16]
 
 
 def names_of(certificate: x509.Certificate) -> tuple[str, ...]:

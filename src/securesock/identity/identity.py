@@ -10,7 +10,7 @@ What makes identities (files, authority) is imported when one is made, so that i
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
@@ -64,8 +64,8 @@ class ProvenCertificate(NamedTuple):
 class Identity:
     """This process's credential and its trust anchors.
 
-    Made by ``load``, ``from_pem``, ``from_psk`` or ``ephemeral``.  ``authority`` is the private authority of an
-    ephemeral identity, None for all others.  Never pickled; a copy is the identity itself.
+    Made by ``load``, ``from_pem``, ``from_psk``, ``ephemeral`` or ``anonymous``.  ``authority`` is the private
+    authority of an ephemeral identity, None for all others.  Never pickled; a copy is the identity itself.
     """
 
     _credential: CertificateCredential | PskCredential | AnonymousCredential
@@ -91,15 +91,14 @@ class Identity:
         """A certificate (leaf first, then intermediates) with its private key, from paths or PEM bytes.
 
         ``trust``: the authorities that peers are judged by, as paths, PEM bytes or folders of them; may be empty
-        where only pinned keys are connected to.  The revocation lists beside a trust file (ca.crl or ca.pem.crl
-        for ca.pem) and those in ``crl`` are obeyed; "require" in ``crl`` refuses peers of whose authority no
-        current list is at hand.  LocalMisuse says what does not fit; errors of reading files pass unchanged.
+        where only pinned keys are connected to.  The revocation lists beside a trust file (``*.crl`` in its folder)
+        and those in ``crl`` are obeyed; "require" in ``crl`` refuses peers of whose authority no current list is at
+        hand.  LocalMisuse says what does not fit; errors of reading files pass unchanged.
         """
-        from .files import der_of, load_certificates, load_private_key, load_trust
+        from .files import der_of, label_of_source, load_certificates, load_private_key, load_trust
 
-        chain = der_of(load_certificates(certificate))
-        label = "the certificate given" if isinstance(certificate, bytes) else f"{certificate!s:.200}"
-        credential = certificate_credential(chain, load_private_key(private_key, password), label)
+        chain, key = der_of(load_certificates(certificate)), load_private_key(private_key, password)
+        credential = certificate_credential(chain, key, label_of_source(certificate))
         return cls(credential, load_trust(trust, crl))
 
     @classmethod
@@ -242,13 +241,14 @@ class Identity:
         certificates: Sequence[bytes],
         at: datetime,
         expected: PeerTargetName | AnyTrustedPeer | None,
+        pins: Collection[str] = (),
     ) -> ProvenCertificate:
         """Judge what a peer showed: DER certificates, leaf first, at an aware datetime.
 
         AuthenticationFailed says why they prove nothing, or another than the expected peer.
 
-        ``expected`` None is a responder that takes any principal of the trust anchors.  The caller still has to
-        verify AUTH under the key that is returned.
+        ``expected`` None is a responder that takes any principal of the trust anchors, and whoever holds one of the
+        pinned keys in ``pins``.  The caller still has to verify AUTH under the key that is returned.
         """
         if not certificates:
             raise AuthenticationFailed("the peer showed no certificate", reason="no-certificate")
@@ -267,6 +267,8 @@ class Identity:
             raise AuthenticationFailed(f"the peer shows {error}", reason="malformed-certificate") from None
         if isinstance(expected, PeerTargetName) and expected.form == "pin":
             return _validate_pinned(leaf, expected.text)
+        if expected is None and pins and (pin := pin_of(leaf.public_key)) in pins:
+            return _validate_pinned(leaf, pin)
         anchor = self._trust.validate(leaf, certificates[1:], at)
         proven, kind = _proven_id(leaf, peer_id)
         check_expected(expected, proven, kind)
@@ -318,7 +320,7 @@ def _proven_id(leaf: LeafCertificate, peer_id: IkeId) -> tuple[IkeId, PrincipalK
             f"{label_of(leaf.certificate)} does not name it so: it needs that name as a subjectAltName",
             reason="other-name",
         )
-    # X509-SVID 5.2: a certificate with more than one URI is no SPIFFE identity
+    # X509-SVID 2: a certificate with more than one URI is no SPIFFE identity
     if leaf.uri_count > 1 and uri_text(proven).startswith("spiffe:"):
         raise AuthenticationFailed("the peer's certificate has more than one URI beside a SPIFFE ID", reason="no-name")
     has_mailbox = any(principal_kind(each) == "user" for each in leaf.alternative_names)

@@ -60,6 +60,8 @@ _URI = re.compile(r"[a-z][a-z0-9+.-]*://[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+\Z"
 # SPIFFE-ID 2.1 to 2.4: a trust domain, then segments that are never empty, "." or "..".
 _SPIFFE = re.compile(r"spiffe://[a-z0-9._-]{1,255}(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]+)*\Z")
 MAX_URI_LENGTH: Final = 2048  # SPIFFE-ID 2.3
+# RFC 5280 appendix A.1 bounds attributes to 64 or 128 characters; a principal's name is shown and logged as a whole.
+MAX_DISTINGUISHED_NAME: Final = 1024
 _PIN = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _URI_TAG = 0x86  # RFC 5280 4.2.1.6: uniformResourceIdentifier [6] IA5String
 
@@ -245,7 +247,7 @@ def check_expected(
         return
     if proven != expected.ike_id:
         raise AuthenticationFailed(
-            f"the peer proved that it is {principal_name(proven)}, not {expected}: "
+            f"the peer is {principal_name(proven)}, and {expected} was expected: "
             "name the peer that is meant, or check which host this address leads to",
             reason="other-name",
         )
@@ -283,6 +285,8 @@ def _ascii(data: bytes) -> str:
 
 
 def _distinguished_name(data: bytes) -> str:
+    if len(data) > MAX_DISTINGUISHED_NAME:
+        raise WireError(f"a distinguished name of {len(data)} bytes is longer than any in use")
     try:
         name = x509.Name.from_bytes(data).rfc4514_string()
     except (ValueError, TypeError):

@@ -21,7 +21,7 @@ from ..errors import AuthenticationFailed, LocalMisuse
 from .certificates import LIBRARY_ERRORS, PublicKey, label_of
 from .names import printable
 
-__all__ = ["RevocationList", "check_revocation", "read_revocation_list"]
+__all__ = ["RevocationList", "check_revocation", "is_signed_by", "read_revocation_list"]
 
 _KNOWN_EXTENSIONS: Final = frozenset(
     {
@@ -48,7 +48,7 @@ class RevocationList:
 
     def is_from(self, issuer: x509.Certificate) -> bool:
         """Whether this issuer's key signed the list."""
-        return issuer in self.verified_by or _is_signed_by(self.crl, issuer)
+        return issuer in self.verified_by or is_signed_by(self.crl, issuer)
 
     def is_current(self, at: datetime) -> bool:
         """Between its thisUpdate and its nextUpdate; a list without nextUpdate is never current."""
@@ -71,7 +71,7 @@ def read_revocation_list(
         extensions = tuple(crl.extensions)
         serials = frozenset(revoked.serial_number for revoked in crl)
         issuers = [anchor for anchor in anchors if anchor.subject == crl.issuer]
-        verified = frozenset(anchor for anchor in issuers if _is_signed_by(crl, anchor))
+        verified = frozenset(anchor for anchor in issuers if is_signed_by(crl, anchor))
     except LIBRARY_ERRORS as error:
         raise LocalMisuse(f"{source}: the revocation list is malformed: {error}") from None
     if issuers and not verified:
@@ -131,7 +131,7 @@ def _subject_of(issuer: x509.Certificate) -> x509.Name:
         return x509.Name([])  # OpenSSL reads names that the other library refuses; no list can be from such a one
 
 
-def _is_signed_by(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
+def is_signed_by(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
     """RFC 5280 6.3.3 (f) and (g): the issuer's key may sign lists, and signed this one."""
     try:
         for extension in issuer.extensions:

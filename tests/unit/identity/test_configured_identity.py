@@ -51,7 +51,7 @@ def test_the_variable_names_the_folder_or_the_file(folder: Path, monkeypatch: py
     identity = Identity.load()
     assert identity.names[0] == "host/a.example"
     assert len(identity.trust.lists_of(identity.trust.certificates[0])) == 1
-    assert configured.user_folder() == folder
+    assert configured.own_config_file() == folder / "other.toml"
 
 
 def test_without_the_variable_it_is_the_users_folder_and_then_the_systems(
@@ -66,7 +66,7 @@ def test_without_the_variable_it_is_the_users_folder_and_then_the_systems(
     assert Identity.load().names[0] == "host/a.example"
     (user / "config.toml").write_text("")
     assert configured.config_file() == user / "config.toml"
-    assert configured.user_folder() == user
+    assert configured.own_config_file() == user / "config.toml"
 
 
 def test_no_identity_says_what_to_run_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,6 +107,7 @@ def test_a_syntax_error_names_the_line(folder: Path) -> None:
         ('certificate = "machine.pem"', 'certificate = ""'),
         ('private_key = "machine.key"', "private_key = 1"),
         ('"ca.pem",', "1,"),
+        ("trust =", "crl ="),
         ("[identity]", "identity = 1\n[other]"),
     ],
 )

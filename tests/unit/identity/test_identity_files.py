@@ -140,6 +140,25 @@ def test_a_file_without_a_certificate_or_key_is_misuse_that_names_it(tmp_path: P
             Identity.from_pem(certificate, key, trust=trust)
 
 
+def test_what_is_neither_a_path_nor_bytes_is_misuse() -> None:
+    holder = make(Order(names=dns("a.example")))
+    for certificate, key, trust in (
+        (None, holder.key_pem, []),
+        (holder.pem, holder.key, []),
+        (holder.pem, holder.key_pem, [holder.certificate]),
+    ):
+        with pytest.raises(LocalMisuse, match="as paths or as bytes"):
+            Identity.from_pem(certificate, key, trust=trust)
+
+
+def test_a_message_never_holds_what_was_given() -> None:
+    holder, other = make(Order(names=dns("a.example"))), make(Order(names=dns("a.example")))
+    bundle = (holder.key_pem + other.pem).decode()
+    with pytest.raises(LocalMisuse) as caught:
+        Identity.from_pem(bundle, holder.key_pem, trust=[])
+    assert "BEGIN" not in str(caught.value)
+
+
 def test_a_missing_file_is_the_systems_own_error(tmp_path: Path) -> None:
     holder = make(Order(names=dns("a.example")))
     with pytest.raises(FileNotFoundError, match=r"absent\.pem"):
@@ -296,6 +315,8 @@ def test_the_principal_of_a_shared_secret_is_held_against_the_expected_name() ->
     [
         ("a.example", {"b.example": b"x" * 15}, "15 bytes"),
         ("a.example", {"b.example": b""}, "0 bytes"),
+        ("a.example", {"b.example": 32}, "bytes or text, not int"),
+        ("a.example", {"b.example": None}, "bytes or text, not NoneType"),
         ("a.example", {"A.example": b"x" * 16}, "our own name"),
         ("a.example", {"": b"x" * 16}, "not empty"),
         ("", {"b.example": b"x" * 16}, "not empty"),
@@ -304,7 +325,7 @@ def test_the_principal_of_a_shared_secret_is_held_against_the_expected_name() ->
         ("a.example", {"sha256:" + "0" * 64: b"x" * 16}, "pinned key"),
     ],
 )
-def test_wrong_use_of_shared_secrets_is_misuse(name: str, peers: dict[str, bytes], said: str) -> None:
+def test_wrong_use_of_shared_secrets_is_misuse(name: str, peers: dict[str, object], said: str) -> None:
     with pytest.raises(LocalMisuse, match=said) as caught:
         Identity.from_psk(name=name, peers=peers)
     assert "xxx" not in str(caught.value)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from securesock.errors import AuthenticationFailed, LocalMisuse
 from securesock.identity import folder as folder_module
@@ -195,6 +196,30 @@ def test_what_was_not_issued_here_is_not_revoked(home: IdentityFolder, wanted: s
     assert (home.path / "authority.crl").read_bytes() == before
 
 
+def test_a_list_in_der_is_taken_too(home: IdentityFolder, tmp_path: Path) -> None:
+    crl = x509.load_pem_x509_crl((home.path / "authority.crl").read_bytes())
+    (tmp_path / "list.der").write_bytes(crl.public_bytes(Encoding.DER))
+    (taken,) = home.trust(tmp_path / "list.der")
+    assert isinstance(taken, TrustedList)
+
+
+def test_the_list_of_a_renewed_authority_of_the_same_name_finds_its_own(home: IdentityFolder, tmp_path: Path) -> None:
+    old, new = make_authority("the same"), make_authority("the same")
+    for number, each in enumerate((old, new)):
+        (tmp_path / f"{number}.pem").write_bytes(each.pem)
+        home.trust(tmp_path / f"{number}.pem")
+    (tmp_path / "list.crl").write_bytes(crl_pem(make_crl(new, 7)))
+    home.trust(tmp_path / "list.crl")
+    trust = home.load().trust
+    assert [len(trust.lists_of(each.certificate)) for each in (old, new)] == [0, 1]
+
+
+def test_a_configuration_of_another_name_is_left_to_its_maker(home: IdentityFolder) -> None:
+    assert IdentityFolder.of(home.path / "config.toml") == home
+    with pytest.raises(LocalMisuse, match="left to you"):
+        IdentityFolder.of(home.path / "other.toml")
+
+
 def test_an_older_list_does_not_replace_a_newer_one(home: IdentityFolder, tmp_path: Path) -> None:
     home.issue(["b.example"], tmp_path / "b", NOW)
     b = IdentityFolder(tmp_path / "b")
@@ -214,7 +239,7 @@ def test_another_authority_becomes_trusted_and_its_list_is_obeyed(home: Identity
     (tmp_path / "another.pem").write_bytes(root.pem)
     (tmp_path / "another.crl").write_bytes(crl_pem(make_crl(root, leaf.certificate.serial_number)))
     assert judge(home.load(), peer) == "other-authority"
-    with pytest.raises(LocalMisuse, match="trust it first"):
+    with pytest.raises(LocalMisuse, match="trust its authority first"):
         home.trust(tmp_path / "another.crl")
     (added,) = home.trust(tmp_path / "another.pem")
     assert isinstance(added, TrustedAuthority)
@@ -233,6 +258,16 @@ def test_a_file_with_authorities_and_lists_is_taken_whole(home: IdentityFolder, 
     taken = home.trust(tmp_path / "all.pem")
     assert [type(each) for each in taken] == [TrustedAuthority, TrustedAuthority, TrustedList]
     assert len(home.load().trust.certificates) == 3
+
+
+def test_lists_of_authorities_in_one_file_do_not_replace_each_other(home: IdentityFolder, tmp_path: Path) -> None:
+    authorities = [make_authority("one"), make_authority("two")]
+    (home.path / "trusted" / "both.pem").write_bytes(b"".join(each.pem for each in authorities))
+    for serial, each in enumerate(authorities, 7):
+        (tmp_path / "list.crl").write_bytes(crl_pem(make_crl(each, serial)))
+        home.trust(tmp_path / "list.crl")
+    trust = home.load().trust
+    assert [trust.lists_of(each.certificate)[0].serials for each in authorities] == [{7}, {8}]
 
 
 def test_what_is_no_authority_is_not_trusted_as_one(home: IdentityFolder, tmp_path: Path) -> None:

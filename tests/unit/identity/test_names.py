@@ -202,6 +202,12 @@ def test_a_distinguished_name_is_shown_as_rfc_4514_text_and_never_with_control_c
     assert describe_id(hostile_id).isprintable()
 
 
+def test_a_distinguished_name_without_end_is_refused() -> None:
+    attributes = [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "x" * 64)] * 20
+    with pytest.raises(WireError, match="longer than any in use"):
+        principal_name(IkeId(IdType.ID_DER_ASN1_DN, x509.Name(attributes).public_bytes()))
+
+
 def test_an_id_is_described_whatever_it_holds() -> None:
     assert describe_id(IkeId(IdType.ID_FQDN, b"db.example")) == "host/db.example"
     for id_type in (*IdType, 0, 255):

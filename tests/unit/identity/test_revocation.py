@@ -181,7 +181,7 @@ def test_lists_of_ed25519_authorities_are_obeyed() -> None:
     assert judge(root, [leaf], [crl_pem(make_crl(root, leaf.certificate.serial_number))]) == "revoked"
 
 
-@pytest.mark.parametrize("name", ["ca.crl", "ca.pem.crl"])
+@pytest.mark.parametrize("name", ["ca.crl", "ca.pem.crl", "another name.crl"])
 @pytest.mark.parametrize("encoding", [Encoding.PEM, Encoding.DER])
 def test_the_list_beside_a_trust_file_is_obeyed(tmp_path: Path, name: str, encoding: Encoding) -> None:
     root = make_authority()

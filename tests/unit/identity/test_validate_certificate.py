@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -50,12 +50,13 @@ def judge(
     as_: str | IkeId = B,
     at: datetime = NOW,
     expected: PeerTargetName | AnyTrustedPeer | None = None,
+    pins: Collection[str] = (),
 ) -> ProvenCertificate:
     ours = make(Order(names=dns("a.example")), make_authority("our own"))
     identity = Identity.from_pem(ours.pem, ours.key_pem, trust=[each.pem for each in trust])
     peer_id = parse_peer_target_name(as_).ike_id if isinstance(as_, str) else as_
     assert peer_id is not None
-    return identity.validate_certificate(peer_id, [each.der for each in shown], at, expected)
+    return identity.validate_certificate(peer_id, [each.der for each in shown], at, expected, pins)
 
 
 def refused(trust: Sequence[Holder], shown: Sequence[Holder], **how: object) -> str:
@@ -317,7 +318,7 @@ def test_each_name_of_a_certificate_can_be_claimed_and_only_the_claimed_one_is_t
     leaf = machine(root, *dns("b.example", "c.example"), x509.IPAddress(ip_address("192.0.2.1")))
     for name in ("host/b.example", "host/c.example", "192.0.2.1"):
         assert judge([root], [leaf], as_=name).principal.name == name
-    with pytest.raises(AuthenticationFailed, match=r"proved that it is host/b\.example, not c\.example"):
+    with pytest.raises(AuthenticationFailed, match=r"is host/b\.example, and c\.example was expected"):
         judge([root], [leaf], as_="b.example", expected=parse_peer_target_name("c.example"))
 
 
@@ -527,6 +528,21 @@ def test_a_pin_replaces_the_chain_and_the_names() -> None:
 def test_another_key_does_not_satisfy_a_pin_even_when_it_is_trusted() -> None:
     root = make_authority()
     assert refused([root], [machine(root)], expected=parse_peer_target_name(_pin(ec_key()))) == "other-key"
+
+
+def test_a_responder_takes_whoever_holds_a_key_that_it_was_told_of() -> None:
+    root, leaf = make_authority(), make(Order(names=dns(B)))
+    pins = {_pin(leaf.key), _pin(ec_key())}
+    assert judge([root], [leaf], pins=pins).principal.name == _pin(leaf.key)
+    assert judge([root], [machine(root, key=leaf.key)], pins=pins).principal.name == _pin(leaf.key)
+    assert judge([root], [machine(root)], pins=pins).principal.name == "host/b.example"
+    assert refused([root], [make(Order(names=dns(B)))], pins=pins) == "other-authority"
+
+
+def test_pins_are_a_responders_and_do_not_stand_in_for_the_expected_name() -> None:
+    root, leaf = make_authority(), make(Order(names=dns(B)))
+    for expected in (parse_peer_target_name(B), ANY_TRUSTED_PEER):
+        assert refused([root], [leaf], pins={_pin(leaf.key)}, expected=expected) == "other-authority"
 
 
 # --- what is said
