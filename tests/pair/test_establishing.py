@@ -218,6 +218,8 @@ def test_a_responder_of_another_authority_is_refused_and_told(identities: tuple[
 
 def test_who_is_not_admitted_is_refused_inside_the_encrypted_reply(identities: tuple[Identity, Identity]) -> None:
     class Nobody:
+        pins = ()
+
         def refusal(self, principal: Principal) -> str | None:
             return f"{principal.name} is not on the list"
 

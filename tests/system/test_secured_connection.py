@@ -199,6 +199,18 @@ def test_a_pinned_key_replaces_the_chain() -> None:
             connect(server.address, peer="sha256:" + "0" * 64, context=client)
 
 
+def test_two_ends_without_any_authority_know_each_other_by_their_keys_alone() -> None:
+    ours, theirs, other = (ss.Identity.ephemeral(f"host/{name}.example") for name in ("a", "b", "c"))
+    assert ours.pin
+    assert theirs.pin
+    with serving(echo, context=ss.SecurityContext(theirs), allow=[ours.pin]) as server:
+        with connect(server.address, peer=theirs.pin, context=ss.SecurityContext(ours)) as sock:
+            sock.sendall(b"hello")
+            assert sock.recv(5) == b"hello"
+        with pytest.raises(ss.AuthenticationFailed):
+            connect(server.address, peer=theirs.pin, context=ss.SecurityContext(other))
+
+
 def test_a_server_of_another_authority_is_refused_by_the_client() -> None:
     with serving(echo, context=stranger_context()) as server:
         with pytest.raises(ss.AuthenticationFailed):

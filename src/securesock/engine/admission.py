@@ -8,7 +8,7 @@ form, never by their spelling.  This module must not know how a principal was pr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -20,6 +20,7 @@ __all__ = ["AllowList"]
 
 _GLOB: Final = re.compile(r"[a-z0-9_*-]{1,63}(?:\.[a-z0-9_*-]{1,63})*\Z")
 _HOST: Final = "host/"
+_PIN: Final = "sha256:"
 
 
 class AllowList:
@@ -35,6 +36,12 @@ class AllowList:
                 self._globs.append(_labels(pattern))
             else:
                 self._names.add(parse_peer_target_name(pattern).principal)
+        self._pins = frozenset(name for name in self._names if name.startswith(_PIN))
+
+    @property
+    def pins(self) -> Collection[str]:
+        """The keys on the list: a pin replaces the chain, so that keying has to know them before it judges one."""
+        return self._pins
 
     def refusal(self, principal: Principal) -> str | None:
         """Why this principal is not admitted, None if it is (keying.contract.Admission)."""

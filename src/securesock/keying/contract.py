@@ -8,6 +8,7 @@ same entropy give the same bytes.  This module must not know which keying protoc
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal, NamedTuple, Protocol, TypeAlias
@@ -48,7 +49,15 @@ class Role(Enum):
 
 
 class Admission(Protocol):
-    """Who may connect; asked with the proven principal before the authentication reply goes out."""
+    """Who may connect; asked with the proven principal before the authentication reply goes out.
+
+    ``pins`` are the keys ("sha256:...") whose holders need no chain to a trust anchor.
+    """
+
+    @property
+    def pins(self) -> Collection[str]:
+        """The pinned keys, none where there is no list."""
+        ...
 
     def refusal(self, principal: Principal) -> str | None:
         """Why this principal is refused, for our own log; None admits it."""
@@ -57,6 +66,11 @@ class Admission(Protocol):
 
 class AdmitAnyTrusted:
     """Any principal that the identity's trust anchors or secrets vouch for."""
+
+    @property
+    def pins(self) -> Collection[str]:
+        """No key stands for itself here."""
+        return ()
 
     def refusal(self, principal: Principal) -> str | None:
         """Admits everybody who was proven; anonymous peers are the keying policy's matter."""

@@ -28,6 +28,14 @@ def test_a_name_on_the_list_is_admitted(patterns: list[str], name: str) -> None:
     assert AllowList(patterns).refusal(Principal(name)) is None
 
 
+def test_keys_on_the_list_are_known_before_a_chain_is_judged() -> None:
+    pin = "sha256:" + "0123456789abcdef" * 4
+    allowed = AllowList(["host/a.example", pin, "*.example"])
+    assert set(allowed.pins) == {pin}
+    assert allowed.refusal(Principal(pin)) is None
+    assert set(AllowList(["host/a.example"]).pins) == set()
+
+
 @pytest.mark.parametrize(
     ("patterns", "name"),
     [

@@ -106,6 +106,7 @@ def _prove_peer(
         _peer_octets(sa, beginning, peer_id),
         utc_at(now, config.wall_offset_s),
         config.expected_peer,
+        config.admission.pins,
         allow_anonymous=config.main_mode.allow_anonymous,
     )
 

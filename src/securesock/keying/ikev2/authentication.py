@@ -7,7 +7,7 @@ Knows identities and keys; nothing of messages in flight or time beyond the mome
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -87,6 +87,7 @@ def prove_peer(
     octets: bytes,
     at: datetime,
     expected: PeerTargetName | AnyTrustedPeer | None,
+    pins: Collection[str],
     *,
     allow_anonymous: bool,
 ) -> ProvenPeer:
@@ -95,7 +96,7 @@ def prove_peer(
     match auth.method:
         case AuthMethod.DIGITAL_SIGNATURE:
             chain = [each.data for each in certificates if each.encoding == CertEncoding.X509_SIGNATURE]
-            proven = identity.validate_certificate(peer_id, chain, at, expected)
+            proven = identity.validate_certificate(peer_id, chain, at, expected, pins)
             _verify_signature(proven.public_key, auth.data, octets, proven.principal)
             return ProvenPeer(proven.principal, proven.anchor)
         case AuthMethod.SHARED_KEY_MESSAGE_INTEGRITY_CODE:
