@@ -67,8 +67,9 @@ def load_private_key(source: Source, password: str | bytes | bytearray | Secret 
     """The private key of a PEM or DER file; LocalMisuse when it cannot be read or the password is not its own."""
     content = _read(source)
     load = load_pem_private_key if _PEM in content.data else load_der_private_key
+    held = None if password is None else Secret(password)
     try:
-        return load(content.data, None if password is None else Secret(password).reveal())
+        return load(content.data, None if held is None else held.reveal())
     except TypeError:
         is_missing = password is None
         raise LocalMisuse(
@@ -79,6 +80,9 @@ def load_private_key(source: Source, password: str | bytes | bytearray | Secret 
         raise LocalMisuse(
             f"{content.label} holds no private key that can be read, or the password is not its own"
         ) from None
+    finally:
+        if held is not None:
+            held.wipe()
 
 
 def load_trust(trust: TrustSource | Sequence[TrustSource], crl: CrlSources) -> TrustAnchors:
