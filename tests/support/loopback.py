@@ -94,11 +94,11 @@ class Server:
             thread.start()
 
     def _serve(self, connection: ss.SecureSocket) -> None:
-        try:
-            with connection:
+        with connection:
+            try:
                 self._handle(connection)
-        except (OSError, AssertionError) as error:
-            self.errors.append(error)
+            except (OSError, AssertionError) as error:
+                self.errors.append(error)
 
     def close(self) -> None:
         """No more accepting; every handler has ended."""

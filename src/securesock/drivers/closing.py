@@ -217,7 +217,7 @@ def close_link(link: StreamLink | ClearLink, owner: socket.socket, *, never_wait
         reset(carrier)
         return
     closing = Closing(link.connection, carrier, linger_s, monotonic())
-    if never_wait:
+    if never_wait or link.connection.error is not None:
         closing.hand_over()
     else:
         close_waiting(closing, linger_s)

@@ -240,6 +240,7 @@ class SecureSocket(SocketCalls):
             raise LocalMisuse(f"{address!r} is no address of TCP: give (host, port)")
         expected = self._expected if self._expected is not None else name_of_host(address[0])
         attempt = Attempt(self._asked(expected), self._options, bound=self._bound)
+        self._send_at_once()
         attempt.begin(self, address)
         self._attempt = attempt
 
@@ -294,9 +295,11 @@ class SecureSocket(SocketCalls):
             self._listener.set_backlog(backlog)
             return
         terms = Terms(self._asked(None), self._admission, self._public_addresses)
-        # The reactor empties the kernel's queue at once, so its length matters in a flood only.
-        super().listen(max(backlog, _DEFAULT_BACKLOG))
+        # The reactor empties the kernel's queue at once.  In a flood its length decides whether an honest client's
+        # connection is taken or has to be asked for again, a second later: so it is as long as the system allows.
+        super().listen(max(backlog, socket.SOMAXCONN))
         self._bound = True
+        self._send_at_once()  # what is accepted inherits it
         kernel = socket.socket(self.family, self.type, self.proto, _socket.dup(socket.socket.fileno(self)))
         kernel.setblocking(False)
         self._listener = Listener(kernel, terms, backlog)
@@ -341,6 +344,12 @@ class SecureSocket(SocketCalls):
             super().setsockopt(level, optname, kept)
         if self._link is None:
             self._options[level, optname] = kept, optlen
+
+    def _send_at_once(self) -> None:
+        """TCP_NODELAY unless the application chose: Nagle would hold its first request behind our last key message,
+        until the peer's system acknowledges that one, which it delays by 40 ms and more (RFC 1122 4.2.3.2)."""
+        if (socket.IPPROTO_TCP, socket.TCP_NODELAY) not in self._options:
+            super().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
