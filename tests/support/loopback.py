@@ -221,7 +221,9 @@ class Relay:
                 target.sendall(changed)
             target.shutdown(socket.SHUT_WR)
         except OSError:
-            return
+            for each in (source, target):
+                with contextlib.suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
 
     def cut(self) -> None:
         """End every connection without a word (an ordinary TCP end, in the middle of whatever there was)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import socket
 import struct
@@ -259,11 +260,12 @@ def test_a_forgotten_listener_stops_listening() -> None:
         del listener
         gc.collect()
 
-    def refused() -> bool:
+    def answer() -> int:
         with socket.socket() as probe:
-            return probe.connect_ex(address) != 0
+            return probe.connect_ex(address)
 
-    until(refused)
+    until(lambda: answer() != 0)
+    assert answer() == errno.ECONNREFUSED
 
 
 _LEAVES_AT_ONCE = """

@@ -347,9 +347,13 @@ def test_two_listeners_are_served_by_one_thread() -> None:
 
 def test_a_second_listen_changes_the_backlog(listener: ss.SecureSocket) -> None:
     listener.listen(1)
+    first = connect(listener.getsockname())
+    with pytest.raises(TimeoutError):
+        connect(listener.getsockname(), timeout=0.2)
     listener.listen(5)
-    socks = [connect(listener.getsockname()) for _ in range(4)]
+    socks = [first, *(connect(listener.getsockname()) for _ in range(3))]
     for sock in socks:
         accepted, _ = listener.accept()
         _refuse(accepted)
         sock.close()
+    assert len(socks) == 4
