@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from typing import TypeVar
 
 from ...crypto import suites
 from ...crypto.suites import EspSuite, IkeSuite, KeyExchangeMethod
@@ -21,11 +22,15 @@ __all__ = [
     "accept_ike",
     "chosen_child",
     "chosen_ike",
+    "find_same",
     "latched_child_proposal",
     "latched_ike_proposal",
     "offer_child",
     "offer_ike",
+    "same_transforms",
 ]
+
+_Offer = TypeVar("_Offer", IkeOffer, ChildOffer)
 
 _ADDITIONAL = tuple(range(TransformType.ADDKE1, TransformType.ADDKE7 + 1))
 _IKE_TYPES: frozenset[int] = frozenset(
@@ -214,27 +219,30 @@ def answer(proposal: Proposal, exact: Proposal) -> SecurityAssociation:
 
 
 def chosen_ike(offers: tuple[IkeOffer, ...], reply: SecurityAssociation) -> IkeSuite | None:
-    """The suite that a responder chose, or None when it is not one that we offered."""
-    if len(reply.proposals) != 1:
+    """The suite that a responder chose, or None when it is not one that we offered (RFC 7296 2.7)."""
+    chosen = _chosen(offers, reply)
+    if chosen is None:
         return None
-    proposal = reply.proposals[0]
-    number = proposal.number
-    if not 1 <= number <= len(offers) or not _one_of_each(proposal):
-        return None
-    accepted = accept_ike((offers[number - 1],), (proposal,), peer_group=-1, intermediate=True)
+    accepted = accept_ike((chosen[0],), (chosen[1],), peer_group=-1, intermediate=True)
     return accepted[1] if accepted is not None else None
 
 
 def chosen_child(offers: tuple[ChildOffer, ...], reply: SecurityAssociation) -> EspSuite | None:
-    """As chosen_ike, for IKE_AUTH."""
-    if len(reply.proposals) != 1:
+    """As chosen_ike, for IKE_AUTH, where we offered no key exchange and so none can be chosen (RFC 7296 1.2)."""
+    chosen = _chosen(offers, reply)
+    accepted = accept_child((chosen[0],), (chosen[1],)) if chosen is not None else None
+    if accepted is None or not same_transforms(accepted[0], latched_child_proposal(accepted[1], b"")):
         return None
+    return accepted[1]
+
+
+def _chosen(offers: Sequence[_Offer], reply: SecurityAssociation) -> tuple[_Offer, Proposal] | None:
+    """The one proposal of a reply with at most one transform of each type, and the offer that its number says."""
     proposal = reply.proposals[0]
-    number = proposal.number
-    if not 1 <= number <= len(offers) or not _one_of_each(proposal):
+    kinds = [each.transform_type for each in proposal.transforms]
+    if len(reply.proposals) != 1 or not 1 <= proposal.number <= len(offers) or len(kinds) != len(set(kinds)):
         return None
-    accepted = accept_child((offers[number - 1],), (proposal,))
-    return accepted[1] if accepted is not None else None
+    return offers[proposal.number - 1], proposal
 
 
 def same_transforms(one: Proposal, other: Proposal) -> bool:
@@ -245,17 +253,11 @@ def same_transforms(one: Proposal, other: Proposal) -> bool:
 def find_same(proposals: Sequence[Proposal], exact: Proposal) -> Proposal | None:
     """The first of the peer's proposals that allows exactly ``exact``: the latch (RFC 5660) allows nothing else."""
     wanted = _effective(exact)
+    wanted_kinds = {each.transform_type for each in wanted}
     for proposal in proposals:
-        if proposal.protocol != exact.protocol:
-            continue
-        offered = _effective(proposal)
-        optional = {
-            transform.transform_type
-            for transform in proposal.transforms
-            if transform.transform_id == 0 and transform.transform_type in _NONE_IS_ZERO
-        }
-        missing = {kind for kind, _, _ in offered} - {kind for kind, _, _ in wanted} - optional
-        if wanted <= offered and not missing:
+        kinds = {each.transform_type for each in proposal.transforms}
+        optional = {each.transform_type for each in proposal.transforms if _is_none(each)}
+        if proposal.protocol == exact.protocol and wanted <= _effective(proposal) and kinds - optional <= wanted_kinds:
             return proposal
     return None
 
@@ -263,14 +265,10 @@ def find_same(proposals: Sequence[Proposal], exact: Proposal) -> Proposal | None
 _NONE_IS_ZERO: frozenset[int] = frozenset({TransformType.INTEG, TransformType.KE, *_ADDITIONAL})
 
 
-def _effective(proposal: Proposal) -> set[tuple[int, int, int | None]]:
-    return {
-        (each.transform_type, each.transform_id, each.key_bits)
-        for each in proposal.transforms
-        if not each.attributes and not (each.transform_id == 0 and each.transform_type in _NONE_IS_ZERO)
-    }
+def _is_none(transform: Transform) -> bool:
+    return transform.transform_id == 0 and transform.transform_type in _NONE_IS_ZERO and not transform.attributes
 
 
-def _one_of_each(proposal: Proposal) -> bool:
-    kinds = [each.transform_type for each in proposal.transforms]
-    return len(kinds) == len(set(kinds))
+def _effective(proposal: Proposal) -> set[Transform]:
+    """Attributes included: with one that we do not understand it is another transform (RFC 7296 3.3.6)."""
+    return {each for each in proposal.transforms if not _is_none(each)}
