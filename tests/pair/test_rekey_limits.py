@@ -7,20 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from securesock.crypto.key_exchange import begin_key_exchange
-from securesock.crypto.suites import X25519
 from securesock.identity.identity import Identity
 from securesock.keying.contract import KeyingConfig, Role
-from securesock.keying.ikev2.child_sa import ChildSa
-from securesock.keying.ikev2.core import Core, Opened
 from securesock.keying.ikev2.ike_sa import IkeSa
-from securesock.keying.ikev2.proposals import latched_child_proposal, latched_ike_proposal
-from securesock.keying.ikev2.selectors import flow_selectors
 from securesock.policy.negotiation import main_mode_offers
-from securesock.testing import Endpoint, FakeNetwork, Pair, SeededEntropy
+from securesock.testing import Endpoint, FakeNetwork, Pair
 from securesock.wire.ikev2.message import parse_message_untrusted
-from securesock.wire.ikev2.payloads import KeyExchange, Nonce, Notify, Payload, SecurityAssociation
-from securesock.wire.numbers import ExchangeType, NotifyType, ProtocolId
+from securesock.wire.ikev2.payloads import Notify, Payload
+from securesock.wire.numbers import ExchangeType, NotifyType
+from tests.support.hostile import Hostile, core_of
 
 MANY = 60
 
@@ -37,69 +32,8 @@ def classical(config: KeyingConfig) -> KeyingConfig:
     return replace(config, main_mode=replace(config.main_mode, offers=main_mode_offers("classical")))
 
 
-def core_of(endpoint: Endpoint) -> Core:
-    return endpoint.session._core
-
-
 def live_ikes(endpoint: Endpoint) -> list[IkeSa]:
     return [each for each in core_of(endpoint).ikes.values() if not each.closing]
-
-
-class Hostile:
-    """The initiator's end with a mind of its own: asks what it likes under the keys of its session."""
-
-    def __init__(self, pair: Pair) -> None:
-        self.pair = pair
-        self.core = core_of(pair.initiator)
-        self.replies: list[tuple[Payload, ...]] = []
-        self._entropy = SeededEntropy("hostile")
-
-    def ask(self, exchange: ExchangeType, payloads: Iterable[Payload]) -> tuple[Payload, ...]:
-        """The responder's reply; whatever it asks of its own is not answered."""
-        sa = self.core.ike
-        assert sa is not None
-        now = self.pair.clock.now()
-        count = len(self.replies)
-        self.core.request(sa, exchange, tuple(payloads), self, now)
-        while (action := self.pair.initiator.session.poll_action()) is not None:
-            datagram = self.pair.initiator.carry_out(action)
-            if datagram is not None:
-                self.pair.responder.session.handle_datagram(datagram, now)
-        while (action := self.pair.responder.session.poll_action()) is not None:
-            datagram = self.pair.responder.carry_out(action)
-            if datagram is not None and parse_message_untrusted(datagram).header.flags & 0x20:
-                self.pair.initiator.session.handle_datagram(datagram, now)
-        assert len(self.replies) == count + 1
-        return self.replies[-1]
-
-    def handle_reply(self, opened: Opened, now: float) -> None:
-        assert self.core.ike is not None
-        self.core.ike.window.reply_received()
-        self.replies.append(opened.payloads)
-
-    def child_rekey(self, old: ChildSa) -> list[Payload]:
-        """A rekey of ``old`` as any peer would ask for it; its key exchange is never finished."""
-        sa = self.core.ike
-        assert sa is not None
-        suite = replace(old.suite, key_exchange=X25519, additional_key_exchanges=sa.suite.additional_key_exchanges)
-        return [
-            Notify(NotifyType.REKEY_SA, b"", ProtocolId.ESP, old.inbound_spi.to_bytes(4, "big")),
-            Notify(NotifyType.USE_TRANSPORT_MODE),
-            SecurityAssociation((latched_child_proposal(suite, self._entropy.token(4)),)),
-            Nonce(self._entropy.token(32)),
-            KeyExchange(X25519.transform_id, begin_key_exchange(X25519, self._entropy).public),
-            *flow_selectors(old.flow, initiator_first=True),
-        ]
-
-    def ike_rekey(self) -> list[Payload]:
-        """A rekey of the IKE_SA as any peer would ask for it."""
-        sa = self.core.ike
-        assert sa is not None
-        return [
-            SecurityAssociation((latched_ike_proposal(sa.suite, self._entropy.token(8)),)),
-            Nonce(self._entropy.token(32)),
-            KeyExchange(X25519.transform_id, begin_key_exchange(X25519, self._entropy).public),
-        ]
 
 
 def refusals(replies: Iterable[tuple[Payload, ...]]) -> list[NotifyType]:

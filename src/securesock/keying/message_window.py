@@ -20,8 +20,6 @@ RETRANSMIT_TRIES: Final = 12
 """RFC 7296 2.4: at least a dozen times over at least several minutes; 0.5 s growing 1.5-fold is given up after 129 s.
 A socket's own timeout ends a negotiation long before."""
 
-LAST_MESSAGE_ID: Final = 0xFFFF_FFFF
-
 
 class MessageWindow:
     """One IKE_SA's counters in both directions."""
@@ -55,11 +53,6 @@ class MessageWindow:
     def awaiting_reply(self) -> bool:
         """Whether a request of ours is outstanding."""
         return self._request is not None
-
-    @property
-    def exhausted(self) -> bool:
-        """No message ID is left: the IKE_SA must be closed (RFC 7296 2.2)."""
-        return self.next_request_id > LAST_MESSAGE_ID
 
     def request_sent(self, datagrams: tuple[bytes, ...], now: float) -> None:
         """Our request went out under ``next_request_id``."""

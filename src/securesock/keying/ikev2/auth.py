@@ -27,13 +27,14 @@ from ...wire.ikev2.payloads import (
     Authentication,
     Certificate,
     CertificateRequest,
+    Delete,
     Identification,
     Notify,
     Payload,
     SecurityAssociation,
     TrafficSelectors,
 )
-from ...wire.numbers import CertEncoding, ExchangeType, IpProtocol, NotifyType, PayloadType
+from ...wire.numbers import CertEncoding, ExchangeType, IpProtocol, NotifyType, PayloadType, ProtocolId
 from ..contract import Establishment, FlowReady, InstallSa
 from .authentication import ProvenPeer, identification, prove_ourselves, prove_peer, signed_octets
 from .child_sa import ChildSa, make_child
@@ -259,15 +260,17 @@ class ExpectAuthReply:
         return _first_child(core, self._sa, self._beginning, suite, self._inbound_spi, outbound_spi, self._flow, now)
 
     def _tell(self, error: SecureSocketError, now: float) -> None:
-        """RFC 7296 2.21.2: an initiator that refuses the reply says so in an INFORMATIONAL of its own."""
-        kind = (
-            NotifyType.AUTHENTICATION_FAILED
-            if isinstance(error, AuthenticationFailed)
-            else NotifyType.NO_PROPOSAL_CHOSEN
-            if isinstance(error, PeerIncompatible)
-            else NotifyType.INVALID_SYNTAX
-        )
-        self._core.request(self._sa, ExchangeType.INFORMATIONAL, (Notify(kind),), ExpectGoodbye(), now)
+        """An initiator that refuses the reply says so in an INFORMATIONAL of its own (RFC 7296 2.21.2)."""
+        payloads: tuple[Payload, ...]
+        match error:
+            case AuthenticationFailed():
+                payloads = (Notify(NotifyType.AUTHENTICATION_FAILED),)
+            case PeerMisbehaved():
+                payloads = (Notify(NotifyType.INVALID_SYNTAX),)
+            case _:
+                # these do not end the IKE_SA by themselves, and without its CHILD_SA it has no use
+                payloads = (Notify(NotifyType.NO_PROPOSAL_CHOSEN), Delete(ProtocolId.IKE))
+        self._core.request(self._sa, ExchangeType.INFORMATIONAL, payloads, ExpectGoodbye(), now)
 
 
 class ExpectGoodbye:
@@ -296,7 +299,7 @@ class ExpectAuthRequest:
             proven = _prove_peer(self._core, self._sa, self._beginning, opened.payloads, peer_id, now)
             self._admit(proven)
             our_id, auth = self._our_proof(opened.payloads, peer_id)
-        except (AuthenticationFailed, PolicyRefused) as error:
+        except SecureSocketError as error:
             raise Refusal(NotifyType.AUTHENTICATION_FAILED, error=error) from None
         proof: list[Payload] = [our_id, *_certificates(self._core), auth]
         try:

@@ -122,17 +122,18 @@ def error_notify(payloads: Iterable[Payload]) -> Notify | None:
     return next((each for each in payloads if isinstance(each, Notify) and each.notify_type < FIRST_ERROR_LIMIT), None)
 
 
-def refuse_unknown_critical(payloads: Iterable[Payload]) -> None:
-    """RFC 7296 2.5: an unknown payload with the critical bit refuses the message; without it it is skipped."""
+def refuse_unknown_critical(payloads: Iterable[Payload], *, established: bool = False) -> None:
+    """RFC 7296 2.5: an unknown payload with the critical bit refuses the message; without it it is skipped.
+
+    Before both ends are proven that is the end (2.21.2); between ``established`` ones it refuses this request alone.
+    """
     for each in payloads:
         if isinstance(each, UnknownPayload) and each.critical:
-            raise Refusal(
-                NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD,
-                bytes((each.payload_type,)),
-                error=PeerIncompatible(
-                    f"the peer insists on payload type {each.payload_type}, which this end does not know"
-                ),
+            error = PeerIncompatible(
+                f"the peer insists on payload type {each.payload_type}, which this end does not know"
             )
+            notified = bytes((each.payload_type,))
+            raise Refusal(NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD, notified, error=None if established else error)
 
 
 def refusal_error(notify: Notify, what: str) -> SecureSocketError:

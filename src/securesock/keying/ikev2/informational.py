@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ...wire.ikev2.payloads import Delete, Payload
-from ...wire.numbers import ExchangeType, ProtocolId
+from ...wire.numbers import ExchangeType, NotifyType, ProtocolId, name_of
 from .core import Core, Opened, error_notify, refusal_error
 from .create_child import peer_deleted
 from .ike_sa import IkeSa
@@ -13,17 +15,26 @@ from .rekey_ike import settle_ike
 __all__ = ["ExpectLivenessReply", "answer_informational", "begin_delete", "begin_liveness"]
 
 
+ENDS_THE_IKE_SA: Final = frozenset(
+    {NotifyType.AUTHENTICATION_FAILED, NotifyType.INVALID_SYNTAX, NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD}
+)
+"""RFC 7296 2.21.2: the only errors that do, without a DELETE; the others are news of what went wrong (2.21.4)."""
+
+
 def answer_informational(core: Core, sa: IkeSa, opened: Opened, now: float) -> None:
     """Answer and act on one INFORMATIONAL request."""
     deletes = [each for each in opened.payloads if isinstance(each, Delete)]
-    if any(each.protocol == ProtocolId.IKE for each in deletes):
+    deletes_ike = any(each.protocol == ProtocolId.IKE for each in deletes)
+    error = error_notify(opened.payloads)
+    if error is not None and (deletes_ike or error.notify_type in ENDS_THE_IKE_SA):
+        core.reply(sa, opened, ())
+        core.fail(refusal_error(error, "what we proved or agreed to"))
+        return
+    if error is not None:
+        core.trace("peer-reports-error", name_of(NotifyType, error.notify_type))
+    if deletes_ike:
         core.reply(sa, opened, ())  # RFC 7296 1.4.1: an empty reply
         _ike_deleted(core, sa, now)
-        return
-    refused = error_notify(opened.payloads)
-    if refused is not None:
-        core.reply(sa, opened, ())
-        core.fail(refusal_error(refused, "what we proved or agreed to"))
         return
     core.reply(sa, opened, _delete_children(core, deletes))
     if deletes and not core.children and core.established:

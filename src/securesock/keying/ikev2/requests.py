@@ -24,7 +24,7 @@ class ExpectRequests:
 
     def handle_request(self, opened: Opened, now: float) -> None:
         """Dispatch by exchange; an unknown one is refused and harms nothing."""
-        refuse_unknown_critical(opened.payloads)
+        refuse_unknown_critical(opened.payloads, established=True)
         core, sa = self._core, self._sa
         match opened.exchange_type:
             case ExchangeType.INFORMATIONAL:

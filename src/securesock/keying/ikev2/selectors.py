@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import lru_cache
 
 from ...sad.spec import InnerFlow
@@ -90,7 +90,7 @@ def nat_detection(
 
 
 def translated(
-    notifies: Iterable[Notify],
+    notifies: Sequence[Notify],
     initiator_spi: bytes,
     responder_spi: bytes,
     our_address: Address,
