@@ -1,8 +1,7 @@
 """The server process of the soak tests: echoes every connection, and says on request what it holds.
 
 Standard input: the identity as PEM texts in one JSON line, then any line asks for a report.  Standard output: the
-port, then one
-JSON line for each report.
+port, then one JSON line for each report.
 """
 
 from __future__ import annotations
@@ -17,12 +16,18 @@ import securesock as ss
 
 
 def measure() -> dict[str, int]:
-    """Resident memory in KiB, threads and descriptors of this process."""
+    """Resident memory in KiB, objects that the collector tracks, threads and descriptors of this process."""
     gc.collect()
     status = Path("/proc/self/status").read_text()
     values = {words[0]: words[1] for words in map(str.split, status.splitlines()) if len(words) > 1}
     descriptors = sum(1 for _ in Path("/proc/self/fd").iterdir())
-    return {"rss_kib": int(values["VmRSS:"]), "threads": int(values["Threads:"]), "descriptors": descriptors}
+    objects = len(gc.get_objects())
+    return {
+        "rss_kib": int(values["VmRSS:"]),
+        "objects": objects,
+        "threads": int(values["Threads:"]),
+        "descriptors": descriptors,
+    }
 
 
 def serve(listener: ss.SecureSocket) -> None:

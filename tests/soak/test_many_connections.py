@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 import securesock as ss
 from tests.soak.sizes import CONNECTIONS
+from tools import leftovers
 
 SERVER = Path(__file__).with_name("soak_server.py")
 # What one connection may leave behind on the average.  An SA pair alone is over 3 KiB, a buffer 64 KiB and more, so
-# that a
-# leak of any of them in one connection of a hundred shows; the rest is the allocator's.
+# that a leak of any of them in one connection of a hundred shows; the rest is the allocator's.
 RSS_BYTES_PER_CONNECTION = 256
 # Below this the allocator's own arenas decide, not the connections.
 RSS_NOISE_KIB = 1536
@@ -51,30 +53,37 @@ class Server:
         found: dict[str, Any] = self._answer()
         return found
 
+    def measure_settled(self, objects: int) -> dict[str, Any]:
+        """When it has let go of what has a time: the limits of negotiations are forgotten after 10 s."""
+        deadline = time.monotonic() + 15
+        never = threading.Event()
+        while (found := self.measure())["objects"] > objects and time.monotonic() < deadline:
+            never.wait(0.5)
+        return found
+
 
 @pytest.mark.timeout(1200)
 def test_many_connections_leave_nothing_behind(capsys: pytest.CaptureFixture[str]) -> None:
     identity = ss.Identity.ephemeral("host/server.example")
     context = ss.SecurityContext(ss.Identity.ephemeral("host/client.example", authority=identity.authority))
-    with subprocess.Popen(
-        [sys.executable, str(SERVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stdin is not None
-            process.stdin.write(json.dumps(pem(identity)) + "\n")
-            process.stdin.flush()
-            server = Server(process)
-            # caches, pools and the allocator fill themselves first
-            use(server, context, CONNECTIONS // 4)
-            before = server.measure()
-            use(server, context, CONNECTIONS - CONNECTIONS // 4)
-            after = server.measure()
-        finally:
-            process.kill()
+    command = [sys.executable, "-W", "error", str(SERVER)]
+    started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with leftovers.process(started) as process:
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(pem(identity)) + "\n")
+        process.stdin.flush()
+        server = Server(process)
+        # caches, pools and the allocator fill themselves first
+        use(server, context, CONNECTIONS // 4)
+        before = server.measure()
+        use(server, context, CONNECTIONS - CONNECTIONS // 4)
+        # one object left in every connection would be a hundred times this
+        after = server.measure_settled(before["objects"] + CONNECTIONS // 100)
     counted = CONNECTIONS - CONNECTIONS // 4
     with capsys.disabled():
         print(f"\nsoak: {CONNECTIONS} connections; after the first quarter {before}, at the end {after}")
     assert after["refusals"] == {}
+    assert after["objects"] <= before["objects"] + CONNECTIONS // 100
     assert after["threads"] == before["threads"]
     assert after["descriptors"] <= before["descriptors"] + 1
     grown_kib = after["rss_kib"] - before["rss_kib"]
