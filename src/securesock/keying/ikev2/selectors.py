@@ -55,22 +55,23 @@ def flow_selectors(flow: InnerFlow, *, initiator_first: bool) -> tuple[TrafficSe
 
 def exact_flow(tsi: TrafficSelectors, tsr: TrafficSelectors, protocol: int) -> InnerFlow | None:
     """The one flow of ``protocol`` that the selectors name, or None: exactly one address and one port a side."""
-    ends: list[tuple[str, int]] = []
-    for payload in (tsi, tsr):
-        if len(payload.selectors) != 1:
-            return None
-        selector = payload.selectors[0]
-        if (
-            not isinstance(selector, TrafficSelector)
-            or selector.protocol != protocol
-            or selector.ts_type not in (TrafficSelectorType.TS_IPV4_ADDR_RANGE, TrafficSelectorType.TS_IPV6_ADDR_RANGE)
-            or selector.start_address != selector.end_address
-            or selector.start_port != selector.end_port
-        ):
-            return None
-        ends.append((str(ipaddress.ip_address(selector.start_address)), selector.start_port))
-    (initiator_host, initiator_port), (responder_host, responder_port) = ends
-    return InnerFlow(protocol, initiator_host, initiator_port, responder_host, responder_port)
+    initiator, responder = _exact_end(tsi, protocol), _exact_end(tsr, protocol)
+    return None if initiator is None or responder is None else InnerFlow(protocol, *initiator, *responder)
+
+
+def _exact_end(payload: TrafficSelectors, protocol: int) -> tuple[str, int] | None:
+    selector = payload.selectors[0]
+    if (
+        len(payload.selectors) != 1
+        or not isinstance(selector, TrafficSelector)
+        or selector.protocol != protocol
+        or selector.start_address != selector.end_address
+        or selector.start_port != selector.end_port
+    ):
+        return None
+    host = str(ipaddress.ip_address(selector.start_address))
+    # an IPv4-mapped address is no host's: IPv4 has a selector type of its own
+    return (host, selector.start_port) if host == canonical_host(host) else None
 
 
 def _hash(initiator_spi: bytes, responder_spi: bytes, address: Address) -> bytes:
