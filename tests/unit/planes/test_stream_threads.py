@@ -91,4 +91,7 @@ def test_bulk_both_ways_in_four_threads_through_rekeys_of_both_ends() -> None:
         received = {role: threads.submit(driver.receive_all) for role, driver in drivers.items()}
     assert sent[INITIATOR].result() == received[RESPONDER].result()
     assert sent[RESPONDER].result() == received[INITIATOR].result()
-    assert pair.initiator.child_rekeys == pair.responder.child_rekeys >= 5
+    rekeys = sorted(each.child_rekeys for each in (pair.initiator, pair.responder))
+    # whoever is asked counts a rekey before whoever asked, and the last one may be half way when all was said
+    assert rekeys[0] >= 5
+    assert rekeys[1] - rekeys[0] <= 1
