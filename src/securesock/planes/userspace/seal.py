@@ -9,6 +9,7 @@ write lock.
 from __future__ import annotations
 
 from collections.abc import Sized
+from typing import Final
 
 from ...sad.entries import OutboundSa
 from ...wire.esp import TCP_TRAILERS
@@ -17,7 +18,11 @@ from ...wire.tcp_encapsulation import MAX_FRAME
 from .buffers import BufferPool
 from .frame import FIELDS, FRAME_HEADER, LEAST_PLAINTEXT, LOW_32, SEGMENT_WORDS, PacketShape, sealing_shape
 
-__all__ = ["Sealer"]
+__all__ = ["MAX_BATCH", "Sealer"]
+
+MAX_BATCH: Final = 4 * MAX_FRAME
+"""What is sealed before the carrier has to take it: enough to make the cost of a send() small, and little enough that
+the frames are still in the core's cache when the kernel copies them."""
 
 
 class Sealer:
@@ -58,10 +63,10 @@ class Sealer:
             self._pool.give(buffer)
 
     def append(self, data: bytes) -> bool:
-        """Lay ready bytes (an IKE frame) behind what waits; False, and nothing done, when there is no room."""
+        """Lay ready bytes (an IKE frame) behind what waits; False, and nothing done, when the batch is full."""
         buffer = self._buffer or self._take()
         end = self._end + len(data)
-        if end > len(buffer):
+        if end > MAX_BATCH:
             return False
         buffer[self._end : end] = data
         self._end = end
@@ -70,11 +75,10 @@ class Sealer:
     def fill(self, sa: OutboundSa, data: memoryview, until: Sized, flags: int = PSH_ACK) -> int:
         """Seal from the front of ``data`` into the buffer; how many bytes were taken.
 
-        Stops when the buffer has no room for another frame, when ``until`` (the control queue) has something to go
+        Stops when the batch has no room for another frame, when ``until`` (the control queue) has something to go
         before the next packet, or when a limit of the SA is to be looked at.  Empty ``data`` seals one empty segment.
         """
         buffer = self._buffer or self._take()
-        capacity = len(buffer)
         shape = self._shape
         if shape is None or sa is not self._shaped:
             shape = self._shape = sealing_shape(sa.spec, sa.cipher)
@@ -90,7 +94,7 @@ class Sealer:
             size = min(piece, total - done)
             pad = -(size + LEAST_PLAINTEXT) % alignment
             end = start + head + size + LEAST_PLAINTEXT + pad + icv
-            if end > capacity:
+            if end > MAX_BATCH:
                 break
             sequence += 1
             sa.packets = sequence  # before sealing: whatever interrupts us, no number is used twice
