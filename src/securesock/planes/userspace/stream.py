@@ -235,15 +235,17 @@ class StreamConnection:
         BrokenPipeError after the end of our stream or of the connection; that is also how it ends when a limit was
         reached and no new keys will come.
         """
-        self._refuse_if_over()
-        if now >= self._link.deadline:
-            self._link.handle_timeout(now)
+        link = self._link
+        if self._finished or self._abandoned or link.error is not None:
+            self._refuse_if_over()
+        if now >= link.deadline:
+            link.handle_timeout(now)
         taken, total = 0, len(data)
         while taken < total:
             sa = self._ready_sa(now)
             if sa is None:
                 break
-            count = self._sealer.fill(sa, data[taken:] if taken else data, self._link.control)
+            count = self._sealer.fill(sa, data[taken:] if taken else data, link.control)
             if not count:
                 break
             taken += count
@@ -251,14 +253,16 @@ class StreamConnection:
 
     def outbound(self) -> memoryview | None:
         """What waits for the carrier, in order; None when nothing does.  Valid until ``outbound_sent``."""
-        self._refuse_if_abandoned()
+        if self._abandoned:
+            self._refuse_if_abandoned()
         if self._link.control and not self._sealer.unsent():
             self._drain_control()
         return self._sealer.waiting()
 
     def outbound_sent(self, count: int) -> None:
         """The carrier took ``count`` bytes of ``outbound``."""
-        self._refuse_if_abandoned()
+        if self._abandoned:
+            self._refuse_if_abandoned()
         self._sealer.sent(count)
 
     def finish(self, now: float) -> bool:
