@@ -7,14 +7,17 @@ cut, flip, drop, repeat and delay them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Generic, Self, TypeVar
 
 from securesock.crypto.esp_cipher import make_esp_cipher
-from securesock.keying.contract import Role
+from securesock.keying.contract import KeyingSession, Role
 from securesock.planes.userspace.stream import StreamConnection
 from securesock.sad.spec import SaSpec
 from securesock.wire.esp import PADDING
 from securesock.wire.segment import PSH_ACK, SEGMENT_HEADER
 from tests.support.pre_keyed import PreKeyedSession
+
+Session = TypeVar("Session", bound=KeyingSession)
 
 INITIATOR = Role.INITIATOR
 RESPONDER = Role.RESPONDER
@@ -24,17 +27,12 @@ def other(role: Role) -> Role:
     return RESPONDER if role is INITIATOR else INITIATOR
 
 
-class StreamPair:
+class StreamPairOf(Generic[Session]):
     """``ends`` and ``sessions`` by role; ``wires[role]``: what that end has sent and the other has not been given."""
 
-    def __init__(
-        self, initiator: PreKeyedSession | None = None, responder: PreKeyedSession | None = None, now: float = 0.0
-    ) -> None:
+    def __init__(self, initiator: Session, responder: Session, now: float = 0.0) -> None:
         self.now = now
-        self.sessions = {
-            INITIATOR: initiator or PreKeyedSession(INITIATOR),
-            RESPONDER: responder or PreKeyedSession(RESPONDER),
-        }
+        self.sessions = {INITIATOR: initiator, RESPONDER: responder}
         self.ends = {role: StreamConnection(self.sessions[role], role) for role in (INITIATOR, RESPONDER)}
         self.wires = {INITIATOR: bytearray(), RESPONDER: bytearray()}
         for end in self.ends.values():
@@ -80,7 +78,7 @@ class StreamPair:
         while self.step(limit):
             pass
 
-    def establish(self) -> StreamPair:
+    def establish(self) -> Self:
         self.settle()
         assert self.initiator.state == self.responder.state == "established"
         return self
@@ -104,6 +102,15 @@ class StreamPair:
             if not data:
                 return bytes(got)
             got += data
+
+
+class StreamPair(StreamPairOf[PreKeyedSession]):
+    """Two ends that know the keys beforehand."""
+
+    def __init__(
+        self, initiator: PreKeyedSession | None = None, responder: PreKeyedSession | None = None, now: float = 0.0
+    ) -> None:
+        super().__init__(initiator or PreKeyedSession(INITIATOR), responder or PreKeyedSession(RESPONDER), now)
 
 
 def feed(end: StreamConnection, data: bytes | bytearray, now: float = 0.0) -> int:
