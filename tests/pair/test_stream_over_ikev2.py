@@ -119,9 +119,9 @@ def test_rekeys_started_by_both_ends_at_any_moment_in_any_interleaving(seed: int
     pair = established(limits(), seed=seed)
     transfer = Transfer(pair, seed)
     chance = transfer.random
-    for _ in range(300):
+    for _ in range(600):
         role = chance.choice((INITIATOR, RESPONDER))
-        match chance.randrange(12):
+        match chance.randrange(20):
             case 0:
                 pair.ends[role].rekey_child(pair.now)
             case 1:
@@ -129,12 +129,12 @@ def test_rekeys_started_by_both_ends_at_any_moment_in_any_interleaving(seed: int
             case 2:
                 for each in Role:
                     pair.ends[each].rekey_child(pair.now)
-            case 3 | 4 | 5 | 6:
-                transfer.send(role, chance.randrange(1, 20_000))
-            case 7 | 8:
+            case 3 | 4 | 5 | 6 | 7:
+                transfer.send(role, chance.randrange(1, 3_000))
+            case 8 | 9 | 10 | 11:
                 pair.flush(role)
             case _:
-                pair.deliver(role, chance.choice((1, 50, 3_000, None)))
+                pair.deliver(role, chance.choice((1, 50, 3_000, 10_000, None)))
                 transfer.read()
         pair.now += 0.1  # what was put off is asked for again after a quarter of a second at most
         for each in Role:
@@ -144,8 +144,7 @@ def test_rekeys_started_by_both_ends_at_any_moment_in_any_interleaving(seed: int
     for role in Role:
         transfer.send(role, 1000)
     assert transfer.is_whole()
-    assert pair.initiator.child_rekeys >= 3
-    assert pair.initiator.ike_rekeys >= 1
+    assert pair.initiator.child_rekeys + pair.initiator.ike_rekeys >= 5
 
 
 def test_a_sender_alone_lives_through_rekeys_by_time() -> None:

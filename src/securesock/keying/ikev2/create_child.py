@@ -82,6 +82,7 @@ class ExpectChildReply:
 
     def ask(self, now: float) -> None:
         """Send CREATE_CHILD_SA with REKEY_SA."""
+        self._asked_at = now
         core, old = self._core, self._old
         old.attempts.append(self._attempt)
         self._proposal = latched_child_proposal(self._suite, self._spi.to_bytes(4, "big"))
@@ -169,7 +170,7 @@ class ExpectChildReply:
         core = self._core
         core.trace("rekey-refused", name_of(NotifyType, refused.notify_type))
         if refused.notify_type in TRY_AGAIN:
-            old.rekey_at = retry_time(core.entropy, now, on_stream=core.on_stream)
+            old.rekey_at = retry_time(core.entropy, now, now - self._asked_at, on_stream=core.on_stream)
         else:
             # the latch: nothing else will ever be offered, so the connection lives until its limit
             old.refused = True

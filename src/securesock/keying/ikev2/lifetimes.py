@@ -28,8 +28,12 @@ def rekey_time(lifetimes: Lifetimes, entropy: Entropy, now: float) -> float:
     return now + lifetimes.seconds * SOFT_SHARE * (1 - JITTER_SHARE * jitter)
 
 
-def retry_time(entropy: Entropy, now: float, *, on_stream: bool) -> float:
-    """When to try again what the peer could not do just now; random, so that two ends in each other's way do not
-    stay there."""
+def retry_time(entropy: Entropy, now: float, took_s: float, *, on_stream: bool) -> float:
+    """When to try again what the peer could not do just now, ``took_s`` after it was asked.
+
+    Random, so that two ends in each other's way do not stay there; and over twice the time that a question takes, or
+    where much data is on its way each end's next question would always meet the other's.
+    """
     shortest, longest = RETRY_ON_STREAM_S if on_stream else RETRY_ON_DATAGRAMS_S
+    longest = max(longest, shortest + 2 * took_s)
     return now + shortest + (longest - shortest) * int.from_bytes(entropy.token(2), "big") / 0x10000

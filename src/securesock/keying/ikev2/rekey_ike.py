@@ -62,6 +62,7 @@ class ExpectIkeRekeyReply:
 
     def ask(self, now: float) -> None:
         """Send CREATE_CHILD_SA with an IKE proposal."""
+        self._asked_at = now
         old = self._old
         old.attempts.append(self._attempt)
         self._proposal = latched_ike_proposal(old.suite, self._spi)
@@ -127,7 +128,7 @@ class ExpectIkeRekeyReply:
         core = self._core
         core.trace("rekey-refused", name_of(NotifyType, refused.notify_type))
         if refused.notify_type in TRY_AGAIN:
-            old.rekey_at = retry_time(core.entropy, now, on_stream=core.on_stream)
+            old.rekey_at = retry_time(core.entropy, now, now - self._asked_at, on_stream=core.on_stream)
         else:
             old.refused = True
         settle_ike(core, old)
