@@ -18,7 +18,6 @@ from __future__ import annotations
 import _socket
 import contextlib
 import errno
-import socket
 import threading
 from time import monotonic
 from typing import Final
@@ -26,6 +25,7 @@ from typing import Final
 from ..engine.fork import process, refuse_inherited
 from ..engine.ports import SecuredStream
 from ..errors import WantRead, WantWrite
+from .linger import reset_on_close
 from .negotiating import flush
 from .waiting import READ, WRITE, Waiter, this_thread
 
@@ -359,7 +359,7 @@ class StreamLink:
                 self._writing.release()
             self._flush_if_free(carrier)
 
-    def abort(self, carrier: socket.socket) -> None:
+    def abort(self, carrier: _socket.socket) -> None:
         """The socket was forgotten without close(): a sealed reset as far as the carrier takes it, then TCP's own."""
         if self.inherited or self.closing:
             return
@@ -367,8 +367,7 @@ class StreamLink:
         self.connection.abort(monotonic())
         with contextlib.suppress(OSError):
             flush(self.connection, carrier)
-        with contextlib.suppress(OSError):
-            carrier.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        reset_on_close(carrier)
 
     # -- both --------------------------------------------------------------------------------------------------------
 

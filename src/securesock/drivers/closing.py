@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import _socket
 import atexit
-import errno
 import socket
-import struct
 import sys
 import threading
 from collections.abc import Callable
@@ -26,35 +24,16 @@ from ..engine.fork import in_child
 from ..engine.ports import SecuredStream
 from .blocking import StreamLink
 from .clear import ClearLink
+from .linger import LINGER_S, close_at_once, linger_of, reset
 from .negotiating import flush
 from .reactor import Timer, reactor
 from .waiting import READ, WRITE, this_thread
 
 __all__ = ["LINGER_S", "Closing", "close_now", "close_waiting", "linger_of", "reset"]
 
-LINGER_S: Final = 2.0
-"""How long close() waits for the peer's end when SO_LINGER says nothing."""
 STALLED_S: Final = 30.0
 """A peer that takes nothing of what was sent for so long is given up, as the kernel gives up an orphan."""
 _DISCARD: Final = 65536
-
-_LINGER: Final = struct.Struct("ii")
-_OFF: Final = _LINGER.pack(0, 0)
-_RESET: Final = _LINGER.pack(1, 0)
-
-
-def linger_of(carrier: _socket.socket) -> float:
-    """Seconds that close() may linger: 2, or what SO_LINGER says; 0 asks for a reset, as for any TCP socket."""
-    onoff, seconds = _LINGER.unpack(carrier.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.size))
-    return float(seconds) if onoff else LINGER_S
-
-
-def reset(carrier: _socket.socket) -> None:
-    """Close with a TCP reset; nothing waits."""
-    try:
-        carrier.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    finally:
-        carrier.close()
 
 
 class Closing:
@@ -104,16 +83,9 @@ class Closing:
 
     def close(self) -> None:
         """Close the descriptor; the kernel goes on with what it holds."""
-        try:
-            # With SO_LINGER the system's close() would wait, even for a non-blocking descriptor.
-            self.carrier.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _OFF)
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # some systems refuse options of a socket that the peer has reset
-                raise
-        finally:
-            self.carrier.close()
-            if self._done is not None:
-                self._done()
+        close_at_once(self.carrier)
+        if self._done is not None:
+            self._done()
 
     # -- handed over to the reactor ------------------------------------------------------------------------------------
 

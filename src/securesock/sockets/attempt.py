@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _socket
 import contextlib
+import copy
 import errno
 import socket
 import threading
@@ -25,22 +26,24 @@ __all__ = ["Attempt"]
 class Attempt:
     """See the module.  ``carrier`` is handed in by each call: nothing here keeps the application's socket alive."""
 
-    __slots__ = ("_generation", "_lock", "_opening", "_over", "_waiter", "asked")
+    __slots__ = ("_cancelled", "_generation", "_lock", "_opening", "_outcome", "_waiter", "asked", "failure")
 
     def __init__(self, asked: Asked, options: SocketOptions, *, bound: bool) -> None:
         self.asked = asked
         self._opening = Opening(asked, options, bound=bound)
         self._lock = threading.Lock()
         self._waiter: Waiter | None = None
-        self._over = False
+        self._outcome: Opened | None = None
+        self.failure: OSError | None = None
+        self._cancelled = False
         self._generation = process.generation
 
     def begin(self, carrier: socket.socket, address: tuple[object, ...]) -> None:
         """Start the TCP connection; errors of the address or the system pass, and the socket is as before."""
         self._opening.begin(carrier, address)
 
-    def finish(self, carrier: socket.socket, started: float, timeout: float | None) -> Opened | None:
-        """Drive it to its end, within ``timeout`` of ``started``; None when another thread did."""
+    def finish(self, carrier: socket.socket, started: float, timeout: float | None) -> Opened:
+        """Drive it to its end, within ``timeout`` of ``started``.  Raises what ended it, again at each call."""
         if self._generation != process.generation:
             refuse_inherited("connection")
         deadline = started + timeout if timeout else None
@@ -48,28 +51,29 @@ class Attempt:
             if timeout == 0:
                 raise WantRead(errno.EAGAIN, "another thread drives the negotiation")
             raise TimeoutError("timed out")
-        ended_well = False
         try:
-            if self._over:
-                return None
-            opened = self._drive(carrier, timeout, deadline)
-            self._over = ended_well = True
-            return opened
+            if self.failure is not None:
+                raise copy.copy(self.failure)
+            if self._outcome is None:
+                self._outcome = self._drive(carrier, timeout, deadline)
+            return self._outcome
         except BlockingIOError:
-            ended_well = True
+            raise
+        except OSError as error:
+            # A copy: the error itself holds the frames it came through, and they hold the socket.
+            self.failure = copy.copy(error)
             raise
         finally:
             self._waiter = None
-            if not ended_well and not self._over:
-                # Whatever ended it, nothing of it goes on: the peer learns by the end of the carrier.
-                self._over = True
+            if self.failure is not None:
+                # Nothing of it goes on: the peer learns by the end of the carrier.
                 with contextlib.suppress(OSError):
                     _socket.socket.shutdown(carrier, socket.SHUT_RDWR)
             self._lock.release()
 
     def cancel(self) -> None:
         """close() by another thread: whoever waits in here ends with EBADF."""
-        self._over = True
+        self._cancelled = True
         waiter = self._waiter
         if waiter is not None:
             waiter.wake()
@@ -88,9 +92,9 @@ class Attempt:
             if deadline is not None and now >= deadline:
                 raise TimeoutError("timed out")
             waiter = self._waiter = this_thread()
-            if not self._over:
-                waiter.wait(_socket.socket.fileno(carrier), result, min(limits) - now if limits else None)
-            if self._over:
+            if not self._cancelled:
+                waiter.wait(_socket.socket.fileno(carrier), result, max(0.0, min(limits) - now) if limits else None)
+            if self._cancelled:
                 raise OSError(errno.EBADF, "the socket was closed")
 
 

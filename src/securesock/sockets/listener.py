@@ -21,7 +21,7 @@ import weakref
 from collections import Counter, deque
 from typing import Final
 
-from ..drivers.closing import reset
+from ..drivers.linger import reset
 from ..drivers.reactor import Timer, reactor
 from ..drivers.waiting import READ
 from ..engine.fork import in_child, process
@@ -33,8 +33,7 @@ __all__ = ["Listener"]
 
 _log: Final = logging.getLogger("securesock.listener")
 _ACCEPT_AT_ONCE: Final = 64  # carriers taken per turn, so that those in a negotiation have their turns too
-_OUT_OF_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_PAUSE_S: Final = 0.2  # when the process has no descriptor left: until somebody closed one, perhaps
+_PAUSE_S: Final = 0.2  # after an accept() that failed: long enough not to spin, short enough not to be noticed
 _CLOSE_S: Final = 5.0  # how long close() waits for the reactor to let go of the listening descriptor
 
 
@@ -154,12 +153,11 @@ class Listener:
             except (BlockingIOError, ConnectionAbortedError, InterruptedError):
                 return
             except OSError as error:
-                if error.errno in _OUT_OF_DESCRIPTORS:
-                    _log.warning("cannot accept for %g s: %s", _PAUSE_S, error)
-                    self._pause_accepting()
-                    self._pause = reactor().at(now + _PAUSE_S, lambda _: self._resume())
-                    return
-                raise
+                # No descriptor left, most likely: perhaps somebody closes one.
+                _log.warning("cannot accept for %g s: %s", _PAUSE_S, error)
+                self._pause_accepting()
+                self._pause = reactor().at(now + _PAUSE_S, lambda _: self._resume())
+                return
             carrier.setblocking(False)
             self._negotiate(carrier, address, now)
             if not self._accepting:

@@ -16,7 +16,8 @@ from typing import Final, Protocol
 
 from ..drivers.blocking import StreamLink
 from ..drivers.clear import STREAM_PREFIX, ClearLink
-from ..drivers.closing import Closing, reset
+from ..drivers.closing import Closing
+from ..drivers.linger import reset
 from ..drivers.negotiating import advance
 from ..drivers.reactor import Timer, reactor
 from ..drivers.waiting import READ
@@ -30,9 +31,9 @@ from ..types import Address, SecurityInfo
 from .opening import Link
 from .planes import stream_plane
 
-__all__ = ["Accepted", "Door", "Negotiation", "Terms"]
+__all__ = ["LAST_WORDS_S", "Accepted", "Door", "Negotiation", "Terms", "reason_of"]
 
-_LAST_WORDS_S: Final = 2.0  # how long a refused peer may take to read why
+LAST_WORDS_S: Final = 2.0  # how long a refused peer may take to read why
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +210,7 @@ class Negotiation:
         error: BaseException = connection.error or SecureSocketError("the negotiation ended without a reason")
         entry, self._entry = self._entry, None
         self._end()
-        self._listener.refuse(self, _reason_of(error), str(error))
+        self._listener.refuse(self, reason_of(error), str(error))
         if entry is None or not connection.peer_speaks_ike:
             # A stranger who never spoke IKE is told nothing, and holds nothing of ours any longer.
             if entry is not None:
@@ -217,7 +218,7 @@ class Negotiation:
             reset(self.carrier)
             return
         # It keeps its place in the table until it has read why: refusals cannot pile up beside the limit.
-        Closing(connection, self.carrier, _LAST_WORDS_S, monotonic(), done=entry.leave).hand_over()
+        Closing(connection, self.carrier, LAST_WORDS_S, monotonic(), done=entry.leave).hand_over()
 
     def _refuse(self, reason: str, why: str) -> None:
         if not self._over:
@@ -237,7 +238,7 @@ class Negotiation:
             self._entry = None
 
 
-def _reason_of(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """The stable word that a refusal is counted under."""
     reason = getattr(error, "reason", "")
     if isinstance(error, SecureSocketError) and reason:

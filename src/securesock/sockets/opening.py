@@ -24,6 +24,7 @@ from typing import Final, TypeAlias
 
 from ..drivers.blocking import StreamLink
 from ..drivers.clear import ClearLink
+from ..drivers.linger import reset_on_close
 from ..drivers.negotiating import advance
 from ..drivers.waiting import WRITE
 from ..engine.connect import connecting
@@ -174,7 +175,7 @@ class Opening:
 
 def _replace_descriptor(carrier: socket.socket) -> None:
     """Put an unconnected socket in the place of this one; the old connection is reset, so that its address is free."""
-    carrier.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    reset_on_close(carrier)
     number = _socket.socket.fileno(carrier)
     replacement = _socket.socket(carrier.family, carrier.type, carrier.proto)
     if os.name == "nt":

@@ -253,13 +253,11 @@ class SecureSocket(SocketCalls):
         except BlockingIOError:
             raise
         except OSError as error:
-            if self._attempt is attempt:
-                # A copy: the error itself holds the frames it came through, and they hold this socket.
-                self._failure, self._info = copy.copy(error), failed_info(attempt.asked, error)
+            if attempt.failure is not None:
+                self._failure, self._info = attempt.failure, failed_info(attempt.asked, error)
                 self._attempt = None
             raise
-        if opened is not None:
-            self._link, self._info, self._attempt = opened.link, opened.info, None
+        self._link, self._info, self._attempt = opened.link, opened.info, None
 
     def _connected(self) -> Link:
         if self._attempt is not None:
