@@ -154,6 +154,23 @@ def test_after_our_own_abort_nothing_can_be_sent_and_what_was_proven_can_be_read
         pair.initiator.read(10)
 
 
+def test_an_end_of_stream_or_an_abort_does_not_wait_for_a_full_batch() -> None:
+    for end_it in ("finish", "abort"):
+        pair = StreamPair().establish()
+        data = bytes(1 << 22)
+        taken = pair.initiator.seal(memoryview(data), 0.0)
+        assert pair.initiator.seal(memoryview(data), 0.0) == 0
+        getattr(pair.initiator, end_it)(0.0)
+        pair.flush(INITIATOR)
+        pair.deliver(INITIATOR)
+        assert len(pair.responder.read(1 << 22)) == taken
+        if end_it == "finish":
+            assert pair.responder.read(1) == b""
+        else:
+            with pytest.raises(ConnectionBroken, match="aborted"):
+                pair.responder.read(1)
+
+
 def test_an_abort_after_a_failure_tells_the_peer() -> None:
     pair = StreamPair().establish()
     feed_all(pair.responder, b"\x00\x00")

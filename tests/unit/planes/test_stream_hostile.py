@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import pytest
 
 from securesock.crypto.suites import AES_256_CBC, AES_256_GCM_16, HMAC_SHA2_256_128, EspSuite
 from securesock.errors import ConnectionBroken, PeerMisbehaved, StreamTruncated
-from securesock.keying.contract import RemoveSa
+from securesock.keying.contract import InstallSa, RemoveSa
 from securesock.planes.userspace.stream import StreamConnection
 from securesock.sad.spec import SaSpec
 from securesock.types import Lifetimes
@@ -291,3 +292,23 @@ def test_a_malformed_ike_message_is_the_sessions_business() -> None:
     feed_all(end, craft(spec, 2, b"data"))
     assert end.counters == {"not-understood": 1}
     assert end.read(10) == b"data"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"suite": EspSuite(AES_256_CBC, HMAC_SHA2_256_128)},
+        {"suite": EspSuite(AES_256_GCM_16, None, esn=False)},
+        {"flow": FLOW._replace(responder_port=FLOW.responder_port + 1)},
+    ],
+    ids=["cipher", "ESN", "flow"],
+)
+@pytest.mark.parametrize("direction", ["inbound", "outbound"])
+def test_a_session_that_would_break_the_latch_breaks_the_connection(
+    changed: dict[str, Any], direction: Literal["inbound", "outbound"]
+) -> None:
+    pair = StreamPair().establish()
+    session = pair.sessions[RESPONDER]
+    session.act(InstallSa(replace(session.spec(direction, 1), **changed), direction))
+    pair.responder.handle_timeout(0.0)
+    is_broken(pair.responder, "other protection")

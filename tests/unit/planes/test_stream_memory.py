@@ -144,6 +144,49 @@ def test_small_reads_of_a_large_backlog_are_not_copied_again_and_again() -> None
     assert got == bytes(range(256)) * 1000
 
 
+def test_many_tiny_segments_are_read_in_any_sizes_and_joined_when_the_call_ends() -> None:
+    pair = StreamPair().establish()
+    for number in range(3000):
+        pair.send(INITIATOR, bytes((number % 251,)))
+    expected = bytes(number % 251 for number in range(3000))
+    feed(pair.responder, pair.wires[INITIATOR])
+    assert len(pair.responder._intake.spans) == 1
+    assert pair.responder.read(100, peek=True) == expected[:100]
+    target = memoryview(bytearray(1000))
+    assert pair.responder.read_into(target[:7]) == 7
+    assert pair.responder.read_into(target, peek=True) == 1000
+    assert target == expected[7:1007]
+    assert pair.responder.read(1) + pair.responder.read(5000) == expected[7:]
+
+
+def test_reading_byte_by_byte_costs_the_same_however_many_segments_wait() -> None:
+    pair = StreamPair().establish()
+    for _ in range(5000):
+        pair.send(INITIATOR, b"ab")
+    room = pair.responder.inbound_buffer()
+    wire = pair.wires[INITIATOR]
+    room[: len(wire)] = wire
+    pair.responder.inbound_received(len(wire), 0.0)
+    spans = pair.responder._intake.spans
+    assert len(spans) == 5000
+    one = memoryview(bytearray(1))
+    for number in range(6):
+        assert pair.responder.read_into(one) == 1
+        assert one == b"ab"[number % 2 : number % 2 + 1]
+    assert len(spans) == 4997
+    assert pair.responder.readable() == 9994
+
+
+def test_after_a_failure_nothing_unopened_is_kept() -> None:
+    pair = StreamPair().establish()
+    pair.send(INITIATOR, b"proven")
+    feed(pair.responder, pair.wires[INITIATOR] + b"\0\0" + bytes(100_000))
+    assert pair.responder.error is not None
+    assert pair.responder.read(10) == b"proven"
+    pair.responder.inbound_release()
+    assert pair.responder._intake._partial == b""
+
+
 def test_after_a_fork_the_child_can_do_nothing_with_it() -> None:
     pair = StreamPair().establish()
     pair.send(INITIATOR, b"x" * 50)

@@ -86,41 +86,49 @@ class Intake:
             self.spans.clear()
             self.spans.append(kept)
 
+    def discard(self) -> None:
+        """Forget what was not opened; what was stays readable."""
+        self.start = self.filled
+        self._partial = b""
+
     # reading
 
     def read_into(self, target: memoryview, *, peek: bool = False) -> int:
         """Copy unread bytes to the front of ``target``; how many."""
         copied, room = 0, len(target)
+        if peek:
+            for part in self._front(room):
+                target[copied : copied + len(part)] = part
+                copied += len(part)
+            return copied
         spans = self.spans
-        while spans and not peek:
-            # whole spans without a second look, which is how bulk is read
-            size = len(spans[0])
-            if size > room - copied:
-                break
-            target[copied : copied + size] = spans.popleft()
+        while spans and copied < room:
+            span = spans[0]
+            size = min(len(span), room - copied)
+            if size == len(span):
+                target[copied : copied + size] = spans.popleft()
+            else:
+                target[copied:] = span[:size]
+                spans[0] = span[size:]
             copied += size
-            self.unread -= size
-        for span in tuple(spans) if copied < room else ():
-            part = span[: room - copied]
-            target[copied : copied + len(part)] = part
-            copied += len(part)
-            if not peek:
-                self._consume(len(part))
+        self.unread -= copied
         return copied
 
     def read(self, limit: int, *, peek: bool = False) -> bytes:
         """At most ``limit`` unread bytes."""
-        parts: list[memoryview] = []
-        room = limit
-        for span in self.spans:
-            if room <= 0:
-                break
-            parts.append(span[:room])
-            room -= len(parts[-1])
-        data = b"".join(parts)
+        data = b"".join(self._front(limit))
         if not peek:
             self._consume(len(data))
         return data
+
+    def _front(self, limit: int) -> list[memoryview]:
+        parts: list[memoryview] = []
+        for span in self.spans:
+            if limit <= 0:
+                break
+            parts.append(span[:limit])
+            limit -= len(parts[-1])
+        return parts
 
     def _consume(self, count: int) -> None:
         self.unread -= count

@@ -19,6 +19,7 @@ from enum import Enum
 from math import inf
 from typing import Final, Literal, TypeAlias
 
+from ...crypto.suites import Encryption, Integrity
 from ...errors import ConnectionBroken, PeerMisbehaved, SecureSocketError, StreamTruncated
 from ...keying.contract import (
     Establishment,
@@ -34,6 +35,7 @@ from ...keying.contract import (
     Trace,
 )
 from ...sad.entries import OPENING_SHARE, InboundSa, LifetimeMeter, OutboundSa
+from ...sad.spec import InnerFlow, SaSpec
 from ...types import Lifetimes
 from ...wire.tcp_encapsulation import STREAM_PREFIX, write_ike_frame
 from .open import Opener
@@ -82,6 +84,7 @@ class KeyingLink:
         self._session = session
         self._opener = opener
         self._lock = threading.Lock()
+        self._latched: tuple[Encryption, Integrity | None, bool, InnerFlow] | None = None
 
     # what drives the session
 
@@ -174,10 +177,8 @@ class KeyingLink:
             match action:
                 case SendDatagram(data):
                     self._send(write_ike_frame(data))
-                case InstallSa(spec, "inbound"):
-                    self._opener.install(InboundSa(spec, now))
-                case InstallSa(spec, "outbound"):
-                    self.control.append(OutboundSa(spec, now))
+                case InstallSa(spec, direction):
+                    self._install(spec, direction, now)
                 case RemoveSa(spi, "inbound"):
                     self._opener.remove(spi)
                 case RemoveSa(spi, "outbound"):
@@ -198,6 +199,18 @@ class KeyingLink:
     def _send(self, frame: bytes) -> None:
         self.control_bytes += len(frame)
         self.control.append(frame)
+
+    def _install(self, spec: SaSpec, direction: Literal["inbound", "outbound"], now: float) -> None:
+        latched = (spec.suite.encryption, spec.suite.integrity, spec.suite.esn, spec.flow)
+        if self._latched is None:
+            self._latched = latched
+        if latched != self._latched:
+            # the session offers and accepts nothing else (RFC 5660); this is the last place that could stop it
+            self._fail(ConnectionBroken("a rekey brought other protection, or another flow, than was established"))
+        elif direction == "inbound":
+            self._opener.install(InboundSa(spec, now))
+        else:
+            self.control.append(OutboundSa(spec, now))
 
     def _ready(self, establishment: Establishment, now: float) -> None:
         self.establishment = establishment

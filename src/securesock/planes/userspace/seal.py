@@ -63,10 +63,10 @@ class Sealer:
             self._pool.give(buffer)
 
     def append(self, data: bytes) -> bool:
-        """Lay ready bytes (an IKE frame) behind what waits; False, and nothing done, when the batch is full."""
+        """Lay ready bytes (an IKE frame) behind what waits; False, and nothing done, when there is no room at all."""
         buffer = self._buffer or self._take()
         end = self._end + len(data)
-        if end > MAX_BATCH:
+        if end > len(buffer):
             return False
         buffer[self._end : end] = data
         self._end = end
@@ -76,9 +76,11 @@ class Sealer:
         """Seal from the front of ``data`` into the buffer; how many bytes were taken.
 
         Stops when the batch has no room for another frame, when ``until`` (the control queue) has something to go
-        before the next packet, or when a limit of the SA is to be looked at.  Empty ``data`` seals one empty segment.
+        before the next packet, or when a limit of the SA is to be looked at.  Empty ``data`` seals one empty segment,
+        and may use the room behind the batch: an end of stream or an abort does not wait.
         """
         buffer = self._buffer or self._take()
+        most = MAX_BATCH if len(data) else len(buffer)
         shape = self._shape
         if shape is None or sa is not self._shaped:
             shape = self._shape = sealing_shape(sa.spec, sa.cipher)
@@ -94,7 +96,7 @@ class Sealer:
             size = min(piece, total - done)
             pad = -(size + LEAST_PLAINTEXT) % alignment
             end = start + head + size + LEAST_PLAINTEXT + pad + icv
-            if end > MAX_BATCH:
+            if end > most:
                 break
             sequence += 1
             sa.packets = sequence  # before sealing: whatever interrupts us, no number is used twice

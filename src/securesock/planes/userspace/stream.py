@@ -198,6 +198,7 @@ class StreamConnection:
                 link.handle_message_untrusted(message, now)
         except SecureSocketError as error:
             link.fail(error)
+            self._intake.discard()
             return
         self._after_opening(now)
 
