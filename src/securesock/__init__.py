@@ -40,6 +40,7 @@ from .types import (
 if TYPE_CHECKING:
     from .engine.context import SecurityContext, default_context
     from .identity.identity import Identity
+    from .sockets import aio
     from .sockets.connection import create_connection, create_server
     from .sockets.stream_socket import SecureSocket
 
@@ -68,6 +69,7 @@ __all__ = [
     "StreamTruncated",
     "WantRead",
     "WantWrite",
+    "aio",
     "create_connection",
     "create_server",
     "default_context",
@@ -81,14 +83,19 @@ _LATER: Final = {
     "create_server": ".sockets.connection",
     "default_context": ".engine.context",
 }
+_MODULES_LATER: Final = {"aio": ".sockets.aio"}
 
 
 if not TYPE_CHECKING:  # a checker that saw it would take every misspelt name for an object
 
     def __getattr__(name: str) -> object:
-        if name not in _LATER:
+        value: object
+        if name in _MODULES_LATER:
+            value = import_module(_MODULES_LATER[name], __name__)
+        elif name in _LATER:
+            value = getattr(import_module(_LATER[name], __name__), name)
+        else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value: object = getattr(import_module(_LATER[name], __name__), name)
         globals()[name] = value
         return value
 

@@ -1,0 +1,301 @@
+"""ss.aio: asyncio's connections and servers, secured.
+
+Each function has the name, the arguments and the meaning of its namesake in asyncio (``open_connection``,
+``start_server``, ``loop.create_connection``, ``loop.create_server``) but for those of TLS, and takes in addition
+
+    peer       who must be at the other end, as for securesock.create_connection; not given, the host itself
+    settings   SecuritySettings or IPsecSettings
+    context    a SecurityContext; not given, the user's own
+    allow      (servers) who may connect; not given, any principal of the trust anchors
+    public_addresses   (servers) under which (host, port) clients may reach this server through address translation
+
+A transport's ``get_extra_info("security")`` is the SecurityInfo.  Any event loop will do: only its public interfaces
+are used.  An application hears of a connection when both ends are proven, and never of one that was refused.
+
+This module must not know how anything is negotiated or sealed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias, TypeVar
+
+from ..engine.connect import (
+    ExpectedPeer,
+    check_offers,
+    check_settings,
+    expected_peer,
+    name_of_host,
+    read_admission,
+    read_public_addresses,
+)
+from ..engine.context import SecurityContext, default_context
+from ..engine.report import Asked
+from ..errors import LocalMisuse
+from ..types import Address, AnyTrustedPeer, SecuritySettings
+from .aio_admitting import AioDoor
+from .aio_opening import open_transport
+from .aio_streams import ProvenStreamReader
+from .negotiation import Terms
+from .planes import stream_plane
+from .refused import RefusingSocket
+
+__all__ = ["Server", "create_connection", "create_server", "open_connection", "start_server"]
+
+ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
+ClientConnected: TypeAlias = Callable[
+    [asyncio.StreamReader, asyncio.StreamWriter], Coroutine[object, object, None] | None
+]
+_LIMIT: Final = 1 << 16  # asyncio's own default
+_NO_SETTINGS: Final = SecuritySettings()
+
+
+async def open_connection(
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    limit: int = _LIMIT,
+    family: int = 0,
+    proto: int = 0,
+    flags: int = 0,
+    sock: socket.socket | None = None,
+    local_addr: tuple[str, int] | None = None,
+    happy_eyeballs_delay: float | None = None,
+    interleave: int | None = None,
+    peer: str | AnyTrustedPeer | None = None,
+    settings: SecuritySettings | None = None,
+    context: SecurityContext | None = None,
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """As asyncio.open_connection: a reader and a writer, once both ends are proven.
+
+    The reader delivers what was proven before it raises what ended the connection, and returns b"" only at the peer's
+    authenticated end (and, as asyncio's, after this end's own close).  Errors: see create_connection.
+    """
+    loop = asyncio.get_running_loop()
+    reader = ProvenStreamReader(limit, loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    transport, _ = await create_connection(
+        lambda: protocol,
+        host,
+        port,
+        family=family,
+        proto=proto,
+        flags=flags,
+        sock=sock,
+        local_addr=local_addr,
+        happy_eyeballs_delay=happy_eyeballs_delay,
+        interleave=interleave,
+        peer=peer,
+        settings=settings,
+        context=context,
+    )
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+async def create_connection(
+    protocol_factory: Callable[[], ProtocolT],
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    family: int = 0,
+    proto: int = 0,
+    flags: int = 0,
+    sock: socket.socket | None = None,
+    local_addr: tuple[str, int] | None = None,
+    happy_eyeballs_delay: float | None = None,
+    interleave: int | None = None,
+    peer: str | AnyTrustedPeer | None = None,
+    settings: SecuritySettings | None = None,
+    context: SecurityContext | None = None,
+) -> tuple[asyncio.Transport, ProtocolT]:
+    """As loop.create_connection: the transport and the protocol, which has heard connection_made.
+
+    ``sock``: a connected TCP socket of the standard library's, which is taken over; without ``peer`` its peer's address
+    is what must be proven.
+
+    Raises the system's own errors while TCP connects.  Then LocalMisuse, AuthenticationFailed, PeerIncompatible,
+    PeerMisbehaved or KeyingTimeout (10 s): nothing is left of the attempt, and the protocol has heard nothing.  The
+    same
+    when the caller is cancelled, unless the protocol has heard connection_made: then it hears connection_lost.
+    """
+    expected = _expected(host, sock, peer)
+    asked = _asked(settings, expected, context)
+    if sock is not None and asked.settings.allow_insecure:
+        raise LocalMisuse(
+            "a connection that is there already cannot be repeated in clear: give host and port, not sock"
+        )
+    loop = asyncio.get_running_loop()
+    # Not every loop knows them, so that they are handed on only when they are given.
+    eyeballs = {"happy_eyeballs_delay": happy_eyeballs_delay, "interleave": interleave}
+    options: dict[str, Any] = {name: value for name, value in eyeballs.items() if value is not None}
+
+    async def connect(factory: Callable[[], asyncio.BaseProtocol], at: tuple[str, int] | None) -> None:
+        if sock is not None:
+            await loop.create_connection(factory, sock=sock)
+        elif at is not None:
+            await loop.create_connection(factory, *at, local_addr=local_addr)
+        else:
+            where: tuple[Any, Any] = (host, port)
+            await loop.create_connection(
+                factory, *where, family=family, proto=proto, flags=flags, local_addr=local_addr, **options
+            )
+
+    protocol = protocol_factory()
+    return await open_transport(connect, asked, expected, protocol), protocol
+
+
+async def start_server(
+    client_connected_cb: ClientConnected,
+    host: str | Sequence[str] | None = None,
+    port: int | None = None,
+    *,
+    limit: int = _LIMIT,
+    family: int = socket.AF_UNSPEC,
+    flags: int = socket.AI_PASSIVE,
+    sock: socket.socket | None = None,
+    backlog: int = 100,
+    reuse_address: bool | None = None,
+    reuse_port: bool | None = None,
+    start_serving: bool = True,
+    settings: SecuritySettings | None = None,
+    context: SecurityContext | None = None,
+    allow: Iterable[str] | None = None,
+    public_addresses: Iterable[Address] = (),
+) -> Server:
+    """As asyncio.start_server: ``client_connected_cb(reader, writer)`` for each client that is proven and admitted."""
+    loop = asyncio.get_running_loop()
+
+    def protocol_factory() -> asyncio.StreamReaderProtocol:
+        return asyncio.StreamReaderProtocol(ProvenStreamReader(limit, loop), client_connected_cb, loop=loop)
+
+    return await create_server(
+        protocol_factory,
+        host,
+        port,
+        family=family,
+        flags=flags,
+        sock=sock,
+        backlog=backlog,
+        reuse_address=reuse_address,
+        reuse_port=reuse_port,
+        start_serving=start_serving,
+        settings=settings,
+        context=context,
+        allow=allow,
+        public_addresses=public_addresses,
+    )
+
+
+async def create_server(
+    protocol_factory: Callable[[], asyncio.BaseProtocol],
+    host: str | Sequence[str] | None = None,
+    port: int | None = None,
+    *,
+    family: int = socket.AF_UNSPEC,
+    flags: int = socket.AI_PASSIVE,
+    sock: socket.socket | None = None,
+    backlog: int = 100,
+    reuse_address: bool | None = None,
+    reuse_port: bool | None = None,
+    start_serving: bool = True,
+    settings: SecuritySettings | None = None,
+    context: SecurityContext | None = None,
+    allow: Iterable[str] | None = None,
+    public_addresses: Iterable[Address] = (),
+) -> Server:
+    """As loop.create_server; ``protocol_factory`` is called for clients that are proven, admitted and confirmed.
+
+    A silent client delays nobody: it has 2 s to say something and 10 s to finish, and of those that say nothing only
+    so many are kept (64 of one source, 1000 in all).  Everybody refused is counted in ``Server.refusals``.
+    Raises LocalMisuse, and the system's own errors of binding and listening.
+    """
+    _refuse_secured(sock)
+    terms = Terms(_asked(settings, None, context), read_admission(allow), read_public_addresses(public_addresses))
+    loop = asyncio.get_running_loop()
+    door = AioDoor(loop, terms, protocol_factory)
+    options: dict[str, Any] = {"backlog": backlog, "start_serving": start_serving}
+    if sock is not None:
+        served = await loop.create_server(door.carrier_protocol, sock=sock, **options)
+    else:
+        options |= {"family": family, "flags": flags, "reuse_address": reuse_address, "reuse_port": reuse_port}
+        served = await loop.create_server(door.carrier_protocol, host, port or 0, **options)
+    return Server(served, door)
+
+
+class Server(asyncio.AbstractServer):
+    """What create_server and start_server return; as asyncio's own servers, and an asynchronous context manager.
+
+    ``refusals`` counts who was not let in, by reason: "other-name", "expired", "silent", "evicted", "timeout",
+    "too-many-half-open" ..., or the name of the error's class.
+    """
+
+    def __init__(self, served: asyncio.base_events.Server, door: AioDoor) -> None:
+        self._served = served
+        self._door = door
+
+    @property
+    def refusals(self) -> Mapping[str, int]:
+        """How many were refused, by reason."""
+        return MappingProxyType(self._door.refusals)
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """The listening sockets; empty after close()."""
+        return tuple(self._served.sockets)
+
+    def is_serving(self) -> bool:
+        """Whether new connections are accepted."""
+        return self._served.is_serving()
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop it runs in."""
+        return self._served.get_loop()
+
+    async def start_serving(self) -> None:
+        """Begin to accept; no effect if it does already."""
+        await self._served.start_serving()
+
+    async def serve_forever(self) -> None:
+        """Accept until cancelled; the server is closed then."""
+        try:
+            await self._served.serve_forever()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Stop accepting and drop whoever is still negotiating; connections that were handed out stay."""
+        self._served.close()
+        self._door.close()
+
+    async def wait_closed(self) -> None:
+        """Until the listening sockets are closed (and, since Python 3.12, all connections too)."""
+        await self._served.wait_closed()
+
+
+def _asked(settings: SecuritySettings | None, expected: ExpectedPeer | None, context: SecurityContext | None) -> Asked:
+    """Everything that can be wrong with what was asked is said before anything is begun."""
+    settings = _NO_SETTINGS if settings is None else settings
+    if not isinstance(settings, SecuritySettings):
+        raise LocalMisuse("settings= takes SecuritySettings or IPsecSettings")
+    check_settings(settings)
+    context = default_context() if context is None else context
+    check_offers(context, settings)
+    stream_plane(context.plane)
+    return Asked(settings, expected, context)
+
+
+def _expected(host: str | None, sock: socket.socket | None, peer: str | AnyTrustedPeer | None) -> ExpectedPeer:
+    _refuse_secured(sock)
+    if peer is not None:
+        return expected_peer(peer)
+    if sock is not None:
+        host = sock.getpeername()[0]
+    return name_of_host(host or "")
+
+
+def _refuse_secured(sock: socket.socket | None) -> None:
+    if isinstance(sock, RefusingSocket):
+        raise LocalMisuse("sock= is the bare carrier: a plain socket.socket; a SecureSocket has its own calls")

@@ -1,0 +1,171 @@
+"""The connecting side of ss.aio: from an address to a transport that is ready for the application.
+
+The loop makes the TCP connection as it makes any other; ``AioOpening`` negotiates on it, and the application's protocol
+hears of the connection only when both ends are proven.  In clear (allow_insecure) it is repeated under the same rules
+as in opening.py, which are not repeated here.
+
+Cancelling at any await leaves nothing: a carrier that is not in the application's hands yet is aborted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from time import time
+from typing import Final, TypeAlias
+
+from ..drivers.aio import AioLink
+from ..drivers.aio_clear import ClearBegin
+from ..drivers.aio_negotiation import AioNegotiation
+from ..drivers.aio_transport import SecuredTransport
+from ..engine.connect import ExpectedPeer, connecting
+from ..engine.half_open import NEGOTIATION_S
+from ..engine.ports import SecuredStream
+from ..engine.report import Asked, clear_info, secured_info
+from ..errors import KeyingTimeout, PeerIncompatible, PeerMisbehaved
+from ..types import Address
+from .opening import SILENCE_S
+from .planes import stream_plane
+
+__all__ = ["AioOpening", "Connect", "open_transport"]
+
+Connect: TypeAlias = Callable[[Callable[[], asyncio.BaseProtocol], tuple[str, int] | None], Awaitable[object]]
+"""loop.create_connection with the application's arguments, or to the (host, port) that is given."""
+
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+class AioOpening(AioNegotiation):
+    """Negotiates as initiator.  ``outcome`` is the application's transport, or what ended the negotiation."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, asked: Asked, expected: ExpectedPeer, protocol: asyncio.BaseProtocol
+    ) -> None:
+        super().__init__(loop)
+        self._asked = asked
+        self._expected = expected
+        self._protocol = protocol
+        self._started = 0.0
+        self.outcome: asyncio.Future[asyncio.Transport] = loop.create_future()
+        self.gone: asyncio.Future[None] = loop.create_future()
+        self.peer: Address = ("", 0)
+        self.why_clear = ""
+
+    def begin(self, carrier: asyncio.Transport, now: float) -> None:
+        """Say the first word, unless nobody waits any more."""
+        if self.over:
+            return
+        self._started = now
+        self.limit = now + (SILENCE_S if self._asked.settings.allow_insecure else NEGOTIATION_S)
+        connection = self.connection = self.make_connection(carrier, now)
+        self.advance(connection)
+
+    def make_connection(self, carrier: asyncio.Transport, now: float) -> SecuredStream:
+        """As initiator, towards who is expected."""
+        our, self.peer = carrier.get_extra_info("sockname"), carrier.get_extra_info("peername")
+        asked = self._asked
+        config = connecting(asked.context, asked.settings, self._expected, our, self.peer, time() - now)
+        connection = stream_plane(asked.context.plane).make_stream(config)
+        connection.start(now)
+        return connection
+
+    def spoke_ike(self, now: float) -> None:
+        """From here on clear text is no answer any more."""
+        self.limit = self._started + NEGOTIATION_S
+
+    def established(self, carrier: asyncio.Transport, connection: SecuredStream) -> None:
+        """Hand the carrier on, unless whoever waited has gone."""
+        establishment = connection.establishment
+        if establishment is None:
+            self.failed(carrier, PeerMisbehaved("the connection was established with nobody"))
+            return
+        if self.outcome.done():
+            carrier.abort()
+            return
+        plane = stream_plane(self._asked.context.plane).name
+        info = secured_info(self._asked, establishment, plane, datetime.now(UTC))
+        link = AioLink(self._loop, carrier, connection, info, paused=self.paused)
+        transport = SecuredTransport(link)
+        self.outcome.set_result(transport)
+        link.begin(self._protocol, transport)
+
+    def failed(self, carrier: asyncio.Transport, error: Exception) -> None:
+        """Tell who waits, and whether clear text may follow."""
+        if isinstance(error, PeerMisbehaved | PeerIncompatible | KeyingTimeout):
+            self._may_fall_back(f"the peer does not speak IKE: {error}")
+        elif isinstance(error, OSError):
+            self._may_fall_back(f"the peer's end broke before it answered IKE: {error}")
+        self._end_with(carrier, error)
+
+    def limit_reached(self, carrier: asyncio.Transport) -> None:
+        """The peer was silent, or is too slow."""
+        self._may_fall_back(f"the peer did not answer IKE within {SILENCE_S:g} s")
+        self.end()
+        text = f"{self.peer[0]} port {self.peer[1]} did not finish the key exchange within {NEGOTIATION_S:g} s"
+        self._end_with(carrier, KeyingTimeout(f"{text}; does it speak IKEv2 on TCP?"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The carrier is closed."""
+        super().connection_lost(exc)
+        if not self.gone.done():
+            self.gone.set_result(None)
+
+    def abandon(self) -> None:
+        """Nobody waits any more: whatever there is of it ends."""
+        self.end()
+        if not self.outcome.done():
+            self.outcome.cancel()
+        elif not self.outcome.cancelled() and self.outcome.exception() is None:
+            self.outcome.result().abort()
+        if self.carrier is not None:
+            self.carrier.abort()
+
+    async def closed(self) -> None:
+        """Reset the carrier, so that its address is free, and wait until it is closed."""
+        if self.carrier is not None and not self.gone.done():
+            self.carrier.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self.carrier.abort()
+            await self.gone
+
+    def _end_with(self, carrier: asyncio.Transport, error: Exception) -> None:
+        carrier.close()
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+
+    def _may_fall_back(self, why: str) -> None:
+        connection = self.connection
+        if self._asked.settings.allow_insecure and (connection is None or not connection.peer_speaks_ike):
+            self.why_clear = why
+
+
+async def open_transport(
+    connect: Connect, asked: Asked, expected: ExpectedPeer, protocol: asyncio.BaseProtocol
+) -> asyncio.Transport:
+    """A transport whose protocol has heard of its connection; raises what ended the attempt, and nothing is left."""
+    opening = AioOpening(asyncio.get_running_loop(), asked, expected, protocol)
+    transport: asyncio.Transport | None = None
+    try:
+        await connect(lambda: opening, None)
+        transport = await opening.outcome
+        return transport
+    except OSError:
+        if not opening.why_clear:
+            raise
+        await opening.closed()
+    finally:
+        if transport is None:
+            opening.abandon()
+    begin = ClearBegin(protocol, clear_info(asked, opening.why_clear))
+    await connect(lambda: begin, _where(opening.peer))
+    if begin.transport is None:
+        raise ConnectionResetError("the carrier was lost before it was made")
+    return begin.transport
+
+
+def _where(address: Address) -> tuple[str, int]:
+    """The host as getaddrinfo takes it: a link-local address needs its scope."""
+    host, port = address[:2]
+    return (f"{host}%{address[3]}" if len(address) == 4 and address[3] else host), port

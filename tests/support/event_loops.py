@@ -1,0 +1,53 @@
+"""Asynchronous tests on asyncio's own loop and on uvloop, each in debug mode, with nothing left unheard.
+
+    @on_every_loop
+    async def test_something(tmp_path): ...
+
+A test fails when the loop was told of an exception that nobody handled, and after ``LIMIT_S``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import uvloop
+
+LIMIT_S = 30.0
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+# libuv opens a pipe for signals with its first loop and keeps it for the process: no test is to blame for it
+uvloop.new_event_loop().close()
+
+
+def run(new_loop: Callable[[], asyncio.AbstractEventLoop], body: Callable[[], Awaitable[None]]) -> None:
+    """Run ``body`` in a loop of its own."""
+    unheard: list[dict[str, Any]] = []
+
+    async def limited() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: unheard.append(context))
+        async with asyncio.timeout(LIMIT_S):
+            await body()
+
+    with asyncio.Runner(debug=True, loop_factory=new_loop) as runner:
+        runner.run(limited())
+        gc.collect()  # what nobody awaited is told when it goes
+    assert not unheard, unheard
+
+
+def on_every_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Make an ordinary test of an asynchronous one, for each loop."""
+
+    @pytest.mark.parametrize("new_loop", LOOPS.values(), ids=LOOPS)
+    @functools.wraps(test)
+    def on_loop(*args: object, new_loop: Callable[[], asyncio.AbstractEventLoop], **kwargs: object) -> None:
+        run(new_loop, lambda: test(*args, **kwargs))
+
+    signature = inspect.signature(test)
+    added = inspect.Parameter("new_loop", inspect.Parameter.KEYWORD_ONLY)
+    on_loop.__signature__ = signature.replace(parameters=[*signature.parameters.values(), added])
+    return on_loop
