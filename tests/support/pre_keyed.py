@@ -69,6 +69,9 @@ class PreKeyedSession:
         self.child_rekey_pending = False
         self.ike_rekey_pending = False
         self.peer_speaks_ike = False
+        self.ike_spis: tuple[bytes, ...] = ()
+        self.last_heard = 0.0
+        self.unproven_refusal = None
         self.deadline: float | None = None
         self.timeouts = 0
         self._actions: deque[Action] = deque()
@@ -97,6 +100,9 @@ class PreKeyedSession:
         if self.established and not self.ike_rekey_pending:
             self.ike_rekey_pending = True
             self._say("REKEY-IKE")
+
+    def check_liveness(self, now: float) -> None:
+        raise AssertionError("a stream has its carrier for that")
 
     def delete(self, now: float) -> None:
         self._say("GOODBYE")

@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
+from ..errors import SecureSocketError
 from ..keying.contract import Action, KeyingSession, KeyMaterial
 
 __all__ = ["VARIABLE", "KeyLoggingSession", "keylog_folder"]
@@ -63,6 +65,21 @@ class KeyLoggingSession:
         return self._session.peer_speaks_ike
 
     @property
+    def ike_spis(self) -> Collection[bytes]:
+        """See KeyingSession."""
+        return self._session.ike_spis
+
+    @property
+    def last_heard(self) -> float:
+        """See KeyingSession."""
+        return self._session.last_heard
+
+    @property
+    def unproven_refusal(self) -> SecureSocketError | None:
+        """See KeyingSession."""
+        return self._session.unproven_refusal
+
+    @property
     def child_rekey_pending(self) -> bool:
         """See KeyingSession."""
         return self._session.child_rekey_pending
@@ -95,6 +112,10 @@ class KeyLoggingSession:
     def rekey_ike(self, now: float) -> None:
         """See KeyingSession."""
         self._session.rekey_ike(now)
+
+    def check_liveness(self, now: float) -> None:
+        """See KeyingSession."""
+        self._session.check_liveness(now)
 
     def delete(self, now: float) -> None:
         """See KeyingSession."""

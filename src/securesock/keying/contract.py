@@ -199,6 +199,22 @@ class KeyingSession(Protocol):
         ...
 
     @property
+    def ike_spis(self) -> Collection[bytes]:
+        """Our SPIs, 8 bytes each, of the key exchange SAs that messages may come for: what one carrier of many
+        sessions tells them apart by."""
+        ...
+
+    @property
+    def last_heard(self) -> float:
+        """When the last authentic message came; minus infinity before the first."""
+        ...
+
+    @property
+    def unproven_refusal(self) -> SecureSocketError | None:
+        """A refusal that nothing proves (datagrams): the best guess at why a negotiation ran out of time."""
+        ...
+
+    @property
     def child_rekey_pending(self) -> bool:
         """Whether a replacement of the CHILD_SA is wanted or under way, and may still come."""
         ...
@@ -234,6 +250,10 @@ class KeyingSession(Protocol):
 
     def rekey_ike(self, now: float) -> None:
         """Replace the IKE_SA; no effect while that is under way."""
+        ...
+
+    def check_liveness(self, now: float) -> None:
+        """Ask the peer for a sign of life (datagrams); no effect while a request is on its way anyway."""
         ...
 
     def delete(self, now: float) -> None:

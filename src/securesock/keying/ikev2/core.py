@@ -7,7 +7,7 @@ Both are named for what they await and live in modules of their own; this one kn
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from ...crypto.kdf import IkeKeys
@@ -158,8 +158,9 @@ class Core:
     ``offers`` is what of the main mode policy can be kept here; LocalMisuse when nothing of it can.
     """
 
-    def __init__(self, config: KeyingConfig, entropy: Entropy) -> None:
+    def __init__(self, config: KeyingConfig, entropy: Entropy, spis_in_use: Container[int] = ()) -> None:
         self.config = config
+        self._spis_in_use = spis_in_use
         self.offers = available_offers(config.main_mode.offers)
         self.entropy = entropy
         self.actions: deque[Action] = deque()
@@ -198,11 +199,12 @@ class Core:
         return spi
 
     def fresh_child_spi(self) -> int:
-        """32 random bits; 0 to 255 are reserved (RFC 4303 2.1)."""
+        """32 random bits; 0 to 255 are reserved (RFC 4303 2.1).  Nobody else on the carrier opens packets with it."""
         taken = {each.inbound_spi for each in self.children}
-        while (spi := int.from_bytes(self.entropy.token(4), "big")) < 256 or spi in taken:
-            pass
-        return spi
+        while True:
+            spi = int.from_bytes(self.entropy.token(4), "big")
+            if spi >= 256 and spi not in taken and spi not in self._spis_in_use:
+                return spi
 
     # sending
 

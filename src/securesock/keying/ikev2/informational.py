@@ -67,6 +67,8 @@ def _delete_children(core: Core, deletes: list[Delete]) -> tuple[Payload, ...]:
 def begin_delete(core: Core, now: float) -> None:
     """Say goodbye; the session is over at once, whatever the peer answers."""
     sa = core.ike
+    if sa is not None:
+        sa.window.give_up()  # whatever we were asking is of no interest any more
     if sa is not None and core.established and not sa.window.awaiting_reply:
         core.request(sa, ExchangeType.INFORMATIONAL, (Delete(ProtocolId.IKE),), ExpectLivenessReply(sa), now)
     core.close("this end deleted the IKE_SA")

@@ -10,6 +10,7 @@ dropped and counted.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Container
 
 from cryptography.exceptions import InvalidTag
 
@@ -25,7 +26,7 @@ from ...errors import (
 )
 from ...wire.ikev2.message import Encrypted, Message, parse_message_untrusted, parse_payloads, write_message
 from ...wire.ikev2.payloads import Notify
-from ...wire.isakmp import IkeHeader, read_header_untrusted
+from ...wire.isakmp import HEADER_LENGTH, IkeHeader, read_header_untrusted
 from ...wire.numbers import ExchangeType, HeaderFlag, NotifyType
 from ..contract import Action, KeyingConfig, Role, SendDatagram
 from .core import Core, Exchange, Opened, Refusal
@@ -33,7 +34,7 @@ from .create_child import begin_child_rekey
 from .fragments import Whole
 from .ike_sa import IkeSa
 from .informational import begin_delete, begin_liveness
-from .init import ExpectInitReply, ExpectInitRequest
+from .init import ExpectInitReply, ExpectInitRequest, ExpectNothing
 from .rekey_ike import begin_ike_rekey, delete_replaced_ikes
 from .requests import ExpectRequests
 
@@ -45,14 +46,16 @@ _MAJOR_VERSION = 2
 class IkeSession:
     """See keying.contract.KeyingSession.  Not thread-safe: the caller holds a lock.
 
+    ``spis_in_use``: inbound ESP SPIs of other sessions on the same carrier, looked at whenever one is chosen.
     LocalMisuse, when it is made, for a policy of which this machine's cryptography can do nothing.
     """
 
-    def __init__(self, config: KeyingConfig, entropy: Entropy) -> None:
-        self._core = Core(config, entropy)
+    def __init__(self, config: KeyingConfig, entropy: Entropy, spis_in_use: Container[int] = ()) -> None:
+        self._core = Core(config, entropy, spis_in_use)
         self._init = ExpectInitRequest(self._core) if config.role is Role.RESPONDER else None
         self._peer_speaks_ike = False
         self._init_refusal: SecureSocketError | None = None
+        self._last_heard = -math.inf
 
     # what comes out
 
@@ -79,6 +82,21 @@ class IkeSession:
         sa = self._core.ike
         return sa is not None and bool(sa.attempts or (sa.rekey_wanted and sa.may_rekey))
 
+    @property
+    def ike_spis(self) -> Collection[bytes]:
+        """Our SPIs (8 bytes each) of the IKE_SAs that messages may come for."""
+        return self._core.ikes.keys()
+
+    @property
+    def unproven_refusal(self) -> SecureSocketError | None:
+        """What somebody answered to our IKE_SA_INIT without proof: a guess at why nothing better came."""
+        return self._init_refusal
+
+    @property
+    def last_heard(self) -> float:
+        """When the last authentic message came."""
+        return self._last_heard
+
     def poll_action(self) -> Action | None:
         """The next action in order, or None."""
         return self._core.actions.popleft() if self._core.actions else None
@@ -87,7 +105,7 @@ class IkeSession:
         """When handle_timeout wants to be called; None while only the peer can move things."""
         core = self._core
         if core.over:
-            return None
+            return None if core.ike is None else core.ike.window.deadline  # of our DELETE, or our last words
         due = [sa.window.deadline for sa in core.ikes.values() if sa.window.deadline is not None]
         due += [sa.forget_at for sa in core.ikes.values() if sa.forget_at < math.inf]
         sa = core.ike
@@ -108,6 +126,9 @@ class IkeSession:
     def handle_timeout(self, now: float) -> None:
         """Retransmit what is due, give up on a silent peer, begin the rekeys whose time has come."""
         core = self._core
+        if core.over:
+            self._say_again(now)
+            return
         core.purge(now)
         for sa in list(core.ikes.values()):
             again = sa.window.retransmission(now)
@@ -147,6 +168,7 @@ class IkeSession:
     def handle_datagram(self, data: bytes, now: float) -> None:
         """One IKE message.  Whatever it holds, this raises nothing: the outcome is in the actions."""
         if self._core.over:
+            self._hear_after_the_end(data, now)
             return
         try:
             self._handle_untrusted(data, now)
@@ -274,6 +296,7 @@ class IkeSession:
         except InvalidTag:
             self._not_authentic()
             return None
+        self._last_heard = now
         if not is_reply and encrypted.fragment_number <= 1:
             sa.window.request_opened(data)
         whole: Whole | None = Whole(encrypted.first_payload, inner)
@@ -307,6 +330,10 @@ class IkeSession:
 
     def _handle_request(self, sa: IkeSa, header: IkeHeader, encrypted: Encrypted, data: bytes, now: float) -> None:
         message_id = header.message_id
+        if isinstance(sa.expecting, ExpectNothing) and not self._core.on_stream:
+            # the responder has said all that we still wait for, and this overtook it: it will be sent again
+            self._unusable("too-early", "the peer's request overtook its IKE_AUTH reply")
+            return
         if message_id != sa.window.expected_request_id:
             self._handle_out_of_turn(sa, data, message_id)
             return
@@ -334,6 +361,28 @@ class IkeSession:
             self._core.emit(*map(SendDatagram, again))
         else:
             self._unusable("unexpected-request", "the peer's request is out of turn")
+
+    def _hear_after_the_end(self, data: bytes, now: float) -> None:
+        """Our last reply may have been lost, and the peer asks again (RFC 7296 2.1); or it answers our last words."""
+        if self._core.on_stream or len(data) < HEADER_LENGTH:
+            return
+        message_id = int.from_bytes(data[20:24], "big")
+        for sa in self._core.ikes.values():
+            if sa.our_spi not in (data[:8], data[8:16]):
+                continue
+            if not data[19] & HeaderFlag.RESPONSE:
+                self._core.emit(*map(SendDatagram, sa.window.repeated(message_id, data)))
+            elif sa.has_keys and sa.window.is_awaited_reply(message_id):
+                # nothing depends on what it says; whoever can forge it could as well have dropped our words
+                sa.window.give_up()
+
+    def _say_again(self, now: float) -> None:
+        """Our last words, until they are answered: a DELETE that is lost leaves the peer with a dead SA."""
+        sa = self._core.ike
+        again = () if sa is None else sa.window.retransmission(now)
+        if again is None and sa is not None:
+            sa.window.give_up()
+        self._core.emit(*map(SendDatagram, again or ()))
 
     def _refuse(self, sa: IkeSa, opened: Opened, refusal: Refusal) -> None:
         self._core.reply(sa, opened, (refusal.notify,))
