@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from ..errors import LocalMisuse
 from ..identity.names import PeerTargetName, expected_name_for_host, parse_peer_target_name
@@ -72,13 +72,16 @@ def connecting(
     our: Address,
     peer: Address,
     wall_offset_s: float,
+    *,
+    carrier: Literal["stream", "datagram"] = "stream",
+    admission: Admission | None = None,
 ) -> KeyingConfig:
     """What an initiator negotiates; addresses as getsockname and getpeername of the carrier tell them."""
     if expected is None:
         raise LocalMisuse("whoever connects says whom it expects: a name, or ANY_TRUSTED_PEER")
     return KeyingConfig(
         role=Role.INITIATOR,
-        carrier="stream",
+        carrier=carrier,
         identity=context.identity,
         main_mode=context.main_mode,
         quick_mode=_quick_mode(context.quick_mode, settings),
@@ -86,6 +89,7 @@ def connecting(
         peer_address=numeric_address(peer),
         wall_offset_s=wall_offset_s,
         expected_peer=expected,
+        admission=admission or AdmitAnyTrusted(),
     )
 
 
@@ -97,11 +101,18 @@ def accepting(
     wall_offset_s: float,
     admission: Admission,
     public_addresses: tuple[Address, ...] = (),
+    *,
+    carrier: Literal["stream", "datagram"] = "stream",
+    expected: ExpectedPeer | None = None,
 ) -> KeyingConfig:
-    """What a responder negotiates on one accepted carrier."""
+    """What a responder negotiates on one accepted carrier, or with one address of a datagram socket.
+
+    ``expected``: who has to be at that address, where the application named somebody.
+    """
     return KeyingConfig(
         role=Role.RESPONDER,
-        carrier="stream",
+        carrier=carrier,
+        expected_peer=expected,
         identity=context.identity,
         main_mode=context.main_mode,
         quick_mode=_quick_mode(context.quick_mode, settings),

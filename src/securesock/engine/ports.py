@@ -10,15 +10,29 @@ inbound method while another is inside an outbound one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal, Protocol, TypeAlias
+from collections.abc import Container, Mapping
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from ..errors import SecureSocketError
-from ..keying.contract import Establishment, KeyingConfig
+from ..identity.names import PeerTargetName
+from ..keying.contract import Admission, Establishment, KeyingConfig, KeyingSession, Role
+from ..types import Address, AnyTrustedPeer, Principal
 
-__all__ = ["SecuredStream", "StreamPlane", "StreamState"]
+__all__ = [
+    "Arrival",
+    "DatagramKeying",
+    "HalfOpenPlace",
+    "PeerReport",
+    "PeerState",
+    "SecuredDatagrams",
+    "SecuredStream",
+    "StreamPlane",
+    "StreamState",
+]
 
 StreamState: TypeAlias = Literal["negotiating", "established", "closed", "failed"]
+PeerState: TypeAlias = Literal["none", "negotiating", "established", "clear", "failed"]
+"""Where a datagram socket stands with one address."""
 
 
 class SecuredStream(Protocol):
@@ -179,4 +193,139 @@ class StreamPlane(Protocol):
 
     def make_stream(self, config: KeyingConfig) -> SecuredStream:
         """A machine for one connection; nothing is sent before ``start``."""
+        ...
+
+
+class Arrival(NamedTuple):
+    """One datagram for the application.  ``principal`` is None for one that came in clear; ``sa_id`` is then 0."""
+
+    data: bytes
+    address: Address
+    principal: Principal | None
+    sa_id: int
+
+
+class PeerReport(NamedTuple):
+    """What is in force with one address.  ``why_clear`` is empty unless ``state`` is "clear"."""
+
+    state: PeerState
+    establishment: Establishment | None
+    main_mode_sa_id: int
+    quick_mode_sa_id: int
+    rekeys: int
+    established_at: float
+    error: SecureSocketError | None
+    why_clear: str
+
+
+class HalfOpenPlace(Protocol):
+    """A place among those whom strangers may occupy; see engine.half_open."""
+
+    def speaks_ike(self) -> None:
+        """It has shown that it receives where it says to be: newcomers do not push it out any more."""
+        ...
+
+    def leave(self) -> None:
+        """It was established, refused or ended.  Idempotent."""
+        ...
+
+
+class DatagramKeying(Protocol):
+    """What a datagram machine needs made for it: sessions, and the doors that stand before them."""
+
+    def make_session(
+        self,
+        role: Role,
+        peer: Address,
+        expected: PeerTargetName | AnyTrustedPeer | None,
+        admission: Admission,
+        spis_in_use: Container[int],
+        now: float,
+    ) -> KeyingSession:
+        """A session with the host at ``peer``; nothing is sent before it is driven."""
+        ...
+
+    def ask_for_cookie_untrusted(self, message: bytes, peer: Address, now: float) -> bytes | None:
+        """The answer that asks for a cookie, None when ``message`` brings one.  WireError: no beginning at all."""
+        ...
+
+    def take_place(self, peer: Address) -> HalfOpenPlace | None:
+        """A place for one more stranger's negotiation, or None: there is none."""
+        ...
+
+    def crowded(self) -> bool:
+        """Whether so many strangers are in the middle of a negotiation that a cookie is asked for first."""
+        ...
+
+    def evicted(self) -> list[HalfOpenPlace]:
+        """Those of our places that were given to others since the last call."""
+        ...
+
+
+class SecuredDatagrams(Protocol):
+    """The datagrams of one socket and all its peers.  One caller at a time: whoever calls holds the socket's lock.
+
+    After every call but the properties ``poll_transmit`` is emptied onto the carrier, and ``next_deadline`` looked at.
+    """
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What was dropped or refused, by reason."""
+        ...
+
+    @property
+    def queued(self) -> int:
+        """First datagrams that still wait for a negotiation."""
+        ...
+
+    def expect(self, address: Address, expected: PeerTargetName | AnyTrustedPeer) -> None:
+        """Whoever is at ``address`` has to prove this name.  LocalMisuse while an SA with it lives or begins."""
+        ...
+
+    def forget(self, address: Address, now: float) -> None:
+        """End what there is with ``address``, and its latch, and the name expected there."""
+        ...
+
+    def report(self, address: Address) -> PeerReport:
+        """What is in force with ``address``."""
+        ...
+
+    def take_failure(self, address: Address) -> SecureSocketError | None:
+        """Why the last negotiation with ``address`` failed, if nobody was told yet."""
+        ...
+
+    def begin(self, address: Address, host: PeerTargetName | None, now: float) -> None:
+        """Negotiate, unless there is an SA or a negotiation; ``host`` is expected where nothing else is known."""
+        ...
+
+    def seal(self, data: memoryview, address: Address, now: float) -> bytes | bytearray | memoryview | None:
+        """What to send for ``data``; None when there is no SA to seal it with."""
+        ...
+
+    def carrier_address(self, address: Address) -> Address:
+        """Where packets for ``address`` go."""
+        ...
+
+    def enqueue(self, data: bytes, address: Address) -> bool:
+        """Keep a first datagram until the negotiation is over; False when enough are kept."""
+        ...
+
+    def handle_untrusted(self, packet: memoryview, address: Address, now: float) -> Arrival | None:
+        """One datagram of the carrier, opened in place.  Raises nothing of the peer's."""
+        ...
+
+    def poll_transmit(self) -> tuple[bytes | bytearray | memoryview, Address] | None:
+        """What goes to the carrier next, and where to."""
+        ...
+
+    def next_deadline(self) -> float | None:
+        """When ``handle_timeout`` wants to be called."""
+        ...
+
+    def handle_timeout(self, now: float) -> None:
+        """Called at or after ``next_deadline()``."""
+        ...
+
+    def close(self, now: float) -> None:
+        """Say goodbye to everybody."""
         ...

@@ -1,0 +1,356 @@
+"""The key exchanges of one datagram socket: carried out, chosen among, ended, and looked at when their time comes.
+
+The lower half of the datagram machine.  It does what sessions ask for, keeps the tables by which packets and messages
+find their association, seals with the one that was chosen, and has one heap of deadlines for all of them: an
+association is looked at when its earliest deadline comes, and a datagram that moves a deadline back costs nothing.
+
+It must not know where datagrams come from, nor how an unknown one is judged: that is the upper half's, in datagram.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import Counter, deque
+from math import inf
+
+from ...engine.ports import DatagramKeying
+from ...errors import AuthenticationFailed, KeyingTimeout, SecureSocketError
+from ...keying.contract import (
+    Establishment,
+    FlowFailed,
+    FlowReady,
+    InstallSa,
+    PeerClosed,
+    Rekeyed,
+    RemoveSa,
+    Role,
+    SendDatagram,
+    Trace,
+)
+from ...sad.entries import InboundSa, OutboundSa
+from ...sad.spec import SaSpec
+from ...types import Address
+from ...wire.tcp_encapsulation import NON_ESP_MARKER
+from ...wire.udp_encapsulation import NAT_KEEPALIVE
+from .packet import PacketOpener, PacketSealer
+from .peers import (
+    IDLE_S,
+    LINGER_S,
+    NEGOTIATION_S,
+    RETIRE_S,
+    SILENCE_S,
+    Association,
+    Peer,
+    choose_sealing,
+)
+
+__all__ = ["Associations"]
+
+
+class Associations:
+    """Peers and their associations.  Not thread-safe: who calls holds the socket's lock."""
+
+    def __init__(self, keying: DatagramKeying, *, allow_insecure: bool = False) -> None:
+        self.counters: Counter[str] = Counter()
+        self.queued = 0
+        self._keying = keying
+        self._allow_insecure = allow_insecure
+        self._peers: dict[Address, Peer] = {}
+        self._openers: dict[int, tuple[PacketOpener, Association]] = {}
+        self._by_ike_spi: dict[bytes, Association] = {}
+        self._beginnings: dict[tuple[Address, bytes], Association] = {}
+        self._transmit: deque[tuple[bytes | bytearray | memoryview, Address]] = deque()
+        self._timers: list[tuple[float, int, Association]] = []
+        self._order = itertools.count()
+
+    def _peer(self, address: Address) -> Peer:
+        peer = self._peers.get(address)
+        if peer is None:
+            peer = self._peers[address] = Peer(address)
+        return peer
+
+    # -- sealing ----------------------------------------------------------------------------------------------
+
+    def seal(self, data: memoryview, address: Address, now: float) -> bytes | bytearray | memoryview | None:
+        """See the port."""
+        peer = self._peers.get(address)
+        if peer is None:
+            return None
+        sealer, association = peer.sealer, peer.active
+        if sealer is None or association is None:
+            if not peer.why_clear or peer.begun or now >= peer.clear_used_at + IDLE_S:
+                return None
+            peer.clear_used_at = now
+            return data
+        sa = sealer.sa
+        if sa.packets >= sa.check_packets or sa.byte_count >= sa.check_bytes or now >= sa.check_time:
+            self._approach_limit(association, sa, now)
+            sealer = peer.sealer
+            if sealer is None:
+                return None
+            if sealer.sa.exhausted(now):
+                return None
+        association.last_out = now
+        if not association.watched:
+            self._schedule(association)
+        return sealer.seal(data)
+
+    def _approach_limit(self, association: Association, sa: OutboundSa, now: float) -> None:
+        """A soft limit asks for a successor; at a hard one without a successor to come, the association ends."""
+        if sa.ask_once():
+            association.session.rekey_child(now)
+            self._drive(association, association.peer.carrier, now)
+        elif sa.exhausted(now) and not association.session.child_rekey_pending:
+            self.counters["past-its-limits"] += 1
+            self._delete(association, now)
+
+    def _flush(self, peer: Peer, now: float) -> None:
+        """Send the first datagrams that waited."""
+        while peer.queue:
+            packet = self.seal(memoryview(peer.queue[0]), peer.address, now)
+            if packet is None:
+                return
+            peer.queued_bytes -= len(peer.queue.popleft())
+            self.queued -= 1
+            self._transmit.append((packet, peer.carrier))
+
+    def _drop_queue(self, peer: Peer) -> None:
+        self.counters["first-datagrams-lost"] += len(peer.queue)
+        self.queued -= len(peer.queue)
+        peer.queue.clear()
+        peer.queued_bytes = 0
+
+    # -- what sessions want --------------------------------------------------------------------------------------------
+
+    def _drive(self, association: Association, to: Address, now: float) -> None:
+        """Carry out what the session asked for; its messages go to ``to``."""
+        session = association.session
+        while (action := session.poll_action()) is not None:
+            match action:
+                case SendDatagram(data):
+                    association.rank = association.rank or data[:8]
+                    self._transmit.append((NON_ESP_MARKER + data, to))
+                case InstallSa() | FlowReady() if association.state == "over":
+                    self.counters["too-late"] += 1
+                case InstallSa(spec, "inbound"):
+                    self._install(association, spec, now)
+                case InstallSa(spec, _):
+                    association.sealers.append(PacketSealer(OutboundSa(spec, now)))
+                    association.quick_mode_sa_id = spec.sa_id
+                case RemoveSa(spi, "inbound"):
+                    association.leaving.append((now + RETIRE_S, spi))
+                case RemoveSa(spi, _):
+                    association.sealers = [each for each in association.sealers if each.sa.spi != spi]
+                case FlowReady(establishment):
+                    self._ready(association, establishment, now)
+                case FlowFailed(error):
+                    self._failed(association, error, now)
+                case PeerClosed():
+                    self._end(association, now)
+                case Rekeyed(what, sa_id):
+                    association.rekeys += 1
+                    if what == "ike" and association.establishment is not None:
+                        association.main_mode_sa_id = sa_id
+                        association.hard_at = now + association.establishment.main_mode_lifetimes.seconds
+                case Trace(reason):
+                    self.counters[reason] += 1
+        self._note_spis(association)
+        choose_sealing(association.peer, now)
+        self._flush(association.peer, now)
+        self._schedule(association)
+
+    def _note_spis(self, association: Association) -> None:
+        wanted = set(association.session.ike_spis)
+        for spi in association.ike_spis - wanted:
+            self._by_ike_spi.pop(spi, None)
+        for spi in wanted - association.ike_spis:
+            self._by_ike_spi[spi] = association
+        association.ike_spis = wanted
+
+    def _install(self, association: Association, spec: SaSpec, now: float) -> None:
+        if spec.spi in self._openers:
+            # both were chosen before either was installed: one in 2^32; the session that came later ends
+            self.counters["spi-collision"] += 1
+            self._delete(association, now)
+            return
+        self._openers[spec.spi] = PacketOpener(InboundSa(spec, now)), association
+        association.inbound.add(spec.spi)
+
+    def _ready(self, association: Association, establishment: Establishment, now: float) -> None:
+        peer = association.peer
+        refusal = peer.check_latch(establishment.peer, establishment.anchor)
+        if refusal is not None:
+            self._failed(association, AuthenticationFailed(refusal, reason="other-name"), now)
+            association.session.delete(now)
+            return
+        peer.latched, peer.anchor = establishment.peer, establishment.anchor
+        peer.why_clear, peer.failure = "", None
+        if association.place is not None:
+            association.place.leave()
+        others = [each for each in peer.associations if each.state == "live"]
+        association.establish(establishment, now)
+        for other in others:
+            association.join(other, now)
+            self._drive(other, peer.carrier, now)
+
+    def _failed(self, association: Association, error: SecureSocketError, now: float) -> None:
+        peer, negotiating = association.peer, association.state == "negotiating"
+        self.counters[getattr(error, "reason", "") or type(error).__name__] += 1
+        self._end(association, now)
+        self._close_inbound(association)
+        if negotiating and association.role is Role.INITIATOR and not peer.occupied:
+            peer.failure = error.with_traceback(None)
+
+    def _fall_back(self, association: Association, now: float) -> None:
+        """allow_insecure: the peer gave no sign of IKE; what waited goes in clear."""
+        peer = association.peer
+        peer.why_clear = f"the peer did not answer IKE within {SILENCE_S:g} s"
+        peer.clear_used_at = now
+        self._end(association, now)
+        self._flush(peer, now)
+
+    def _confirm(self, association: Association, now: float) -> None:
+        association.confirmed = True
+        association.confirm_by = inf
+        choose_sealing(association.peer, now)
+        self._flush(association.peer, now)
+
+    # -- ends ----------------------------------------------------------------------------------------------------------
+
+    def _delete(self, association: Association, now: float) -> None:
+        if association.state != "over":
+            association.session.delete(now)
+            self._drive(association, association.peer.carrier, now)
+            self._end(association, now)
+
+    def _end(self, association: Association, now: float) -> None:
+        """It seals nothing more, and repeats its last words for a while."""
+        if association.state == "over":
+            return
+        refused = association.state == "negotiating" and association.role is Role.RESPONDER
+        association.state = "over"
+        association.bury_at = now + LINGER_S
+        association.sealers = []
+        if association.place is not None and not refused:
+            association.place.leave()  # refused ones keep theirs until they are buried: they cannot pile up
+        peer = association.peer
+        choose_sealing(peer, now)
+        if peer.queue and not peer.occupied and not peer.why_clear:
+            self._drop_queue(peer)
+        self._schedule(association)
+
+    def _abandon(self, association: Association, now: float) -> None:
+        """Its session goes on with nothing."""
+        association.session.delete(now)
+        self._drive(association, association.peer.carrier, now)
+
+    def _close_inbound(self, association: Association) -> None:
+        for spi in tuple(association.inbound):
+            self._remove_inbound(association, spi)
+        association.leaving.clear()
+
+    def _remove_inbound(self, association: Association, spi: int) -> None:
+        if spi in association.inbound:
+            association.inbound.remove(spi)
+            del self._openers[spi]
+
+    def _bury(self, association: Association) -> None:
+        self._close_inbound(association)
+        for spi in association.ike_spis:
+            self._by_ike_spi.pop(spi, None)
+        association.ike_spis.clear()
+        peer = association.peer
+        if association.role is Role.RESPONDER:
+            self._beginnings.pop((peer.address, association.rank), None)
+        if association.place is not None:
+            association.place.leave()
+        if association in peer.associations:
+            peer.associations.remove(association)
+        association.bury_at = inf
+        self._forget_stranger(peer)
+
+    def _forget_stranger(self, peer: Peer) -> None:
+        if peer.forgettable:
+            self._peers.pop(peer.address, None)
+
+    def _evict(self, now: float) -> None:
+        """Those whose place a newcomer was given."""
+        for place in self._keying.evicted():
+            for association in tuple(self._beginnings.values()):
+                if association.place is place and association.state == "negotiating":
+                    self.counters["evicted"] += 1
+                    self._end(association, now)
+                    self._bury(association)
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def poll_transmit(self) -> tuple[bytes | bytearray | memoryview, Address] | None:
+        """See the port."""
+        return self._transmit.popleft() if self._transmit else None
+
+    def next_deadline(self) -> float | None:
+        """See the port."""
+        return self._timers[0][0] if self._timers else None
+
+    def _schedule(self, association: Association) -> None:
+        """Look at it again when its next deadline comes; a look that comes too early costs no more than the look."""
+        due = association.next_deadline(self._allow_insecure)
+        if due < association.scheduled:
+            association.scheduled = due
+            heapq.heappush(self._timers, (due, next(self._order), association))
+
+    def handle_timeout(self, now: float) -> None:
+        """See the port."""
+        self._evict(now)
+        while self._timers and self._timers[0][0] <= now:
+            when, _, association = heapq.heappop(self._timers)
+            if when == association.scheduled:
+                association.scheduled = inf
+                self._look_at(association, now)
+                self._schedule(association)
+
+    def _look_at(self, association: Association, now: float) -> None:
+        while association.leaving and association.leaving[0][0] <= now:
+            self._remove_inbound(association, association.leaving.popleft()[1])
+        due = association.session.next_deadline()
+        if due is not None and due <= now:
+            association.session.handle_timeout(now)
+            self._drive(association, association.peer.carrier, now)
+        if association.state == "over" and now >= association.bury_at:
+            self._bury(association)
+        elif association.state == "negotiating":
+            self._look_at_negotiation(association, now)
+        elif association.state == "live":
+            self._look_at_live(association, now)
+
+    def _look_at_negotiation(self, association: Association, now: float) -> None:
+        if now >= association.started + SILENCE_S and association.may_be_clear(self._allow_insecure):
+            self._fall_back(association, now)
+            self._abandon(association, now)
+        elif now >= association.started + NEGOTIATION_S:
+            host, port = association.peer.address[:2]
+            # a refusal that nothing proves is the best guess at why nobody answered properly
+            error = association.session.unproven_refusal or KeyingTimeout(
+                f"{host} port {port} did not finish the key exchange within {NEGOTIATION_S:g} s; does it speak IKEv2?"
+            )
+            self._failed(association, error, now)
+            self._abandon(association, now)
+
+    def _look_at_live(self, association: Association, now: float) -> None:
+        if not association.confirmed and now >= association.confirm_by:
+            self._confirm(association, now)
+        if now >= min(association.hard_at, association.retire_at, association.heard_or_sent_at + IDLE_S):
+            self._delete(association, now)
+            return
+        if association.translated and now >= association.keepalive_at:
+            association.kept_at = now
+            self._transmit.append((NAT_KEEPALIVE, association.peer.carrier))
+        sent_since = association.last_out > association.heard_at
+        if (sent_since or association.probing) and now >= association.liveness_at:
+            if association.probing:
+                self._failed(association, KeyingTimeout("the peer gives no sign of life any more"), now)
+            else:
+                association.probed_at = now
+                association.session.check_liveness(now)
+                self._drive(association, association.peer.carrier, now)

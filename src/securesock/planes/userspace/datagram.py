@@ -1,0 +1,262 @@
+"""The datagrams of one UDP socket, protected: one socket, many peers, each with its own key exchange and SAs.
+
+ESP in UDP on the application's own port (RFC 3948): a packet begins with its SPI, an IKE message with four zero bytes
+in that place.  What comes in is told apart by SPI, so that SPIs are one socket's, not one peer's.  The first datagram
+to an address begins a negotiation; nothing leaves in clear but what allow_insecure permits, and then only to who showed
+that it does not speak IKE.
+
+A machine without I/O.  What it is not told it asks of its ``DatagramKeying``: sessions, cookies, a stranger's place.
+Whatever a peer sends leads to a reply, a counted drop, or the end of its own SAs.  It must not know sockets, threads,
+nor which keying protocol is spoken.  Peers and the choice among associations: peers.  The fast paths: packet.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Final
+
+from ...engine.ports import Arrival, PeerReport, PeerState
+from ...errors import LocalMisuse, SecureSocketError, WireError
+from ...identity.names import PeerTargetName
+from ...keying.contract import Role
+from ...types import Address, AnyTrustedPeer
+from ...wire.esp import ESP_HEADER, ESP_HEADER_LENGTH
+from ...wire.isakmp import IkeHeader, read_header_untrusted
+from ...wire.numbers import ExchangeType, HeaderFlag
+from ...wire.tcp_encapsulation import NON_ESP_MARKER
+from ...wire.udp_encapsulation import NAT_KEEPALIVE
+from .associations import Associations
+from .packet import Dropped, PacketOpener
+from .peers import (
+    IDLE_S,
+    Association,
+    LatchAdmission,
+)
+
+__all__ = ["MAX_QUEUED", "MAX_QUEUED_BYTES", "UserSpaceDatagrams"]
+
+MAX_QUEUED: Final = 64
+MAX_QUEUED_BYTES: Final = 65536
+"""First datagrams kept per peer (semantics "Datagrams"): what an application sends in a burst before it looks for an
+answer."""
+
+
+class UserSpaceDatagrams(Associations):
+    """See engine.ports.SecuredDatagrams."""
+
+    # -- names and reports ---------------------------------------------------------------------------------------------
+
+    def expect(self, address: Address, expected: PeerTargetName | AnyTrustedPeer) -> None:
+        """See the port."""
+        peer = self._peer(address)
+        if peer.occupied:
+            raise LocalMisuse(
+                "the peer's name comes before its first datagram: there is an SA with this address already, or one is "
+                "being negotiated; delete_peer_target_name() ends it"
+            )
+        peer.expected = expected
+
+    def forget(self, address: Address, now: float) -> None:
+        """See the port."""
+        peer = self._peers.get(address)
+        if peer is None:
+            return
+        self._drop_queue(peer)
+        peer.expected = peer.latched = peer.failure = None
+        peer.why_clear = peer.anchor = ""
+        for association in tuple(peer.associations):
+            self._delete(association, now)
+            self._close_inbound(association)
+        self._forget_stranger(peer)
+
+    def report(self, address: Address) -> PeerReport:
+        """See the port."""
+        peer = self._peers.get(address)
+        if peer is None:
+            return PeerReport("none", None, 0, 0, 0, 0.0, None, "")
+        live = [each for each in peer.associations if each.state == "live" and not each.replaced]
+        shown = peer.active or (live[-1] if live else None)
+        if shown is not None:
+            return PeerReport(
+                "established",
+                shown.establishment,
+                shown.main_mode_sa_id,
+                shown.quick_mode_sa_id,
+                shown.rekeys,
+                shown.established_at,
+                None,
+                "",
+            )
+        state: PeerState = (
+            "negotiating" if peer.begun else "clear" if peer.why_clear else "failed" if peer.failure else "none"
+        )
+        return PeerReport(state, None, 0, 0, 0, 0.0, peer.failure, peer.why_clear)
+
+    def take_failure(self, address: Address) -> SecureSocketError | None:
+        """See the port."""
+        peer = self._peers.get(address)
+        if peer is None or peer.failure is None:
+            return None
+        failure, peer.failure = peer.failure, None
+        self._forget_stranger(peer)
+        return copy(failure)
+
+    def carrier_address(self, address: Address) -> Address:
+        """See the port."""
+        peer = self._peers.get(address)
+        return address if peer is None else peer.carrier
+
+    # -- outbound ------------------------------------------------------------------------------------------------------
+
+    def begin(self, address: Address, host: PeerTargetName | None, now: float) -> None:
+        """See the port.  LocalMisuse when nothing says who should be there."""
+        peer = self._peer(address)
+        if peer.why_clear and now >= peer.clear_used_at + IDLE_S:
+            peer.why_clear = ""
+        if peer.occupied or peer.why_clear:
+            return
+        expected = peer.wanted(host)
+        if expected is None:
+            self._forget_stranger(peer)
+            raise LocalMisuse("nobody said who should be at this address: name the peer, or name its host")
+        peer.failure = None
+        session = self._keying.make_session(Role.INITIATOR, address, expected, LatchAdmission(peer), self._openers, now)
+        association = Association(peer, session, Role.INITIATOR, b"", now)
+        peer.associations.append(association)
+        session.handle_acquire(now)
+        self._drive(association, peer.carrier, now)
+
+    def enqueue(self, data: bytes, address: Address) -> bool:
+        """See the port."""
+        peer = self._peer(address)
+        if len(peer.queue) >= MAX_QUEUED or peer.queued_bytes + len(data) > MAX_QUEUED_BYTES:
+            self.counters["first-datagrams-too-many"] += 1
+            return False
+        peer.queue.append(data)
+        peer.queued_bytes += len(data)
+        self.queued += 1
+        return True
+
+    # -- inbound -------------------------------------------------------------------------------------------------------
+
+    def handle_untrusted(self, packet: memoryview, address: Address, now: float) -> Arrival | None:
+        """See the port."""
+        if len(packet) >= ESP_HEADER_LENGTH:
+            spi, low = ESP_HEADER.unpack_from(packet)
+            found = self._openers.get(spi)
+            if found is not None:
+                return self._open_untrusted(found[0], found[1], packet, low, address, now)
+            if not spi:
+                return self._handle_ike_untrusted(packet, address, now)
+        if self._may_come_in_clear(address):
+            return Arrival(packet.tobytes(), address, None, 0)
+        if packet.tobytes() == NAT_KEEPALIVE:
+            return None
+        self.counters["unknown-spi" if len(packet) >= ESP_HEADER_LENGTH else "no-packet"] += 1
+        return None
+
+    def _may_come_in_clear(self, address: Address) -> bool:
+        """Semantics "Datagrams": not from an address with a live or starting SA, nor from one that ever had one."""
+        if not self._allow_insecure:
+            return False
+        peer = self._peers.get(address)
+        return peer is None or not (peer.latched is not None or peer.begun or peer.expected is not None)
+
+    def _open_untrusted(
+        self, opener: PacketOpener, association: Association, packet: memoryview, low: int, address: Address, now: float
+    ) -> Arrival | None:
+        try:
+            data = opener.open_untrusted(packet, low)
+        except Dropped as dropped:
+            self.counters[dropped.reason] += 1
+            return None
+        peer, sa = association.peer, opener.sa
+        association.last_in = now
+        if not association.confirmed:
+            self._confirm(association, now)
+        if address != peer.carrier and association.translated and sa.packets and opener.replay.top & 0xFFFFFFFF == low:
+            # RFC 7296 2.23: a translator moved the peer; only the newest authentic packet tells where to
+            self.counters["moved"] += 1
+            peer.carrier = address
+        if (sa.packets >= sa.check_packets or sa.byte_count >= sa.check_bytes) and sa.ask_once():
+            association.session.rekey_child(now)
+            self._drive(association, peer.carrier, now)
+        if data is None:
+            return None
+        return Arrival(data, peer.address, peer.latched, sa.spec.sa_id)
+
+    def _handle_ike_untrusted(self, packet: memoryview, address: Address, now: float) -> Arrival | None:
+        message = packet[len(NON_ESP_MARKER) :].tobytes()
+        try:
+            header = read_header_untrusted(message)
+        except WireError:
+            if self._may_come_in_clear(address):
+                return Arrival(packet.tobytes(), address, None, 0)
+            self.counters["malformed-message"] += 1
+            return None
+        from_initiator = bool(header.flags & HeaderFlag.INITIATOR)
+        if header.responder_spi == bytes(8) and from_initiator and not header.flags & HeaderFlag.RESPONSE:
+            self._handle_beginning_untrusted(header, message, address, now)
+            return None
+        association = self._by_ike_spi.get(header.responder_spi if from_initiator else header.initiator_spi)
+        if association is None:
+            self.counters["unknown-ike-spi"] += 1
+            return None
+        association.session.handle_datagram(message, now)
+        # RFC 7296 2.11: answered to where it came from
+        self._drive(association, address, now)
+        return None
+
+    def _handle_beginning_untrusted(self, header: IkeHeader, message: bytes, address: Address, now: float) -> None:
+        key = address, header.initiator_spi
+        association = self._beginnings.get(key)
+        if association is None:
+            association = self._admit_untrusted(header, message, address, now)
+            if association is None:
+                return
+            self._beginnings[key] = association
+        association.session.handle_datagram(message, now)
+        self._drive(association, address, now)
+        if not association.session.peer_speaks_ike:
+            self._end(association, now)
+            self._bury(association)
+
+    def _admit_untrusted(self, header: IkeHeader, message: bytes, address: Address, now: float) -> Association | None:
+        """Room for a stranger's negotiation, or a cookie, or a counted drop."""
+        self._evict(now)
+        if header.exchange_type != ExchangeType.IKE_SA_INIT:
+            self.counters["unexpected-request"] += 1
+            return None
+        proven = False
+        if self._keying.crowded():
+            try:
+                answer = self._keying.ask_for_cookie_untrusted(message, address, now)
+            except WireError:
+                self.counters["malformed-message"] += 1
+                return None
+            if answer is not None:
+                self.counters["asked-for-cookie"] += 1
+                self._transmit.append((NON_ESP_MARKER + answer, address))
+                return None
+            proven = True
+        place = self._keying.take_place(address)
+        if place is None:
+            self.counters["too-many-half-open"] += 1
+            return None
+        if proven:
+            place.speaks_ike()
+        peer = self._peer(address)
+        expected = peer.expected
+        session = self._keying.make_session(Role.RESPONDER, address, expected, LatchAdmission(peer), self._openers, now)
+        association = Association(peer, session, Role.RESPONDER, header.initiator_spi, now)
+        association.place = place
+        peer.associations.append(association)
+        return association
+
+    def close(self, now: float) -> None:
+        """See the port."""
+        for peer in tuple(self._peers.values()):
+            self._drop_queue(peer)
+            for association in tuple(peer.associations):
+                self._delete(association, now)
+                self._bury(association)

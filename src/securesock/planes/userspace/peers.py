@@ -1,0 +1,312 @@
+"""What a datagram socket knows of one address, and of each key exchange with it.
+
+A Peer is an address and what was promised about it: the name expected there, the principal that it is latched to, the
+first datagrams that wait.  An Association is one keying session with it and the SA pairs that live under it.  One peer
+has several for a while: both ends began at once, or the host at the other end was started again.  Which one seals is
+decided here, by a rule that comes out the same at both ends.
+
+Nothing here moves bytes or asks the time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection
+from math import inf
+from typing import Final, Literal, TypeAlias
+
+from ...engine.ports import HalfOpenPlace
+from ...errors import SecureSocketError
+from ...identity.names import PeerTargetName, parse_peer_target_name
+from ...keying.contract import Establishment, KeyingSession, Role
+from ...types import Address, AnyTrustedPeer, Principal
+from .packet import PacketSealer
+
+__all__ = [
+    "DEAD_S",
+    "IDLE_S",
+    "LINGER_S",
+    "LIVENESS_S",
+    "NEGOTIATION_S",
+    "RETIRE_S",
+    "SILENCE_S",
+    "Association",
+    "LatchAdmission",
+    "Peer",
+    "choose_sealing",
+]
+
+NEGOTIATION_S: Final = 10.0
+"""Semantics "Limits against strangers": every exchange of a negotiation on a bad line, and no longer."""
+SILENCE_S: Final = 2.0
+"""How long a peer gives no sign of IKE before allow_insecure takes it for one that does not speak it."""
+CONFIRM_S: Final = 1.0
+"""How long a responder holds its own datagrams back until a packet shows that its last message arrived: a lost one is
+sent again within 0.5 s."""
+IDLE_S: Final = 300.0
+"""After five minutes without a datagram either way the SAs go."""
+LIVENESS_S: Final = 10.0
+"""Sent to, and not heard of for so long: ask for a sign of life (RFC 7296 2.4)."""
+DEAD_S: Final = 30.0
+"""Asked, and not answered for so long: six requests went unanswered, and the next datagram begins anew."""
+KEEPALIVE_S: Final = 20.0
+"""RFC 3948 4: the default interval, below what translators of addresses are known to remember."""
+RETIRE_S: Final = 1.0
+"""How long an association that another one replaces still opens packets that were on their way."""
+LINGER_S: Final = 10.0
+"""How long after its end an association still repeats its last reply (RFC 7296 2.1)."""
+
+AssociationState: TypeAlias = Literal["negotiating", "live", "over"]
+
+
+class Peer:
+    """One address of the application's.  ``carrier`` is where packets go, which differs once a translator moved it."""
+
+    __slots__ = (
+        "active",
+        "address",
+        "anchor",
+        "associations",
+        "carrier",
+        "clear_used_at",
+        "expected",
+        "failure",
+        "latched",
+        "queue",
+        "queued_bytes",
+        "sealer",
+        "why_clear",
+    )
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.carrier = address
+        self.expected: PeerTargetName | AnyTrustedPeer | None = None
+        self.latched: Principal | None = None
+        self.anchor = ""
+        self.associations: list[Association] = []
+        self.active: Association | None = None
+        self.sealer: PacketSealer | None = None
+        self.queue: deque[bytes] = deque()
+        self.queued_bytes = 0
+        self.failure: SecureSocketError | None = None
+        self.why_clear = ""
+        self.clear_used_at = -inf
+
+    @property
+    def begun(self) -> bool:
+        """Whether an SA lives or a negotiation is under way, whoever began it."""
+        return any(each.state != "over" for each in self.associations)
+
+    @property
+    def occupied(self) -> bool:
+        """Whether an SA lives or we are negotiating: a stranger who began at this address keeps us from nothing."""
+        return any(
+            each.state == "live" or (each.state == "negotiating" and each.role is Role.INITIATOR)
+            for each in self.associations
+        )
+
+    @property
+    def forgettable(self) -> bool:
+        """Whether nothing was promised about it and nothing waits: a stranger's address is not kept."""
+        return not (self.associations or self.latched or self.expected or self.queue or self.failure or self.why_clear)
+
+    def wanted(self, host: PeerTargetName | None) -> PeerTargetName | AnyTrustedPeer | None:
+        """Who has to answer at this address; ``host`` where neither a name nor a latch says more."""
+        if self.expected is not None:
+            return self.expected
+        if self.latched is not None and self.latched.method != "anonymous":
+            return parse_peer_target_name(self.latched.name)
+        return host
+
+    def check_latch(self, principal: Principal, anchor: str | None = None) -> str | None:
+        """Why this principal may not be at this address, None if it may (semantics "The latch")."""
+        latched = self.latched
+        if latched is None:
+            return None
+        same = (principal.name, principal.kind, principal.method) == (latched.name, latched.kind, latched.method)
+        if same and (anchor is None or anchor == self.anchor):
+            return None
+        what = principal.name if not same else f"{principal.name} of another trust anchor"
+        return f"this address belongs to {latched.name}, and {what} came"
+
+
+class LatchAdmission:
+    """keying.contract.Admission of an address: nobody else than whom it is latched to."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+
+    @property
+    def pins(self) -> Collection[str]:
+        """The pinned key that the address is latched to, if it is one."""
+        latched = self._peer.latched
+        return (latched.name,) if latched is not None and latched.name.startswith("sha256:") else ()
+
+    def refusal(self, principal: Principal) -> str | None:
+        """See Admission."""
+        return self._peer.check_latch(principal)
+
+
+class Association:
+    """One keying session.  ``rank`` is the SPI of the IKE_SA's initiator, which both ends know.
+
+    ``confirmed``: the peer is known to have the keys.  ``replaced``: another one took its place.  ``retire_at``: when
+    we delete it.  ``watched``: the timers know that something was sent since the peer was last heard.
+    """
+
+    __slots__ = (
+        "bury_at",
+        "confirm_by",
+        "confirmed",
+        "established_at",
+        "establishment",
+        "hard_at",
+        "ike_spis",
+        "inbound",
+        "kept_at",
+        "last_in",
+        "last_out",
+        "leaving",
+        "main_mode_sa_id",
+        "peer",
+        "place",
+        "probed_at",
+        "quick_mode_sa_id",
+        "rank",
+        "rekeys",
+        "replaced",
+        "retire_at",
+        "role",
+        "scheduled",
+        "sealers",
+        "session",
+        "started",
+        "state",
+        "watched",
+    )
+
+    def __init__(self, peer: Peer, session: KeyingSession, role: Role, rank: bytes, now: float) -> None:
+        self.peer = peer
+        self.session = session
+        self.role = role
+        self.rank = rank
+        self.started = now
+        self.state: AssociationState = "negotiating"
+        self.place: HalfOpenPlace | None = None
+        self.ike_spis: set[bytes] = set()
+        self.inbound: set[int] = set()
+        self.leaving: deque[tuple[float, int]] = deque()
+        self.sealers: list[PacketSealer] = []
+        self.establishment: Establishment | None = None
+        self.established_at = 0.0
+        self.main_mode_sa_id = 0
+        self.quick_mode_sa_id = 0
+        self.rekeys = 0
+        self.confirmed = False
+        self.replaced = False
+        self.watched = False
+        self.last_in = self.last_out = self.kept_at = now
+        self.probed_at = -inf
+        self.confirm_by = self.hard_at = self.retire_at = self.bury_at = inf
+        self.scheduled = inf
+
+    @property
+    def translated(self) -> bool:
+        """Whether the two ends see different addresses."""
+        return self.establishment is not None and self.establishment.translated
+
+    @property
+    def heard_or_sent_at(self) -> float:
+        """When the last datagram went either way."""
+        return max(self.last_in, self.last_out)
+
+    @property
+    def keepalive_at(self) -> float:
+        """When a translator of addresses between the ends has to be reminded of us."""
+        return max(self.last_out, self.kept_at) + KEEPALIVE_S
+
+    @property
+    def heard_at(self) -> float:
+        """When the peer last showed that it lives."""
+        return max(self.last_in, self.session.last_heard)
+
+    def establish(self, establishment: Establishment, now: float) -> None:
+        """The peer is proven and both directions are there."""
+        self.state = "live"
+        self.establishment = establishment
+        self.main_mode_sa_id = establishment.main_mode_sa_id
+        self.quick_mode_sa_id = establishment.quick_mode_sa_id
+        self.established_at = self.last_in = self.last_out = now
+        self.hard_at = now + establishment.main_mode_lifetimes.seconds
+        # the initiator has read our answer; a responder waits for a sign that its own was read
+        self.confirmed = self.role is Role.INITIATOR
+        self.confirm_by = inf if self.confirmed else now + CONFIRM_S
+
+    def join(self, other: Association, now: float) -> None:
+        """This one became live while ``other`` was: which of the two goes.
+
+        Either both ends began at once, or the host at the other end was started again; messages that are lost and sent
+        again make the two look the same.  So nobody guesses.  The newest seals, whose peer is certain to have its keys.
+        The one with the lower rank goes, and whoever began it deletes it: at either end the same one.  The older one
+        has to show that it lives, in case nobody is left who could delete it.
+        """
+        loser = min(self, other, key=lambda each: each.rank)
+        if loser.role is Role.INITIATOR:
+            loser.replaced = True
+            loser.retire_at = min(loser.retire_at, now + RETIRE_S)
+        other.probed_at = now
+        other.session.check_liveness(now)
+
+    def next_deadline(self, allow_insecure: bool) -> float:
+        """When something has to be looked at; infinity for never."""
+        moments = [self.bury_at]
+        if self.leaving:
+            moments.append(self.leaving[0][0])
+        due = self.session.next_deadline()
+        if due is not None:
+            moments.append(due)
+        if self.state == "negotiating":
+            moments.append(self.started + NEGOTIATION_S)
+            if self.may_be_clear(allow_insecure):
+                moments.append(self.started + SILENCE_S)
+        elif self.state == "live":
+            moments += [self.hard_at, self.retire_at, self.heard_or_sent_at + IDLE_S]
+            if not self.confirmed:
+                moments.append(self.confirm_by)
+            if self.translated:
+                moments.append(self.keepalive_at)
+            self.watched = self.last_out > self.heard_at
+            if self.watched or self.probing:
+                moments.append(self.liveness_at)
+        return min(moments)
+
+    @property
+    def probing(self) -> bool:
+        """Whether the peer was asked for a sign of life since it last gave one."""
+        return self.probed_at > self.heard_at
+
+    @property
+    def liveness_at(self) -> float:
+        """When to ask, or to give up."""
+        return self.probed_at + DEAD_S if self.probing else self.heard_at + LIVENESS_S
+
+    def may_be_clear(self, allow_insecure: bool) -> bool:
+        """Whether silence may be taken for a peer that does not speak IKE (semantics "In clear, or not")."""
+        return (
+            allow_insecure
+            and self.role is Role.INITIATOR
+            and not self.session.peer_speaks_ike
+            and self.peer.latched is None
+        )
+
+
+def choose_sealing(peer: Peer, now: float) -> None:
+    """Set which association of ``peer`` seals, and with which SA: the newest of those that may."""
+    fit = [
+        each
+        for each in peer.associations
+        if each.state == "live" and not each.replaced and each.sealers and (each.confirmed or now >= each.confirm_by)
+    ]
+    peer.active = max(fit, key=lambda each: (each.established_at, each.rank), default=None)
+    peer.sealer = None if peer.active is None else peer.active.sealers[-1]

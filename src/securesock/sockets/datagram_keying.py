@@ -1,0 +1,112 @@
+"""What a datagram socket's machine asks for: sessions made of the socket's context, and the doors before them.
+
+Cookies and the table of half-open negotiations keep strangers within bounds (semantics "Limits against strangers"): on
+UDP anybody can write any source address, so that beyond a few beginnings nobody is given a place who has not shown that
+it receives where it says to be (RFC 7296 2.6).  This module must not know what is done with a session.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Container
+from dataclasses import replace
+from typing import Final
+
+from ..drivers.keylog import KeyLoggingSession, keylog_folder
+from ..engine.connect import accepting, connecting
+from ..engine.context import SecurityContext
+from ..engine.half_open import HALF_OPEN, HalfOpen, HalfOpenTable, source_of
+from ..engine.ports import HalfOpenPlace
+from ..entropy import Entropy
+from ..identity.names import PeerTargetName
+from ..keying.contract import Admission, KeyingSession, Role
+from ..keying.cookies import CookieJar
+from ..keying.ikev2.cookie_gate import ask_for_cookie_untrusted
+from ..keying.ikev2.session import IkeSession
+from ..types import Address, AnyTrustedPeer, SecuritySettings
+
+__all__ = ["SocketKeying"]
+
+CROWDED_AT: Final = 50
+"""Half-open negotiations in this process from which on a cookie is asked for: a twentieth of the places that there are,
+so that a flood of invented addresses never takes more."""
+
+
+class SocketKeying:
+    """engine.ports.DatagramKeying for one socket.
+
+    ``our_address`` says which of our addresses a peer is reached from; ``wall_offset_s`` as Clock's.
+    """
+
+    def __init__(
+        self,
+        context: SecurityContext,
+        settings: SecuritySettings,
+        our_address: Callable[[Address], Address],
+        wall_offset_s: Callable[[], float],
+        entropy: Entropy,
+        table: HalfOpenTable = HALF_OPEN,
+    ) -> None:
+        self._context = context
+        self._settings = settings
+        self._our_address = our_address
+        self._wall_offset_s = wall_offset_s
+        self._entropy = entropy
+        self._table = table
+        self._jar: CookieJar | None = None
+        self._lock = threading.Lock()
+        self._evicted: list[HalfOpenPlace] = []
+
+    def make_session(
+        self,
+        role: Role,
+        peer: Address,
+        expected: PeerTargetName | AnyTrustedPeer | None,
+        admission: Admission,
+        spis_in_use: Container[int],
+        now: float,
+    ) -> KeyingSession:
+        """See the port."""
+        context, settings, our = self._context, self._settings, self._our_address(peer)
+        offset_s = self._wall_offset_s()
+        if role is Role.INITIATOR:
+            config = connecting(
+                context, settings, expected, our, peer, offset_s, carrier="datagram", admission=admission
+            )
+        else:
+            config = accepting(context, settings, our, peer, offset_s, admission, carrier="datagram", expected=expected)
+        folder = keylog_folder()
+        if folder is None:
+            return IkeSession(config, self._entropy, spis_in_use)
+        return KeyLoggingSession(IkeSession(replace(config, log_keys=True), self._entropy, spis_in_use), folder)
+
+    def ask_for_cookie_untrusted(self, message: bytes, peer: Address, now: float) -> bytes | None:
+        """See the port."""
+        if self._jar is None:
+            self._jar = CookieJar(self._entropy, now)
+        return ask_for_cookie_untrusted(message, self._jar, (peer[0], peer[1]), now)
+
+    def take_place(self, peer: Address) -> HalfOpenPlace | None:
+        """See the port."""
+        taken: list[HalfOpen] = []
+
+        def evict() -> None:
+            with self._lock:
+                self._evicted.extend(taken)
+
+        place = self._table.admit(source_of(peer[0]), evict)
+        if place is not None:
+            taken.append(place)
+        return place
+
+    def crowded(self) -> bool:
+        """See the port."""
+        return len(self._table) >= CROWDED_AT
+
+    def evicted(self) -> list[HalfOpenPlace]:
+        """See the port."""
+        if not self._evicted:
+            return []
+        with self._lock:
+            evicted, self._evicted = self._evicted, []
+        return evicted
