@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import random
 import threading
 from dataclasses import replace
@@ -84,4 +83,4 @@ def least_rekeys(share: int) -> int:
     Of a full share a rekey takes less than half; of a tenth of one it may take all that is left.
     """
     latest = share * 3 // 2 if FULL else share * 2
-    return math.ceil(TRANSFER_BYTES / latest) - 1
+    return (TRANSFER_BYTES - 1) // latest

@@ -28,7 +28,7 @@ def run_test(clone: Path, suite: str, text: str, **environment: str) -> tuple[in
     (clone / "tests" / suite).mkdir(exist_ok=True)
     (clone / "tests" / suite / "test_it.py").write_text(text)
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("SECURESOCK_", "PYTEST_"))}
-    environment = {"SECURESOCK_LEAK_PATIENCE_S": "0.2"} | environment
+    environment = {"SECURESOCK_LEAK_PATIENCE_S": "0.2", "PYTHONPATH": str(TESTS.parent / "src")} | environment
     command = [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", "tests"]
     done = subprocess.run(command, cwd=clone, env=clean | environment, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout
@@ -97,12 +97,12 @@ def test_a_system_test_that_leaves_a_descriptor_fails(clone: Path) -> None:
     assert "left behind: descriptor" in output
 
 
-def test_the_shared_daemon_thread_and_its_descriptors_may_stay(clone: Path) -> None:
+def test_what_a_process_makes_once_is_no_leak(clone: Path) -> None:
     text = (
-        "import os, threading\nrelease = threading.Event()\n"
+        "import securesock as ss\n"
         "def test_it():\n"
-        "    threading.Thread(target=release.wait, args=(30,), name='securesock-driver', daemon=True).start()\n"
-        "    os.pipe()\n"
+        "    context = ss.SecurityContext(ss.Identity.ephemeral('host/a.example'))\n"
+        "    with ss.create_server(('127.0.0.1', 0), context=context) as listener: listener.getsockname()\n"
     )
 
     status, output = run_test(clone, "system", text)
