@@ -220,14 +220,14 @@ def test_the_answer_has_the_chosen_number_and_one_transform_of_each_type() -> No
 
 
 def test_every_suite_of_an_offer_may_be_chosen() -> None:
-    offers = (AEAD_OFFER, CBC_OFFER, HYBRID_OFFER)
+    offered = offer_ike((AEAD_OFFER, CBC_OFFER, HYBRID_OFFER))
     for number, transforms in (
         (1, (GCM, SHA_384, P_256)),
         (1, (GCM, NO_INTEGRITY, SHA_256, X25519)),
         (2, (CBC, HMAC_256, SHA_256, P_256)),
         (3, (GCM, SHA_256, X25519, ML_KEM)),
     ):
-        suite = chosen_ike(offers, SecurityAssociation((ike(*transforms, number=number),)))
+        suite = chosen_ike(offered, SecurityAssociation((ike(*transforms, number=number),)))
         assert suite is not None
         written_out = latched_ike_proposal(suite, b"")._replace(number=number)
         assert same_transforms(written_out, ike(*transforms, number=number))
@@ -269,7 +269,8 @@ def test_every_suite_of_an_offer_may_be_chosen() -> None:
     ],
 )
 def test_a_reply_that_is_not_one_of_our_offers_is_refused(proposals: tuple[Proposal, ...]) -> None:
-    assert chosen_ike((AEAD_OFFER, CBC_OFFER, HYBRID_OFFER), SecurityAssociation(proposals)) is None
+    offered = offer_ike((AEAD_OFFER, CBC_OFFER, HYBRID_OFFER))
+    assert chosen_ike(offered, SecurityAssociation(proposals)) is None
 
 
 @pytest.mark.parametrize(
@@ -291,7 +292,8 @@ def test_a_reply_that_is_not_one_of_our_offers_is_refused(proposals: tuple[Propo
 )
 def test_a_child_sa_in_a_reply_is_one_of_our_offers(proposal: Proposal, name: str | None) -> None:
     """A key exchange above all: none was offered for the CHILD_SA of IKE_AUTH (RFC 7296 1.2)."""
-    suite = chosen_child((CHILD_OFFER, CBC_CHILD_OFFER), SecurityAssociation((proposal,)))
+    offered = offer_child((CHILD_OFFER, CBC_CHILD_OFFER), SPI)
+    suite = chosen_child(offered, SecurityAssociation((proposal,)))
     assert (None if suite is None else suite.name) == name
 
 

@@ -185,6 +185,7 @@ class ExpectAuthReply:
         self._beginning = beginning
         self._inbound_spi = core.fresh_child_spi()
         config = core.config
+        self._offered = offer_child(config.quick_mode.offers, self._inbound_spi.to_bytes(4, "big"))
         self._flow = InnerFlow(
             _protocol(core),
             canonical_host(config.our_address[0]),
@@ -212,7 +213,7 @@ class ExpectAuthReply:
         payloads += (auth, _MODE)
         if core.on_stream:
             payloads.append(STREAM_FORMAT)
-        payloads.append(offer_child(config.quick_mode.offers, self._inbound_spi.to_bytes(4, "big")))
+        payloads.append(self._offered)
         payloads += flow_selectors(self._flow, initiator_first=True)
         core.request(sa, ExchangeType.IKE_AUTH, tuple(payloads), self, now)
         self._our = _our_principal(core, our_id)
@@ -247,7 +248,7 @@ class ExpectAuthReply:
             raise PeerIncompatible("the responder is an IPsec host that does not speak securesock's stream format")
         if choice is None or tsi is None or tsr is None:
             raise PeerMisbehaved("the responder's IKE_AUTH lacks its CHILD_SA")
-        suite = chosen_child(core.config.quick_mode.offers, choice)
+        suite = chosen_child(self._offered, choice)
         if suite is None or len(choice.proposals[0].spi) != 4:
             raise PeerMisbehaved("the responder chose ESP algorithms that we did not offer")
         if NotifyType.USE_TRANSPORT_MODE not in found:

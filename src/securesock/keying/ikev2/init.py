@@ -64,6 +64,7 @@ class ExpectInitReply:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._offers = core.offers
+        self._offered = offer_ike(core.offers)
         self._nonce = core.entropy.token(NONCE_LENGTH)
         self._cookie: Notify | None = None
         self._tried: set[int] = set()
@@ -86,7 +87,7 @@ class ExpectInitReply:
         method = self._method.transform_id
         self._tried.add(method)
         payloads: list[Payload] = [
-            offer_ike(self._offers),
+            self._offered,
             KeyExchange(method, self._exchange.public),
             Nonce(self._nonce),
             *nat_detection(sa.our_spi, bytes(8), core.config.our_address, core.config.peer_address),
@@ -117,7 +118,7 @@ class ExpectInitReply:
         nonce = find(opened.payloads, Nonce)
         if choice is None or public is None or nonce is None or len(nonce.data) not in NONCE_LENGTHS:
             raise PeerMisbehaved("the responder's IKE_SA_INIT lacks its proposal, key exchange or nonce")
-        suite = chosen_ike(self._offers, choice)
+        suite = chosen_ike(self._offered, choice)
         if suite is None or suite.key_exchange != self._method or public.group != suite.key_exchange.transform_id:
             raise PeerMisbehaved("the responder chose algorithms that we did not offer")
         if suite.additional_key_exchanges and NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED not in found:

@@ -7,15 +7,14 @@ Knows policies and wire values; nothing of messages, keys or state.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import TypeVar
 
 from ...crypto import suites
 from ...crypto.suites import EspSuite, IkeSuite, KeyExchangeMethod
 from ...policy.negotiation import ChildOffer, IkeOffer
 from ...wire.ikev2.payloads import Proposal, SecurityAssociation, Transform
-from ...wire.numbers import IntegrityId, KeyExchangeId, ProtocolId, TransformType
+from ...wire.numbers import IntegrityId, KeyExchangeId, ProtocolId, SequenceNumbersId, TransformType
 
 __all__ = [
     "accept_child",
@@ -30,14 +29,13 @@ __all__ = [
     "same_transforms",
 ]
 
-_Offer = TypeVar("_Offer", IkeOffer, ChildOffer)
-
 _ADDITIONAL = tuple(range(TransformType.ADDKE1, TransformType.ADDKE7 + 1))
+_KEY_EXCHANGE_TYPES: tuple[int, ...] = (TransformType.KE, *_ADDITIONAL)
 _IKE_TYPES: frozenset[int] = frozenset(
-    {TransformType.ENCR, TransformType.PRF, TransformType.INTEG, TransformType.KE, *_ADDITIONAL}
+    {TransformType.ENCR, TransformType.PRF, TransformType.INTEG, *_KEY_EXCHANGE_TYPES}
 )
 _ESP_TYPES: frozenset[int] = frozenset(
-    {TransformType.ENCR, TransformType.INTEG, TransformType.KE, TransformType.SN, *_ADDITIONAL}
+    {TransformType.ENCR, TransformType.INTEG, TransformType.SN, *_KEY_EXCHANGE_TYPES}
 )
 
 
@@ -49,69 +47,59 @@ def _methods(
     key_exchanges: Iterable[KeyExchangeMethod], additional: Sequence[KeyExchangeMethod]
 ) -> Iterator[Transform]:
     for method in key_exchanges:
-        yield Transform(TransformType.KE, method.transform_id, None)
+        yield Transform(TransformType.KE, method.transform_id)
     for kind, method in zip(_ADDITIONAL, additional, strict=False):
-        yield Transform(kind, method.transform_id, None)
+        yield Transform(kind, method.transform_id)
+
+
+def _ike_transforms(offer: IkeOffer) -> tuple[Transform, ...]:
+    return (
+        *(_encryption(each) for each in offer.encryptions),
+        *(Transform(TransformType.PRF, each.transform_id) for each in offer.prfs),
+        *(Transform(TransformType.INTEG, each.transform_id) for each in offer.integrities),
+        *_methods(offer.key_exchanges, offer.additional),
+    )
 
 
 @lru_cache(maxsize=64)
-def offer_ike(offers: tuple[IkeOffer, ...], spi: bytes = b"") -> SecurityAssociation:
-    """The SA payload of IKE_SA_INIT (``spi`` empty) or of an IKE_SA rekey (8 bytes)."""
+def _child_transforms(offer: ChildOffer) -> tuple[Transform, ...]:
+    return (
+        *(_encryption(each) for each in offer.encryptions),
+        *(Transform(TransformType.INTEG, each.transform_id) for each in offer.integrities),
+        *(Transform(TransformType.SN, int(each)) for each in offer.esn),
+    )
+
+
+@lru_cache(maxsize=64)
+def offer_ike(offers: tuple[IkeOffer, ...]) -> SecurityAssociation:
+    """The SA payload of IKE_SA_INIT, which has no SPIs (RFC 7296 3.3.1)."""
     return SecurityAssociation(
-        tuple(
-            Proposal(
-                number,
-                ProtocolId.IKE,
-                spi,
-                (
-                    *(_encryption(each) for each in offer.encryptions),
-                    *(Transform(TransformType.PRF, each.transform_id, None) for each in offer.prfs),
-                    *(Transform(TransformType.INTEG, each.transform_id, None) for each in offer.integrities),
-                    *_methods(offer.key_exchanges, offer.additional),
-                ),
-            )
-            for number, offer in enumerate(offers, 1)
-        )
+        tuple(Proposal(number, ProtocolId.IKE, b"", _ike_transforms(offer)) for number, offer in enumerate(offers, 1))
     )
 
 
 def offer_child(offers: tuple[ChildOffer, ...], spi: bytes) -> SecurityAssociation:
     """The SA payload of a CHILD_SA made in IKE_AUTH: no key exchange (RFC 7296 1.2)."""
     return SecurityAssociation(
-        tuple(
-            Proposal(
-                number,
-                ProtocolId.ESP,
-                spi,
-                (
-                    *(_encryption(each) for each in offer.encryptions),
-                    *(Transform(TransformType.INTEG, each.transform_id, None) for each in offer.integrities),
-                    *(Transform(TransformType.SN, int(each), None) for each in offer.esn),
-                ),
-            )
-            for number, offer in enumerate(offers, 1)
-        )
+        tuple(Proposal(number, ProtocolId.ESP, spi, _child_transforms(offer)) for number, offer in enumerate(offers, 1))
     )
 
 
 def latched_ike_proposal(suite: IkeSuite, spi: bytes) -> Proposal:
     """The one proposal of an IKE_SA rekey: what was latched and nothing else."""
     integrity = () if suite.integrity is None else (suite.integrity,)
-    offer = IkeOffer(
-        (suite.encryption,), integrity, (suite.prf,), (suite.key_exchange,), suite.additional_key_exchanges
-    )
-    return offer_ike((offer,))[0][0]._replace(spi=spi)
+    additional = suite.additional_key_exchanges
+    offer = IkeOffer((suite.encryption,), integrity, (suite.prf,), (suite.key_exchange,), additional)
+    return Proposal(1, ProtocolId.IKE, spi, _ike_transforms(offer))
 
 
 def latched_child_proposal(suite: EspSuite, spi: bytes) -> Proposal:
     """The one proposal of a CHILD_SA, with the key exchanges of ``suite`` when it has any (RFC 7296 1.3.1)."""
     integrity = () if suite.integrity is None else (suite.integrity,)
-    base = offer_child((ChildOffer((suite.encryption,), integrity, (suite.esn,)),), spi).proposals[0]
-    if suite.key_exchange is None:
-        return base
-    return base._replace(
-        transforms=(*base.transforms, *_methods((suite.key_exchange,), suite.additional_key_exchanges))
-    )
+    transforms = _child_transforms(ChildOffer((suite.encryption,), integrity, (suite.esn,)))
+    if suite.key_exchange is not None:
+        transforms += (*_methods((suite.key_exchange,), suite.additional_key_exchanges),)
+    return Proposal(1, ProtocolId.ESP, spi, transforms)
 
 
 class _Choice:
@@ -218,31 +206,53 @@ def answer(proposal: Proposal, exact: Proposal) -> SecurityAssociation:
     return SecurityAssociation((exact._replace(number=proposal.number),))
 
 
-def chosen_ike(offers: tuple[IkeOffer, ...], reply: SecurityAssociation) -> IkeSuite | None:
-    """The suite that a responder chose, or None when it is not one that we offered (RFC 7296 2.7)."""
-    chosen = _chosen(offers, reply)
+def chosen_ike(offered: SecurityAssociation, reply: SecurityAssociation) -> IkeSuite | None:
+    """The suite that a responder chose from what we offered, or None when it is not one of those."""
+    chosen = _chosen(offered, reply)
     if chosen is None:
         return None
-    accepted = accept_ike((chosen[0],), (chosen[1],), peer_group=-1, intermediate=True)
-    return accepted[1] if accepted is not None else None
+    encryption, integrity = _ciphers(chosen)
+    prf = suites.PRFS[chosen[TransformType.PRF].transform_id]
+    # in the order of ADDKE1 to ADDKE7, behind KE
+    methods = [chosen[kind].transform_id for kind in _KEY_EXCHANGE_TYPES if kind in chosen]
+    method, *additional = (suites.KEY_EXCHANGES[each] for each in methods)
+    return IkeSuite(encryption, integrity, prf, method, tuple(additional))
 
 
-def chosen_child(offers: tuple[ChildOffer, ...], reply: SecurityAssociation) -> EspSuite | None:
-    """As chosen_ike, for IKE_AUTH, where we offered no key exchange and so none can be chosen (RFC 7296 1.2)."""
-    chosen = _chosen(offers, reply)
-    accepted = accept_child((chosen[0],), (chosen[1],)) if chosen is not None else None
-    if accepted is None or not same_transforms(accepted[0], latched_child_proposal(accepted[1], b"")):
+def chosen_child(offered: SecurityAssociation, reply: SecurityAssociation) -> EspSuite | None:
+    """As chosen_ike, for IKE_AUTH, where no key exchange is offered and so none can be chosen (RFC 7296 1.2)."""
+    chosen = _chosen(offered, reply)
+    if chosen is None:
         return None
-    return accepted[1]
+    sequence_numbers = chosen[TransformType.SN].transform_id
+    esn = sequence_numbers == SequenceNumbersId.PARTIALLY_TRANSMITTED_64_BIT
+    return EspSuite(*_ciphers(chosen), esn=esn)
 
 
-def _chosen(offers: Sequence[_Offer], reply: SecurityAssociation) -> tuple[_Offer, Proposal] | None:
-    """The one proposal of a reply with at most one transform of each type, and the offer that its number says."""
+def _chosen(offered: SecurityAssociation, reply: SecurityAssociation) -> dict[int, Transform] | None:
+    """The transforms of a reply by type.
+
+    RFC 7296 2.7: one proposal under the number of one of ours, with one transform of each type that it offers, and
+    each of them literally as it was offered.
+    """
     proposal = reply.proposals[0]
-    kinds = [each.transform_type for each in proposal.transforms]
-    if len(reply.proposals) != 1 or not 1 <= proposal.number <= len(offers) or len(kinds) != len(set(kinds)):
+    transforms = [each for each in proposal.transforms if not _is_none(each)]
+    ours = next((each for each in offered.proposals if each.number == proposal.number), None)
+    if ours is None or len(reply.proposals) != 1 or proposal.protocol != ours.protocol:
         return None
-    return offers[proposal.number - 1], proposal
+    if not set(transforms) <= set(ours.transforms):
+        return None
+    chosen = {each.transform_type: each for each in transforms}
+    is_complete = chosen.keys() == {each.transform_type for each in ours.transforms}
+    return chosen if is_complete and len(chosen) == len(transforms) else None
+
+
+def _ciphers(chosen: Mapping[int, Transform]) -> tuple[suites.Encryption, suites.Integrity | None]:
+    encryption, integrity = chosen[TransformType.ENCR], chosen.get(TransformType.INTEG)
+    return (
+        suites.ENCRYPTIONS[encryption.transform_id, encryption.key_bits],
+        None if integrity is None else suites.INTEGRITIES[integrity.transform_id],
+    )
 
 
 def same_transforms(one: Proposal, other: Proposal) -> bool:
@@ -262,7 +272,7 @@ def find_same(proposals: Sequence[Proposal], exact: Proposal) -> Proposal | None
     return None
 
 
-_NONE_IS_ZERO: frozenset[int] = frozenset({TransformType.INTEG, TransformType.KE, *_ADDITIONAL})
+_NONE_IS_ZERO: frozenset[int] = frozenset({TransformType.INTEG, *_KEY_EXCHANGE_TYPES})
 
 
 def _is_none(transform: Transform) -> bool:
