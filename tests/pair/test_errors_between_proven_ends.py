@@ -145,7 +145,8 @@ def test_a_responder_that_cannot_sign_for_this_initiator_tells_it(monkeypatch: p
     initiator = Identity.ephemeral("host/initiator.example", authority=authority)
     pair = Pair(initiator, responder)
     with monkeypatch.context() as patched:
-        patched.setattr(init, "SUPPORTED_HASHES", (2,))
+        sha2_256_alone = Notify(NotifyType.SIGNATURE_HASH_ALGORITHMS, b"\0\2")
+        patched.setattr(init, "SIGNATURE_HASHES", sha2_256_alone)
         pair.initiator.session.handle_acquire(pair.clock.now())
     pair.settle()
     assert isinstance(pair.responder.error, PeerIncompatible)

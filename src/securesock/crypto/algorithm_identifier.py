@@ -35,6 +35,10 @@ class SignatureAlgorithm(NamedTuple):
     salt_length: int = 0
 
 
+def _tlv(tag: int, content: bytes) -> bytes:
+    return bytes((tag, len(content))) + content  # nothing that is written here reaches 128 bytes
+
+
 def _oid(dotted: str) -> bytes:
     first, second, *rest = (int(arc) for arc in dotted.split("."))
     content = bytearray()
@@ -70,6 +74,10 @@ _SIMPLE = (
     (_oid("1.3.101.112"), SignatureAlgorithm("ed25519"), False),
 )
 _SIMPLE_BY_OID = {oid: algorithm for oid, algorithm, _ in _SIMPLE}
+_SIMPLE_DER = {
+    algorithm: _tlv(_SEQUENCE, _tlv(_OID, oid) + (b"\x05\x00" if has_null else b""))
+    for oid, algorithm, has_null in _SIMPLE
+}
 
 
 def parse_algorithm_identifier_untrusted(der: bytes) -> SignatureAlgorithm:
@@ -103,10 +111,10 @@ def write_algorithm_identifier(algorithm: SignatureAlgorithm) -> bytes:
             salt = algorithm.salt_length.to_bytes(algorithm.salt_length.bit_length() // 8 + 1, "big")
             parameters += _tlv(_CONTEXT + 2, _tlv(_INTEGER, salt))
         return _tlv(_SEQUENCE, _tlv(_OID, _RSASSA_PSS) + _tlv(_SEQUENCE, parameters))
-    for oid, known, has_null in _SIMPLE:
-        if known == algorithm:
-            return _tlv(_SEQUENCE, _tlv(_OID, oid) + (b"\x05\x00" if has_null else b""))
-    raise ValueError(f"no AlgorithmIdentifier for {algorithm.scheme} with {algorithm.hash_name or 'no hash'}")
+    known = _SIMPLE_DER.get(algorithm)
+    if known is None:
+        raise ValueError(f"no AlgorithmIdentifier for {algorithm.scheme} with {algorithm.hash_name or 'no hash'}")
+    return known
 
 
 class _Der:
@@ -216,10 +224,6 @@ def _dotted(oid: bytes) -> str:
             value = 0
     first = min(arcs[0] // 40, 2)
     return ".".join(str(arc) for arc in (first, arcs[0] - 40 * first, *arcs[1:]))
-
-
-def _tlv(tag: int, content: bytes) -> bytes:
-    return bytes((tag, len(content))) + content  # nothing that is written here reaches 128 bytes
 
 
 def _write_hash(name: str) -> bytes:

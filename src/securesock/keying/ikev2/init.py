@@ -5,6 +5,7 @@ ExpectInitReply is the initiator, ExpectInitRequest the responder.  Who the peer
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 from ...crypto.kdf import derive_ike_keys, initial_skeyseed
@@ -34,6 +35,11 @@ from .selectors import nat_detection, translated
 
 __all__ = ["ExpectInitReply", "ExpectInitRequest", "ExpectNothing"]
 
+SIGNATURE_HASHES: Final = Notify(
+    NotifyType.SIGNATURE_HASH_ALGORITHMS, struct.pack(f">{len(SUPPORTED_HASHES)}H", *SUPPORTED_HASHES)
+)
+"""RFC 7427 4: two bytes a hash function."""
+
 COOKIE_LENGTHS: Final = range(1, 65)
 MAX_REPEATS: Final = 4
 """COOKIE and INVALID_KE_PAYLOAD each need one repeat, a changed secret one more; nobody is led round further (RFC
@@ -48,14 +54,10 @@ class ExpectNothing:
         raise Refusal(NotifyType.INVALID_SYNTAX, error=PeerMisbehaved("the peer sent a request out of order"))
 
 
-def _signature_hashes() -> Notify:
-    return Notify(NotifyType.SIGNATURE_HASH_ALGORITHMS, b"".join(each.to_bytes(2, "big") for each in SUPPORTED_HASHES))
-
-
 def _read_hashes(found: dict[int, Notify]) -> tuple[int, ...]:
     notify = found.get(NotifyType.SIGNATURE_HASH_ALGORITHMS)
-    data = b"" if notify is None else notify.data
-    return tuple(int.from_bytes(data[at : at + 2], "big") for at in range(0, len(data) - 1, 2))
+    count = 0 if notify is None else len(notify.data) // 2
+    return () if notify is None else struct.unpack_from(f">{count}H", notify.data)
 
 
 class ExpectInitReply:
@@ -91,7 +93,7 @@ class ExpectInitReply:
             KeyExchange(method, self._exchange.public),
             Nonce(self._nonce),
             *nat_detection(sa.our_spi, bytes(8), core.config.our_address, core.config.peer_address),
-            _signature_hashes(),
+            SIGNATURE_HASHES,
         ]
         if any(offer.additional for offer in self._offers):
             payloads.append(Notify(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED))
@@ -281,7 +283,7 @@ class ExpectInitRequest:
             KeyExchange(suite.key_exchange.transform_id, public),
             Nonce(nonce),
             *nat_detection(sa.peer_spi, sa.our_spi, config.our_address, config.peer_address),
-            _signature_hashes(),
+            SIGNATURE_HASHES,
         ]
         authorities = config.identity.certificate_authorities
         if authorities:

@@ -10,6 +10,7 @@ import hmac
 import ipaddress
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from ...sad.spec import InnerFlow
 from ...types import Address
@@ -25,24 +26,33 @@ __all__ = [
 ]
 
 
+class _Host(NamedTuple):
+    """A host as selectors, hashes and people want it."""
+
+    text: str
+    packed: bytes
+    ts_type: int
+
+
 @lru_cache(maxsize=256)  # a handshake asks a dozen times for its two addresses
-def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _host(host: str) -> _Host:
     address = ipaddress.ip_address(host.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        # a dual-stack listener sees its IPv4 clients so; on the wire they are IPv4
-        return address.ipv4_mapped
-    return address
+    if isinstance(address, ipaddress.IPv6Address):
+        # a dual-stack listener sees its IPv4 clients as mapped addresses; on the wire they are IPv4
+        address = address.ipv4_mapped or address
+    is_ipv4 = isinstance(address, ipaddress.IPv4Address)
+    ts_type = TrafficSelectorType.TS_IPV4_ADDR_RANGE if is_ipv4 else TrafficSelectorType.TS_IPV6_ADDR_RANGE
+    return _Host(str(address), address.packed, ts_type)
 
 
 def canonical_host(host: str) -> str:
     """The numeric host without scope, IPv4-mapped addresses as IPv4."""
-    return str(_ip(host))
+    return _host(host).text
 
 
 def _selector(protocol: int, host: str, port: int) -> TrafficSelector:
-    address = _ip(host)
-    kind = TrafficSelectorType.TS_IPV4_ADDR_RANGE if address.version == 4 else TrafficSelectorType.TS_IPV6_ADDR_RANGE
-    return TrafficSelector(kind, protocol, port, port, address.packed, address.packed)
+    _, packed, ts_type = _host(host)
+    return TrafficSelector(ts_type, protocol, port, port, packed, packed)
 
 
 def flow_selectors(flow: InnerFlow, *, initiator_first: bool) -> tuple[TrafficSelectors, TrafficSelectors]:
@@ -76,7 +86,7 @@ def _exact_end(payload: TrafficSelectors, protocol: int) -> tuple[str, int] | No
 
 def _hash(initiator_spi: bytes, responder_spi: bytes, address: Address) -> bytes:
     # RFC 7296 2.23 fixes SHA-1 here; it hides nothing and proves nothing
-    data = initiator_spi + responder_spi + _ip(address[0]).packed + address[1].to_bytes(2, "big")
+    data = initiator_spi + responder_spi + _host(address[0]).packed + address[1].to_bytes(2, "big")
     return hashlib.sha1(data, usedforsecurity=False).digest()
 
 
