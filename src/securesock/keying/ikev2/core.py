@@ -232,11 +232,12 @@ class Core:
         sa.window.request_sent(datagrams, now)
         self.emit(*map(SendDatagram, datagrams))
 
-    def reply(self, sa: IkeSa, opened: Opened, payloads: tuple[Payload, ...]) -> None:
+    def reply(self, sa: IkeSa, opened: Opened, payloads: tuple[Payload, ...]) -> tuple[bytes, ...]:
         """Answer the request that is being handled, and keep the answer for repeats."""
         datagrams = sa.seal(opened.exchange_type, opened.message_id, payloads, response=True)
         sa.window.request_answered(datagrams)
         self.emit(*map(SendDatagram, datagrams))
+        return datagrams
 
     def reply_in_clear(self, sa: IkeSa, payloads: tuple[Payload, ...], *, final: bool) -> bytes:
         """Answer IKE_SA_INIT; ``final`` unless the initiator is to ask again."""

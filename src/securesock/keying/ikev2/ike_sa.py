@@ -185,16 +185,3 @@ class IkeSa:
         return pieces.add(
             message_id, encrypted.fragment_number, encrypted.total_fragments, encrypted.first_payload, piece, now
         )
-
-    def intermediate_octets(
-        self, exchange_type: int, message_id: int, first_payload: int, inner: bytes, *, from_initiator: bool
-    ) -> bytes:
-        """A | P of RFC 9242 3.3.2: header and SK header with lengths that count neither IV, padding nor ICV, then
-        the payloads."""
-        flags = HeaderFlag.INITIATOR if from_initiator else HeaderFlag.RESPONSE
-        return (
-            write_sk_prefix(
-                self.initiator_spi, self.responder_spi, exchange_type, flags, message_id, first_payload, len(inner)
-            )
-            + inner
-        )

@@ -6,7 +6,9 @@ these messages goes into what AUTH proves.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
+from typing import Final
 
 from ...crypto.kdf import derive_ike_keys, intermediate_skeyseed
 from ...crypto.key_exchange import answer_key_exchange, begin_key_exchange
@@ -15,12 +17,30 @@ from ...crypto.suites import KeyExchangeMethod
 from ...errors import PeerMisbehaved
 from ...wire.ikev2.message import write_payloads
 from ...wire.ikev2.payloads import KeyExchange, Payload
-from ...wire.numbers import ExchangeType, NotifyType
+from ...wire.isakmp import HEADER, HEADER_LENGTH
+from ...wire.numbers import ExchangeType, NotifyType, PayloadType
 from .auth import Beginning, ExpectAuthRequest, begin_auth
 from .core import Core, Opened, Refusal, RequestState, error_notify, find, refusal_error, refuse_unknown_critical
 from .ike_sa import IkeSa
 
-__all__ = ["ExpectIntermediateReply", "ExpectIntermediateRequest", "continue_initiator"]
+__all__ = ["ExpectIntermediateReply", "ExpectIntermediateRequest", "authenticated_octets", "continue_initiator"]
+
+_SK_HEADER: Final = struct.Struct(">BxH")
+
+
+def authenticated_octets(datagram: bytes, first_payload: int, inner: bytes) -> bytes:
+    """A | P of RFC 9242 3.3.2: the message as it would be in one piece without IV, padding and ICV.
+
+    ``datagram`` is the message or any fragment of it, whose headers differ in next payload and length alone.  They are
+    taken from there because even bits that we ignore are authenticated.
+    """
+    header = HEADER.unpack_from(datagram)
+    length = _SK_HEADER.size + len(inner)
+    return (
+        HEADER.pack(*header[:2], PayloadType.SK, *header[3:7], HEADER_LENGTH + length)
+        + _SK_HEADER.pack(first_payload, length)
+        + inner
+    )
 
 
 class _Chain:
@@ -31,20 +51,12 @@ class _Chain:
         self._ours = b""
         self._peers = b""
 
-    def add(self, payloads: tuple[Payload, ...], opened: Opened) -> None:
-        """One whole exchange: what we said and what the peer said, under the same message ID."""
+    def add(self, datagram: bytes, payloads: tuple[Payload, ...], opened: Opened) -> None:
+        """One whole exchange: what we said (``payloads``, which went out in ``datagram``) and what the peer said."""
         sa = self._sa
         prf = sa.suite.prf
-        ours = sa.intermediate_octets(
-            ExchangeType.IKE_INTERMEDIATE, opened.message_id, *write_payloads(payloads), from_initiator=sa.initiator
-        )
-        peers = sa.intermediate_octets(
-            ExchangeType.IKE_INTERMEDIATE,
-            opened.message_id,
-            opened.first_payload,
-            opened.inner,
-            from_initiator=not sa.initiator,
-        )
+        ours = authenticated_octets(datagram, *write_payloads(payloads))
+        peers = authenticated_octets(opened.datagram, opened.first_payload, opened.inner)
         self._ours = compute_prf(prf, sa.our_sk_p, self._ours + ours)
         self._peers = compute_prf(prf, sa.peer_sk_p, self._peers + peers)
 
@@ -87,7 +99,7 @@ class ExpectIntermediateReply:
         self._method = self._methods.pop(0)
         self._exchange = begin_key_exchange(self._method, self._core.entropy)
         self._payloads: tuple[Payload, ...] = (KeyExchange(self._method.transform_id, self._exchange.public),)
-        self._core.request(self._sa, ExchangeType.IKE_INTERMEDIATE, self._payloads, self, now)
+        self._datagram = self._core.request(self._sa, ExchangeType.IKE_INTERMEDIATE, self._payloads, self, now)[0]
 
     def handle_reply(self, opened: Opened, now: float) -> None:
         """The responder's public value (or ciphertext)."""
@@ -100,7 +112,7 @@ class ExpectIntermediateReply:
         if public is None or public.group != self._method.transform_id:
             raise PeerMisbehaved("the responder answered another key exchange than the one asked (RFC 9370 2.2.2)")
         shared = self._exchange.finish(public.data)
-        self._chain.add(self._payloads, opened)
+        self._chain.add(self._datagram, self._payloads, opened)
         _rekey(self._core, self._sa, self._beginning, shared)
         self._sa.window.reply_received()
         if self._methods:
@@ -141,8 +153,8 @@ class ExpectIntermediateRequest:
             )
         answer_public, shared = answer_key_exchange(method, public.data, self._core.entropy)
         payloads: tuple[Payload, ...] = (KeyExchange(method.transform_id, answer_public),)
-        self._core.reply(self._sa, opened, payloads)
-        self._chain.add(payloads, opened)
+        datagrams = self._core.reply(self._sa, opened, payloads)
+        self._chain.add(datagrams[0], payloads, opened)
         _rekey(self._core, self._sa, self._beginning, shared)
         self._methods.pop(0)
         if not self._methods:
