@@ -55,8 +55,8 @@ async def serve(folder: Path) -> None:
     ours = await aio.start_server(receive, "127.0.0.1", 0, context=our_context(folder, "server"))
     tls = await asyncio.start_server(receive, "127.0.0.1", 0, ssl=tls_context(folder, "server"))
     plain = await asyncio.start_server(receive, "127.0.0.1", 0)
-    servers = {"ours": ours, "tls": tls, "plain": plain}
-    print(json.dumps({name: each.sockets[0].getsockname()[1] for name, each in servers.items()}), flush=True)
+    listening = {"ours": ours.sockets, "tls": tls.sockets, "plain": plain.sockets}
+    print(json.dumps({name: each[0].getsockname()[1] for name, each in listening.items()}), flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 

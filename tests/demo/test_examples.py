@@ -42,14 +42,15 @@ def test_every_example_is_in_the_list_and_is_run_here() -> None:
         assert f'"{path.name}"' in tested
 
 
-def test_both_ends_in_one_program() -> None:
-    done = run_example("both_ends.py")
+@pytest.mark.parametrize(("name", "answer"), [("both_ends.py", "HELLO"), ("asyncio_echo.py", "hello")])
+def test_both_ends_in_one_program(name: str, answer: str) -> None:
+    done = run_example(name)
 
     assert done.returncode == 0, done.stderr
     server, client = done.stdout.splitlines()
     assert server == "the server sees host/app.example"
     assert client.startswith("the client sees host/db.example under ")
-    assert client.endswith(" and reads HELLO")
+    assert client.endswith(f" and reads {answer}")
     assert done.stderr == ""
 
 

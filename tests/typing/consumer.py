@@ -5,6 +5,7 @@ It is never run.  A public name that goes, changes its type or becomes Any fails
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import socket
 from collections.abc import Mapping
@@ -105,6 +106,41 @@ def client(context: ss.SecurityContext) -> ss.SecureSocket:
         settings=ss.SecuritySettings(allow_insecure=True),
         context=context,
     )
+
+
+class Shouting(asyncio.Protocol):
+    """A protocol of asyncio's own."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The transport is asyncio's to look at."""
+        transport.close()
+
+
+async def on_asyncio(context: ss.SecurityContext) -> int:
+    """asyncio's four calls, with ours by name."""
+    settings = ss.SecuritySettings(guarantee_encryption=True)
+    reader, writer = await ss.aio.open_connection(
+        "db.example", 7000, limit=1 << 16, peer="host/db.example", settings=settings, context=context
+    )
+    assert_type(reader, asyncio.StreamReader)
+    assert_type(writer, asyncio.StreamWriter)
+    transport, protocol = await ss.aio.create_connection(Shouting, "db.example", 7000, context=context)
+    assert_type(protocol, Shouting)
+    writable: asyncio.Transport = transport
+    writable.write(b"hello")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.read())
+
+    server = await ss.aio.start_server(
+        answer, None, 7000, backlog=10, settings=settings, context=context, allow=["host/*.example"]
+    )
+    other = await ss.aio.create_server(
+        Shouting, "", 7001, context=context, public_addresses=[("192.0.2.1", 7001)], start_serving=False
+    )
+    assert_type(other.refusals, Mapping[str, int])
+    async with server:
+        return len(server.sockets)
 
 
 def describe(info: ss.SecurityInfo) -> dict[str, Json]:
