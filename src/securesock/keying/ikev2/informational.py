@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from ...wire.ikev2.payloads import Delete, Payload
@@ -32,11 +33,10 @@ def answer_informational(core: Core, sa: IkeSa, opened: Opened, now: float) -> N
         return
     if error is not None:
         core.trace("peer-reports-error", name_of(NotifyType, error.notify_type))
+    ours = _delete_children(core, deletes)
+    core.reply(sa, opened, () if deletes_ike else ours)  # RFC 7296 1.4.1: to the IKE_SA's end an empty reply
     if deletes_ike:
-        core.reply(sa, opened, ())  # RFC 7296 1.4.1: an empty reply
         _ike_deleted(core, sa, now)
-        return
-    core.reply(sa, opened, _delete_children(core, deletes))
     if deletes and not core.children and core.established:
         core.close("the peer deleted the connection's last CHILD_SA")
 
@@ -65,13 +65,31 @@ def _delete_children(core: Core, deletes: list[Delete]) -> tuple[Payload, ...]:
 
 
 def begin_delete(core: Core, now: float) -> None:
-    """Say goodbye; the session is over at once, whatever the peer answers."""
-    sa = core.ike
-    if sa is not None:
-        sa.window.give_up()  # whatever we were asking is of no interest any more
-    if sa is not None and core.established and not sa.window.awaiting_reply:
-        core.request(sa, ExchangeType.INFORMATIONAL, (Delete(ProtocolId.IKE),), ExpectLivenessReply(sa), now)
+    """Say goodbye; the session is over at once, whatever the peer answers.
+
+    A request that is outstanding has the window (RFC 7296 2.3).  Among datagrams the goodbye waits for its reply; on a
+    stream the end of the carrier says the same.
+    """
+    sa = core.ike if core.established else None
+    goodbye = partial(_send_goodbye, core, sa, _goodbye(core, sa)) if sa is not None else None
+    waits = sa is not None and sa.window.awaiting_reply
+    if goodbye is not None and not waits:
+        goodbye(now)
     core.close("this end deleted the IKE_SA")
+    if goodbye is not None and waits and not core.on_stream:
+        core.tasks.append(goodbye)
+
+
+def _goodbye(core: Core, sa: IkeSa) -> tuple[Payload, ...]:
+    if not sa.attempts:
+        return (Delete(ProtocolId.IKE),)
+    # the peer may have replaced this IKE_SA already: then its end alone is not the end of the CHILD_SAs
+    spis = tuple(child.inbound_spi.to_bytes(4, "big") for child in core.children)
+    return Delete(ProtocolId.ESP, spis), Delete(ProtocolId.IKE)
+
+
+def _send_goodbye(core: Core, sa: IkeSa, payloads: tuple[Payload, ...], now: float) -> None:
+    core.request(sa, ExchangeType.INFORMATIONAL, payloads, ExpectLivenessReply(sa), now)
 
 
 def begin_liveness(core: Core, now: float) -> None:

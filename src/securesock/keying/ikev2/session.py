@@ -26,7 +26,7 @@ from ...errors import (
 )
 from ...wire.ikev2.message import Encrypted, Message, parse_message_untrusted, parse_payloads, write_message
 from ...wire.ikev2.payloads import Notify
-from ...wire.isakmp import HEADER_LENGTH, IkeHeader, read_header_untrusted
+from ...wire.isakmp import IkeHeader, read_header_untrusted
 from ...wire.numbers import ExchangeType, HeaderFlag, NotifyType
 from ..contract import Action, KeyingConfig, Role, SendDatagram
 from .core import Core, Exchange, Opened, Refusal
@@ -219,12 +219,8 @@ class IkeSession:
         if header.exchange_type == ExchangeType.IKE_SA_INIT:
             self._handle_init_untrusted(message, data, is_reply, now)
             return
-        peer_is_initiator = bool(header.flags & HeaderFlag.INITIATOR)
-        our_spi, peer_spi = header.responder_spi, header.initiator_spi
-        if not peer_is_initiator:
-            our_spi, peer_spi = peer_spi, our_spi
-        sa = self._core.ikes.get(our_spi)
-        if sa is None or sa.peer_spi != peer_spi or sa.initiator == peer_is_initiator:
+        sa = self._core.ikes.get(_our_spi(header))
+        if sa is None or (sa.initiator_spi, sa.responder_spi) != (header.initiator_spi, header.responder_spi):
             self._unusable("unknown-ike-spi", "the peer sent a message under an IKE_SA that does not exist")
         elif message.encrypted is None or not sa.has_keys:
             # RFC 7296 2.21.4: whatever it says, it proves nothing and changes nothing
@@ -364,17 +360,25 @@ class IkeSession:
 
     def _hear_after_the_end(self, data: bytes, now: float) -> None:
         """Our last reply may have been lost, and the peer asks again (RFC 7296 2.1); or it answers our last words."""
-        if self._core.on_stream or len(data) < HEADER_LENGTH:
+        core = self._core
+        try:
+            message = parse_message_untrusted(data)
+        except WireError:
             return
-        message_id = int.from_bytes(data[20:24], "big")
-        for sa in self._core.ikes.values():
-            if sa.our_spi not in (data[:8], data[8:16]):
-                continue
-            if not data[19] & HeaderFlag.RESPONSE:
-                self._core.emit(*map(SendDatagram, sa.window.repeated(message_id, data)))
-            elif sa.has_keys and sa.window.is_awaited_reply(message_id):
-                # nothing depends on what it says; whoever can forge it could as well have dropped our words
-                sa.window.give_up()
+        header, encrypted = message.header, message.encrypted
+        sa = core.ikes.get(_our_spi(header))
+        if sa is None or core.on_stream:
+            return
+        if not header.flags & HeaderFlag.RESPONSE:
+            core.emit(*map(SendDatagram, sa.window.repeated(header.message_id, data)))
+        elif (
+            encrypted is not None
+            and sa.window.is_awaited_reply(header.message_id)
+            and _is_authentic(sa, encrypted, data)
+        ):
+            sa.window.reply_received()
+            if core.tasks:
+                core.tasks.popleft()(now)
 
     def _say_again(self, now: float) -> None:
         """Our last words, until they are answered: a DELETE that is lost leaves the peer with a dead SA."""
@@ -411,6 +415,21 @@ def _is_possible_init(header: IkeHeader, is_reply: bool) -> bool:
         and from_initiator != is_reply
         and (is_reply or header.responder_spi == bytes(8))
     )
+
+
+def _our_spi(header: IkeHeader) -> bytes:
+    """RFC 7296 3.1: the initiator flag says which of the two is the sender's."""
+    return header.responder_spi if header.flags & HeaderFlag.INITIATOR else header.initiator_spi
+
+
+def _is_authentic(sa: IkeSa, encrypted: Encrypted, data: bytes) -> bool:
+    if not sa.has_keys:
+        return False
+    try:
+        sa.open(encrypted, data)
+    except (InvalidTag, WireError):
+        return False
+    return True
 
 
 def _awaits_init(sa: IkeSa) -> bool:
