@@ -1,0 +1,62 @@
+"""WSAError: what the Winsock surface raises, by the code that Windows' documentation gives.
+
+Beside the structures because reading a hostile one raises it.  It must not know sockets: it is a table of codes and an
+exception.  Source: winerror.h; which function returns which code is the business of ``winsock``.
+"""
+
+from __future__ import annotations
+
+import errno
+from enum import IntEnum
+from typing import Final
+
+from ..errors import SecureSocketError
+
+__all__ = ["WSAError", "WSAErrorCode"]
+
+
+class WSAErrorCode(IntEnum):
+    """The codes of winerror.h that the secure socket extensions use, under their own names."""
+
+    WSA_OPERATION_ABORTED = 995
+    WSA_IO_PENDING = 997
+    WSAEACCES = 10013
+    WSAEFAULT = 10014
+    WSAEINVAL = 10022
+    WSAENOTSOCK = 10038
+    WSAEMSGSIZE = 10040
+    WSAEOPNOTSUPP = 10045
+    WSAEAFNOSUPPORT = 10047
+    WSAECONNRESET = 10054
+    WSAEISCONN = 10056
+    WSAENOTCONN = 10057
+    WSASYSCALLFAILURE = 10107
+
+
+_ERRNO: Final = {
+    WSAErrorCode.WSA_OPERATION_ABORTED: errno.ECANCELED,
+    WSAErrorCode.WSA_IO_PENDING: errno.EINPROGRESS,
+    WSAErrorCode.WSAEACCES: errno.EACCES,
+    WSAErrorCode.WSAEFAULT: errno.EFAULT,
+    WSAErrorCode.WSAEINVAL: errno.EINVAL,
+    WSAErrorCode.WSAENOTSOCK: errno.ENOTSOCK,
+    WSAErrorCode.WSAEMSGSIZE: errno.EMSGSIZE,
+    WSAErrorCode.WSAEOPNOTSUPP: errno.EOPNOTSUPP,
+    WSAErrorCode.WSAEAFNOSUPPORT: errno.EAFNOSUPPORT,
+    WSAErrorCode.WSAECONNRESET: errno.ECONNRESET,
+    WSAErrorCode.WSAEISCONN: errno.EISCONN,
+    WSAErrorCode.WSAENOTCONN: errno.ENOTCONN,
+    WSAErrorCode.WSASYSCALLFAILURE: errno.EIO,
+}
+
+
+class WSAError(SecureSocketError):
+    """A Winsock call that failed: ``winerror`` is what WSAGetLastError() would return, ``errno`` its POSIX twin.
+
+    ``needed_length``: bytes that the answer needs, where a buffer was too small or none was given; else None.
+    """
+
+    def __init__(self, code: WSAErrorCode, message: str, *, needed_length: int | None = None) -> None:
+        super().__init__(f"{code.name} ({int(code)}): {message}", errno=_ERRNO[code])
+        self.winerror: int = code
+        self.needed_length = needed_length
