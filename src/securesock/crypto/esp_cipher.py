@@ -78,6 +78,17 @@ class EspCipher(Protocol):
         """
         ...
 
+    def seal_bytes(self, header: bytes, plaintext: bytes, sequence: int) -> bytes:
+        """The same out of place, for messages so small that a buffer costs more than a copy.
+
+        ``header``: SPI and low sequence, 8 bytes.  Returns IV, ciphertext and ICV, which follow it.
+        """
+        ...
+
+    def open_bytes(self, packet: bytes, sequence: int) -> bytes:
+        """The plaintext with its trailer, out of place.  Raises as open_packet does; ``packet`` stays as it is."""
+        ...
+
 
 def make_esp_cipher(suite: EspSuite, keys: DirectionKeys, draw: Callable[[int], bytes] = os.urandom) -> EspCipher:
     """The cipher of one direction of a Child SA.  ValueError if the keys are not as long as the suite says.
@@ -99,12 +110,24 @@ def make_esp_cipher(suite: EspSuite, keys: DirectionKeys, draw: Callable[[int], 
 class _Aead:
     """AES-GCM and ChaCha20-Poly1305: IV 8, ICV 16, so packet[16:-16] is the text; literals, for speed."""
 
-    __slots__ = ("_decrypt_into", "_encrypt_into", "_esn", "_salt", "alignment", "icv_length", "iv_length")
+    __slots__ = (
+        "_decrypt",
+        "_decrypt_into",
+        "_encrypt",
+        "_encrypt_into",
+        "_esn",
+        "_salt",
+        "alignment",
+        "icv_length",
+        "iv_length",
+    )
 
     def __init__(self, encryption: Encryption, key: bytes, esn: bool) -> None:
         aead = make_aead(encryption, key[: encryption.key_length])
         self._encrypt_into = aead.encrypt_into
         self._decrypt_into = aead.decrypt_into
+        self._encrypt = aead.encrypt
+        self._decrypt = aead.decrypt
         self._salt = key[encryption.key_length :]
         self._esn = esn
         self.iv_length: Final = encryption.iv_length
@@ -130,6 +153,19 @@ class _Aead:
         except InvalidTag:
             plaintext[:] = bytes(len(plaintext))  # the library decrypts while it verifies
             raise
+
+    def seal_bytes(self, header: bytes, plaintext: bytes, sequence: int) -> bytes:
+        iv = sequence.to_bytes(8, "big")
+        return iv + self._encrypt(self._salt + iv, plaintext, header[:4] + iv if self._esn else header)
+
+    def open_bytes(self, packet: bytes, sequence: int) -> bytes:
+        if len(packet) < 32:
+            raise InvalidTag
+        number = sequence.to_bytes(8, "big")
+        if packet[4:8] != number[4:]:
+            raise InvalidTag
+        aad = packet[:4] + number if self._esn else packet[:8]
+        return self._decrypt(self._salt + packet[8:16], packet[16:], aad)
 
 
 class _NullWithHmac:
@@ -164,6 +200,16 @@ class _NullWithHmac:
         if len(packet) < 8 + self.icv_length:
             raise InvalidTag
         self._verify(packet, sequence)
+
+    def seal_bytes(self, header: bytes, plaintext: bytes, sequence: int) -> bytes:
+        packet = bytearray(header + bytes(self.iv_length) + plaintext + bytes(self.icv_length))
+        self.seal_packet(memoryview(packet), sequence)
+        return bytes(packet[8:])
+
+    def open_bytes(self, packet: bytes, sequence: int) -> bytes:
+        opened = bytearray(packet)
+        self.open_packet(memoryview(opened), sequence)
+        return bytes(opened[8 + self.iv_length : -self.icv_length])
 
 
 class _CbcWithHmac(_NullWithHmac):

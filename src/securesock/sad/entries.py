@@ -24,58 +24,48 @@ from ..types import Lifetimes
 from ..wire.esp import MAX_SEQUENCE_32, MAX_SEQUENCE_64
 from .spec import SaSpec
 
-__all__ = ["OPENING_SHARE", "SEALING_SHARE", "InboundSa", "LifetimeMeter", "OutboundSa"]
+__all__ = ["OPENING_SHARE", "SEALING_SHARE", "InboundSa", "Limits", "OutboundSa"]
 
 SEALING_SHARE: Final = 0.5
 OPENING_SHARE: Final = 0.75
 
 
-class LifetimeMeter:
-    """Counts of one direction and their limits: packets, bytes of application data, monotonic seconds.
+class Limits:
+    """When to ask for new keys and when to stop: packets, bytes of application data, monotonic seconds.
 
-    ``check_packets``, ``check_bytes`` and ``check_time`` are the limits to look at next: the soft ones, and after
-    ``ask_once`` the hard ones.
+    Packets and bytes are totals that somebody else counts; the limits are reckoned from where these stood at the
+    beginning.  ``check_packets``, ``check_bytes`` and ``check_time`` are the limits to look at next: the soft ones, and
+    after ``ask_once`` the hard ones.  A loop may compare them itself.
     """
 
     __slots__ = (
-        "_base",
         "asked",
-        "byte_count",
         "check_bytes",
         "check_packets",
         "check_time",
         "hard_bytes",
         "hard_packets",
         "hard_time",
-        "packets",
     )
 
-    def __init__(self, lifetimes: Lifetimes, now: float, share: float = SEALING_SHARE) -> None:
-        self.packets = 0
-        self.byte_count = 0
-        self._base: tuple[int, int] | None = None
+    def __init__(
+        self, lifetimes: Lifetimes, now: float, share: float = SEALING_SHARE, packets: int = 0, byte_count: int = 0
+    ) -> None:
         self.asked = 0
-        self.hard_packets = lifetimes.max_packets
-        self.hard_bytes = lifetimes.max_bytes
+        self.hard_packets = packets + lifetimes.max_packets
+        self.hard_bytes = byte_count + lifetimes.max_bytes
         self.hard_time = now + lifetimes.seconds
-        self.check_packets = int(self.hard_packets * share)
-        self.check_bytes = int(self.hard_bytes * share)
+        self.check_packets = packets + int(lifetimes.max_packets * share)
+        self.check_bytes = byte_count + int(lifetimes.max_bytes * share)
         self.check_time = now + lifetimes.seconds * share
 
-    def count(self, packets: int, byte_count: int) -> None:
-        """Take the counts from running totals; the first call says where they stood when this meter began."""
-        if self._base is None:
-            self._base = (packets, byte_count)
-        self.packets = packets - self._base[0]
-        self.byte_count = byte_count - self._base[1]
-
-    def due(self, now: float) -> bool:
+    def due(self, packets: int, byte_count: int, now: float) -> bool:
         """Whether a limit to look at next was reached."""
-        return self.packets >= self.check_packets or self.byte_count >= self.check_bytes or now >= self.check_time
+        return packets >= self.check_packets or byte_count >= self.check_bytes or now >= self.check_time
 
-    def exhausted(self, now: float) -> bool:
+    def exhausted(self, packets: int, byte_count: int, now: float) -> bool:
         """Whether a hard limit was reached: not one packet more."""
-        return self.packets >= self.hard_packets or self.byte_count >= self.hard_bytes or now >= self.hard_time
+        return packets >= self.hard_packets or byte_count >= self.hard_bytes or now >= self.hard_time
 
     def ask_once(self) -> bool:
         """True the first time only: from then on ``due`` means the hard limits."""
@@ -91,18 +81,20 @@ class LifetimeMeter:
         return self.asked == 2
 
 
-class _LiveSa(LifetimeMeter):
+class _LiveSa(Limits):
     """One direction of an SA.
 
     ``packets`` is also the last sequence number used, because they count from 1.
     """
 
-    __slots__ = ("_cipher", "spec", "spi")
+    __slots__ = ("_cipher", "byte_count", "packets", "spec", "spi")
 
     def __init__(self, spec: SaSpec, now: float, share: float) -> None:
         # a sequence number never cycles (RFC 4303 3.3.3)
         last = MAX_SEQUENCE_64 if spec.suite.esn else MAX_SEQUENCE_32
         super().__init__(spec.lifetimes._replace(max_packets=min(spec.lifetimes.max_packets, last)), now, share)
+        self.packets = 0
+        self.byte_count = 0
         self.spec = spec
         self.spi = spec.spi
         self._cipher: EspCipher | None = None

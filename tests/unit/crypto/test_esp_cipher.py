@@ -53,6 +53,42 @@ def test_what_is_sealed_opens_to_the_same_plaintext(suite: EspSuite, sequence: i
     assert text_of(opening, packet) == plaintext
 
 
+@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: f"{suite.name} esn={suite.esn}")
+@pytest.mark.parametrize("sequence", [1, 0x1_0000_0000])
+def test_out_of_place_is_the_same_as_in_place_in_both_directions(suite: EspSuite, sequence: int) -> None:
+    sealing, opening = make_esp_cipher(suite, keys_for(suite)), make_esp_cipher(suite, keys_for(suite))
+    plaintext = os.urandom(48)
+    packet = packet_with(sealing, plaintext, sequence)
+    header = bytes(packet[:8])
+    apart = header + sealing.seal_bytes(header, plaintext, sequence)
+    sealing.seal_packet(memoryview(packet), sequence)
+    if suite.encryption.is_aead or suite.encryption is suites.NULL:
+        assert apart == packet
+    for each in (apart, bytes(packet)):
+        assert len(each) == len(packet)
+        assert opening.open_bytes(each, sequence) == plaintext
+        in_place = bytearray(each)
+        opening.open_packet(memoryview(in_place), sequence)
+        assert text_of(opening, in_place) == plaintext
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: f"{suite.name} esn={suite.esn}")
+def test_out_of_place_refuses_flipped_bits_truncations_and_other_numbers(suite: EspSuite) -> None:
+    sealing, opening = make_esp_cipher(suite, keys_for(suite)), make_esp_cipher(suite, keys_for(suite))
+    header = b"\x12\x34\x56\x78" + (7).to_bytes(4, "big")
+    packet = header + sealing.seal_bytes(header, os.urandom(16), 7)
+    for position in range(len(packet)):
+        changed = bytearray(packet)
+        changed[position] ^= 0x10
+        with pytest.raises(InvalidTag):
+            opening.open_bytes(bytes(changed), 7)
+    for length in range(len(packet)):
+        with pytest.raises(InvalidTag):
+            opening.open_bytes(packet[:length], 7)
+    with pytest.raises(InvalidTag):
+        opening.open_bytes(packet, 7 + (1 << 32) if suite.esn else 8)
+
+
 @pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
 def test_a_flipped_bit_anywhere_is_refused(suite: EspSuite) -> None:
     sealing, opening = make_esp_cipher(suite, keys_for(suite)), make_esp_cipher(suite, keys_for(suite))

@@ -207,6 +207,7 @@ def test_after_a_fork_the_child_can_do_nothing_with_it() -> None:
         lambda: end.read_into(view),
         lambda: end.read(1),
         lambda: end.seal(view, 0.0),
+        lambda: end.keep_unsent(b"x"),
         lambda: end.outbound(),
         lambda: end.outbound_sent(0),
         lambda: end.finish(0.0),
@@ -214,6 +215,8 @@ def test_after_a_fork_the_child_can_do_nothing_with_it() -> None:
     ):
         with pytest.raises(LocalMisuse, match="process that uses it"):
             call()
+    assert end.seal_message(view, 0.0) is None
+    assert end.open_message(view, 10, 10, 0.0) is None
     assert end.readable() == 0
     assert not end.outbound_waiting
     assert not end.wants_input
@@ -243,7 +246,9 @@ def test_every_method_is_told_apart_by_side() -> None:
         "inbound_buffer",
         "inbound_received",
         "inbound_release",
+        "keep_unsent",
         "next_deadline",
+        "open_message",
         "outbound",
         "outbound_sent",
         "read",
@@ -252,5 +257,6 @@ def test_every_method_is_told_apart_by_side() -> None:
         "rekey_child",
         "rekey_ike",
         "seal",
+        "seal_message",
         "start",
     }

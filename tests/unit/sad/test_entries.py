@@ -10,7 +10,7 @@ import pytest
 from securesock.crypto.suites import AES_256_GCM_16, EspSuite
 from securesock.keying.contract import Role
 from securesock.sad.database import SaDatabase
-from securesock.sad.entries import InboundSa, LifetimeMeter, OutboundSa
+from securesock.sad.entries import InboundSa, Limits, OutboundSa
 from securesock.types import Flow, Lifetimes
 from tests.support.pre_keyed import PreKeyedSession
 
@@ -38,28 +38,31 @@ def test_a_successor_is_due_at_half_of_each_limit_and_all_ends_at_the_limit(
         (hard, True, True),
     ):
         sa, now = meter(value)
-        assert (sa.due(now), sa.exhausted(now)) == (due, exhausted)
+        assert (sa.due(sa.packets, sa.byte_count, now), sa.exhausted(sa.packets, sa.byte_count, now)) == (
+            due,
+            exhausted,
+        )
 
 
 def test_it_asks_once_and_then_looks_at_the_hard_limits() -> None:
     sa = OutboundSa(SPEC, now=0.0)
     sa.packets = 5
-    assert sa.due(0.0)
+    assert sa.due(sa.packets, sa.byte_count, 0.0)
     assert sa.ask_once()
     assert not sa.ask_once()
-    assert not sa.due(0.0)
-    assert not sa.due(99.9)
-    assert sa.due(100.0)
+    assert not sa.due(sa.packets, sa.byte_count, 0.0)
+    assert not sa.due(sa.packets, sa.byte_count, 99.9)
+    assert sa.due(sa.packets, sa.byte_count, 100.0)
 
 
 def test_time_does_not_bind_the_opening_side_and_it_asks_later() -> None:
     sa = InboundSa(SPEC, now=0.0)
     assert sa.hard_time == inf
-    assert not sa.exhausted(1e12)
+    assert not sa.exhausted(sa.packets, sa.byte_count, 1e12)
     sa.packets = 6
-    assert not sa.due(1e12)
+    assert not sa.due(sa.packets, sa.byte_count, 1e12)
     sa.packets = 7
-    assert sa.due(0.0)
+    assert sa.due(sa.packets, sa.byte_count, 0.0)
 
 
 def test_without_esn_an_sa_ends_with_its_sequence_numbers_whatever_policy_says() -> None:
@@ -69,18 +72,25 @@ def test_without_esn_an_sa_ends_with_its_sequence_numbers_whatever_policy_says()
     assert short.hard_packets == 2**32 - 1
     assert long.hard_packets == 1 << 60
     short.packets = 2**32 - 1
-    assert short.exhausted(0.0)
+    assert short.exhausted(short.packets, short.byte_count, 0.0)
 
 
-def test_a_meter_counts_from_where_running_totals_stood() -> None:
-    meter = LifetimeMeter(LIMITS, 0.0)
-    meter.count(1000, 1_000_000)
-    assert not meter.due(0.0)
-    meter.count(1004, 1_000_499)
-    assert (meter.packets, meter.byte_count) == (4, 499)
-    assert not meter.due(0.0)
-    meter.count(1005, 1_000_499)
-    assert meter.due(0.0)
+def test_limits_are_reckoned_from_where_running_totals_stood() -> None:
+    limits = Limits(LIMITS, 0.0, packets=1000, byte_count=1_000_000)
+    assert not limits.due(1004, 1_000_499, 49.9)
+    assert limits.due(1005, 1_000_499, 49.9)
+    assert limits.due(1004, 1_000_500, 49.9)
+    assert limits.due(1004, 1_000_499, 50.0)
+    assert not limits.exhausted(1009, 1_000_999, 99.9)
+    assert limits.exhausted(1010, 1_000_999, 99.9)
+
+
+def test_at_a_hard_limit_one_more_question_is_asked() -> None:
+    limits = Limits(LIMITS, 0.0)
+    assert limits.ask_once()
+    assert limits.ask_again()
+    assert not limits.ask_again()
+    assert not limits.ask_once()
 
 
 def test_keys_are_in_no_repr() -> None:

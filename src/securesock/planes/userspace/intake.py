@@ -56,6 +56,10 @@ class Intake:
         bound = max_frame - pending if max_frame < MAX_FRAME else MAX_UNREAD - self.unread - pending
         return buffer[self.filled : max(self.filled, min(len(buffer), self.filled + bound))]
 
+    def empty(self) -> bool:
+        """Whether nothing is kept, neither unread nor unopened."""
+        return not self.unread and self.buffer is None and not self._partial
+
     def full(self) -> bool:
         """Whether as much is kept as may be: ``room`` would be empty."""
         if self.unread <= MAX_UNREAD - MAX_FRAME:

@@ -34,11 +34,12 @@ from ...keying.contract import (
     SendDatagram,
     Trace,
 )
-from ...sad.entries import OPENING_SHARE, InboundSa, LifetimeMeter, OutboundSa
+from ...sad.entries import OPENING_SHARE, SEALING_SHARE, InboundSa, Limits, OutboundSa
 from ...sad.spec import InnerFlow, SaSpec
 from ...types import Lifetimes
 from ...wire.tcp_encapsulation import STREAM_PREFIX, write_ike_frame
 from .open import Opener
+from .seal import Sealer
 
 __all__ = ["ControlItem", "KeyingLink", "Mark", "StreamState"]
 
@@ -62,11 +63,11 @@ ControlItem: TypeAlias = bytes | OutboundSa | int | Mark
 class KeyingLink:
     """See the module.  ``state``, ``error`` and the rest may be read by anyone at any time.
 
-    ``deadline`` is when the session wants ``handle_timeout``, infinity for never.  ``sealed`` and ``opened`` meter what
-    was carried since the key-exchange SA was made; None before that.
+    ``deadline`` is when the session wants ``handle_timeout``, infinity for never.  ``sealed`` and ``opened`` limit
+    what is carried under one key-exchange SA; None before there is one.
     """
 
-    def __init__(self, session: KeyingSession, role: Role, opener: Opener) -> None:
+    def __init__(self, session: KeyingSession, role: Role, opener: Opener, sealer: Sealer) -> None:
         self.role: Final = role
         self.control: deque[ControlItem] = deque()
         self.control_bytes = 0
@@ -79,10 +80,11 @@ class KeyingLink:
         self.ike_rekeys = 0
         self.main_mode_sa_id = 0
         self.quick_mode_sa_id = 0
-        self.sealed: LifetimeMeter | None = None
-        self.opened: LifetimeMeter | None = None
+        self.sealed: Limits | None = None
+        self.opened: Limits | None = None
         self._session = session
         self._opener = opener
+        self._sealer = sealer
         self._lock = threading.Lock()
         self._latched: tuple[Encryption, Integrity | None, bool, InnerFlow] | None = None
 
@@ -216,17 +218,18 @@ class KeyingLink:
         self.establishment = establishment
         self.main_mode_sa_id = establishment.main_mode_sa_id
         self.quick_mode_sa_id = establishment.quick_mode_sa_id
-        self._meter(establishment.main_mode_lifetimes, now)
+        self._limit(establishment.main_mode_lifetimes, now)
         self._opener.authenticated()
         if self.role is Role.INITIATOR and self.error is None:
             self.control.append(Mark.CONFIRM)
             self.state = "established"
 
-    def _meter(self, lifetimes: Lifetimes, now: float) -> None:
-        self.sealed = LifetimeMeter(lifetimes, now)
+    def _limit(self, lifetimes: Lifetimes, now: float) -> None:
+        sealer, opener = self._sealer, self._opener
+        self.sealed = Limits(lifetimes, now, SEALING_SHARE, sealer.segments, sealer.offset)
         # as with an inbound SA: the end that seals asks first, and time is its matter alone
-        self.opened = LifetimeMeter(lifetimes._replace(seconds=inf), now, OPENING_SHARE)
-        self.opened.count(self._opener.segments, self._opener.offset)
+        timeless = lifetimes._replace(seconds=inf)
+        self.opened = Limits(timeless, now, OPENING_SHARE, opener.segments, opener.offset)
 
     def _peer_closed(self, reason: str) -> None:
         if self.state == "negotiating":
@@ -244,4 +247,4 @@ class KeyingLink:
             self.ike_rekeys += 1
             self.main_mode_sa_id = sa_id
             if self.establishment is not None:
-                self._meter(self.establishment.main_mode_lifetimes, now)
+                self._limit(self.establishment.main_mode_lifetimes, now)

@@ -16,13 +16,16 @@ from ...wire.esp import TCP_TRAILERS
 from ...wire.segment import PSH_ACK, SEGMENT_HEADER_LENGTH
 from ...wire.tcp_encapsulation import MAX_FRAME
 from .buffers import BufferPool
-from .frame import FIELDS, FRAME_HEADER, LEAST_PLAINTEXT, LOW_32, SEGMENT_WORDS, PacketShape, sealing_shape
+from .frame import DATA_FIELDS, FIELDS, FRAME_HEADER, LEAST_PLAINTEXT, LOW_32, SEGMENT_WORDS, PacketShape, sealing_shape
 
-__all__ = ["MAX_BATCH", "Sealer"]
+__all__ = ["MAX_BATCH", "MAX_MESSAGE", "Sealer"]
 
 MAX_BATCH: Final = 4 * MAX_FRAME
 """What is sealed before the carrier has to take it: enough to make the cost of a send() small, and little enough that
 the frames are still in the core's cache when the kernel copies them."""
+
+MAX_MESSAGE: Final = 4096
+"""Up to here copying a message about costs less than a buffer from the pool and slices of it."""
 
 
 class Sealer:
@@ -81,11 +84,7 @@ class Sealer:
         """
         buffer = self._buffer or self._take()
         most = MAX_BATCH if len(data) else len(buffer)
-        shape = self._shape
-        if shape is None or sa is not self._shaped:
-            shape = self._shape = sealing_shape(sa.spec, sa.cipher)
-            self._shaped = sa
-        cipher, head, icv, alignment, ports = shape
+        cipher, head, icv, alignment, ports = self._shape_of(sa)
         seal_packet, spi, fields = cipher.seal_packet, sa.spi, FIELDS[flags]
         largest = (MAX_FRAME - head - icv) // alignment * alignment - LEAST_PLAINTEXT
         total, done = len(data), 0
@@ -116,6 +115,27 @@ class Sealer:
             if done >= total or until or sequence >= sa.check_packets or sa.byte_count >= sa.check_bytes:
                 break
         return done
+
+    def seal_message(self, sa: OutboundSa, data: memoryview) -> bytes:
+        """One frame with all of ``data`` (at most MAX_MESSAGE), past the buffer; what waits there must be gone."""
+        cipher, head, icv, alignment, ports = self._shape_of(sa)
+        size = len(data)
+        pad = -(size + LEAST_PLAINTEXT) % alignment
+        sequence = sa.packets + 1
+        sa.packets = sequence
+        frame_header = FRAME_HEADER.pack(head + size + LEAST_PLAINTEXT + pad + icv, sa.spi, sequence & LOW_32)
+        segment_header = SEGMENT_WORDS.pack(ports, self.offset & LOW_32, DATA_FIELDS, 0)
+        sealed = cipher.seal_bytes(frame_header[2:], b"".join((segment_header, data, TCP_TRAILERS[pad])), sequence)
+        self.offset += size
+        self.segments += 1
+        sa.byte_count += size
+        return frame_header + sealed
+
+    def _shape_of(self, sa: OutboundSa) -> PacketShape:
+        if sa is not self._shaped or self._shape is None:
+            self._shape = sealing_shape(sa.spec, sa.cipher)
+            self._shaped = sa
+        return self._shape
 
     def _take(self) -> memoryview:
         self._buffer = self._pool.take()

@@ -25,13 +25,13 @@ from math import inf
 
 from ...errors import ConnectionBroken, LocalMisuse, PeerMisbehaved, SecureSocketError, StreamTruncated
 from ...keying.contract import Establishment, KeyingSession, Role
-from ...sad.entries import LifetimeMeter, OutboundSa
+from ...sad.entries import Limits, OutboundSa
 from ...wire.segment import FIN_ACK, PSH_ACK, RST
 from .buffers import BUFFERS
 from .intake import Intake
 from .link import MAX_CONTROL, KeyingLink, Mark, StreamState
 from .open import Opener
-from .seal import Sealer
+from .seal import MAX_MESSAGE, Sealer
 
 __all__ = ["StreamConnection"]
 
@@ -45,7 +45,7 @@ class StreamConnection:
         self._intake = Intake(BUFFERS)
         self._opener = Opener(self._intake, expect_prefix=role is Role.RESPONDER)
         self._sealer = Sealer(BUFFERS)
-        self._link = KeyingLink(session, role, self._opener)
+        self._link = KeyingLink(session, role, self._opener, self._sealer)
         self._abandoned = False
         self._finished = False  # our FIN or RST was sealed, or never will be
         self.carrier_ended = False
@@ -202,6 +202,25 @@ class StreamConnection:
             return
         self._after_opening(now)
 
+    def open_message(self, view: memoryview, count: int, limit: int, now: float) -> bytes | None:
+        """The data of ``view[:count]`` if that is one whole frame with the next data, and nothing else is kept here.
+
+        The short way for small messages, past the pool's buffer.  None, and nothing changed, for everything else: put
+        the bytes into ``inbound_buffer`` then.  ``limit``: the most that the reader takes.
+        """
+        link, opener = self._link, self._opener
+        if link.state != "established" or self._abandoned or not self._intake.empty():
+            return None
+        data = opener.open_message_untrusted(view[:count].tobytes(), limit)
+        if data is not None:
+            sa, opened = opener.sa, link.opened
+            if sa is not None and (
+                sa.due(sa.packets, sa.byte_count, now)
+                or (opened is not None and opened.due(opener.segments, opener.offset, now))
+            ):
+                self._after_opening(now)
+        return data
+
     def inbound_release(self) -> None:
         """Give the buffer back to the pool: before waiting for the carrier, and at the end of a call."""
         self._refuse_if_abandoned()
@@ -252,6 +271,36 @@ class StreamConnection:
             taken += count
         return taken
 
+    def seal_message(self, data: memoryview, now: float) -> bytes | None:
+        """A frame with all of ``data``, for the carrier at once: the short way for small messages, past the buffer.
+
+        None, and nothing changed, where ``seal`` has to be asked: something else goes first, a limit is due, the stream
+        is over, or ``data`` is empty or longer than MAX_MESSAGE.
+        """
+        link, sealer = self._link, self._sealer
+        sa, sealed = sealer.sa, link.sealed
+        if (
+            not 0 < len(data) <= MAX_MESSAGE
+            or link.control
+            or sealer.unsent()
+            or link.state != "established"
+            or self._finished
+            or self._abandoned
+            or sa is None
+            or sealed is None
+            or now >= link.deadline
+            or sa.due(sa.packets, sa.byte_count, now)
+            or sealed.due(sealer.segments, sealer.offset, now)
+        ):
+            return None
+        return sealer.seal_message(sa, data)
+
+    def keep_unsent(self, rest: bytes) -> None:
+        """What the carrier did not take of a sealed message: it goes first in ``outbound``."""
+        if self._abandoned:
+            self._refuse_if_abandoned()
+        self._sealer.append(rest)
+
     def outbound(self) -> memoryview | None:
         """What waits for the carrier, in order; None when nothing does.  Valid until ``outbound_sent``."""
         if self._abandoned:
@@ -300,7 +349,7 @@ class StreamConnection:
             return
         self._drain_control()
         sa = sealer.sa
-        if sa is not None and not sa.exhausted(now):
+        if sa is not None and not sa.exhausted(sa.packets, sa.byte_count, now):
             self._seal_empty(sa, RST)
         link.close()
 
@@ -345,10 +394,9 @@ class StreamConnection:
         sa, opened = opener.sa, link.opened
         if sa is None or opened is None:
             return
-        if sa.due(now) and sa.ask_once():
+        if sa.due(sa.packets, sa.byte_count, now) and sa.ask_once():
             link.rekey_child(now)
-        opened.count(opener.segments, opener.offset)
-        if opened.due(now) and opened.ask_once():
+        if opened.due(opener.segments, opener.offset, now) and opened.ask_once():
             link.rekey_ike(now)
         if now >= link.deadline and (sa.asked or opened.asked):
             link.handle_timeout(now)  # what we asked for was put off by the peer
@@ -371,10 +419,14 @@ class StreamConnection:
             sa, sealed = sealer.sa, link.sealed
             if sa is None or sealed is None or link.state != "established":
                 return None
-            sealed.count(sealer.segments, sealer.offset)
-            if sa.due(now) and self._stalled(sa, now, link.rekey_child, link.child_rekey_pending):
+            packets, byte_count = sealer.segments, sealer.offset
+            if sa.due(sa.packets, sa.byte_count, now) and self._stalled(
+                sa, sa.packets, sa.byte_count, now, link.rekey_child, link.child_rekey_pending
+            ):
                 pending = link.child_rekey_pending()
-            elif sealed.due(now) and self._stalled(sealed, now, link.rekey_ike, link.ike_rekey_pending):
+            elif sealed.due(packets, byte_count, now) and self._stalled(
+                sealed, packets, byte_count, now, link.rekey_ike, link.ike_rekey_pending
+            ):
                 pending = link.ike_rekey_pending()
             else:
                 return sa
@@ -386,18 +438,24 @@ class StreamConnection:
             return None
 
     def _stalled(
-        self, meter: LifetimeMeter, now: float, ask: Callable[[float], None], pending: Callable[[], bool]
+        self,
+        limits: Limits,
+        packets: int,
+        byte_count: int,
+        now: float,
+        ask: Callable[[float], None],
+        pending: Callable[[], bool],
     ) -> bool:
         """Whether the limits let nothing more be sealed.
 
         Asks for new keys at the soft limit, and again at the hard one, because what was asked first may have met a
         replacement that was just ending.
         """
-        if meter.ask_once():
+        if limits.ask_once():
             ask(now)
-        if not meter.exhausted(now):
+        if not limits.exhausted(packets, byte_count, now):
             return False
-        if not pending() and meter.ask_again():
+        if not pending() and limits.ask_again():
             ask(now)
         return True
 
