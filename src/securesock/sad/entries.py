@@ -59,11 +59,11 @@ class Limits:
         self.check_bytes = byte_count + int(lifetimes.max_bytes * share)
         self.check_time = now + lifetimes.seconds * share
 
-    def due(self, packets: int, byte_count: int, now: float) -> bool:
+    def due_at(self, packets: int, byte_count: int, now: float) -> bool:
         """Whether a limit to look at next was reached."""
         return packets >= self.check_packets or byte_count >= self.check_bytes or now >= self.check_time
 
-    def exhausted(self, packets: int, byte_count: int, now: float) -> bool:
+    def exhausted_at(self, packets: int, byte_count: int, now: float) -> bool:
         """Whether a hard limit was reached: not one packet more."""
         return packets >= self.hard_packets or byte_count >= self.hard_bytes or now >= self.hard_time
 
@@ -98,6 +98,14 @@ class _LiveSa(Limits):
         self.spec = spec
         self.spi = spec.spi
         self._cipher: EspCipher | None = None
+
+    def due(self, now: float) -> bool:
+        """Whether a limit to look at next was reached."""
+        return self.due_at(self.packets, self.byte_count, now)
+
+    def exhausted(self, now: float) -> bool:
+        """Whether a hard limit was reached: not one packet more."""
+        return self.exhausted_at(self.packets, self.byte_count, now)
 
     @property
     def cipher(self) -> EspCipher:

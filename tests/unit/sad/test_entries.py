@@ -38,7 +38,7 @@ def test_a_successor_is_due_at_half_of_each_limit_and_all_ends_at_the_limit(
         (hard, True, True),
     ):
         sa, now = meter(value)
-        assert (sa.due(sa.packets, sa.byte_count, now), sa.exhausted(sa.packets, sa.byte_count, now)) == (
+        assert (sa.due(now), sa.exhausted(now)) == (
             due,
             exhausted,
         )
@@ -47,22 +47,22 @@ def test_a_successor_is_due_at_half_of_each_limit_and_all_ends_at_the_limit(
 def test_it_asks_once_and_then_looks_at_the_hard_limits() -> None:
     sa = OutboundSa(SPEC, now=0.0)
     sa.packets = 5
-    assert sa.due(sa.packets, sa.byte_count, 0.0)
+    assert sa.due(0.0)
     assert sa.ask_once()
     assert not sa.ask_once()
-    assert not sa.due(sa.packets, sa.byte_count, 0.0)
-    assert not sa.due(sa.packets, sa.byte_count, 99.9)
-    assert sa.due(sa.packets, sa.byte_count, 100.0)
+    assert not sa.due(0.0)
+    assert not sa.due(99.9)
+    assert sa.due(100.0)
 
 
 def test_time_does_not_bind_the_opening_side_and_it_asks_later() -> None:
     sa = InboundSa(SPEC, now=0.0)
     assert sa.hard_time == inf
-    assert not sa.exhausted(sa.packets, sa.byte_count, 1e12)
+    assert not sa.exhausted(1e12)
     sa.packets = 6
-    assert not sa.due(sa.packets, sa.byte_count, 1e12)
+    assert not sa.due(1e12)
     sa.packets = 7
-    assert sa.due(sa.packets, sa.byte_count, 0.0)
+    assert sa.due(0.0)
 
 
 def test_without_esn_an_sa_ends_with_its_sequence_numbers_whatever_policy_says() -> None:
@@ -72,17 +72,17 @@ def test_without_esn_an_sa_ends_with_its_sequence_numbers_whatever_policy_says()
     assert short.hard_packets == 2**32 - 1
     assert long.hard_packets == 1 << 60
     short.packets = 2**32 - 1
-    assert short.exhausted(short.packets, short.byte_count, 0.0)
+    assert short.exhausted(0.0)
 
 
 def test_limits_are_reckoned_from_where_running_totals_stood() -> None:
     limits = Limits(LIMITS, 0.0, packets=1000, byte_count=1_000_000)
-    assert not limits.due(1004, 1_000_499, 49.9)
-    assert limits.due(1005, 1_000_499, 49.9)
-    assert limits.due(1004, 1_000_500, 49.9)
-    assert limits.due(1004, 1_000_499, 50.0)
-    assert not limits.exhausted(1009, 1_000_999, 99.9)
-    assert limits.exhausted(1010, 1_000_999, 99.9)
+    assert not limits.due_at(1004, 1_000_499, 49.9)
+    assert limits.due_at(1005, 1_000_499, 49.9)
+    assert limits.due_at(1004, 1_000_500, 49.9)
+    assert limits.due_at(1004, 1_000_499, 50.0)
+    assert not limits.exhausted_at(1009, 1_000_999, 99.9)
+    assert limits.exhausted_at(1010, 1_000_999, 99.9)
 
 
 def test_at_a_hard_limit_one_more_question_is_asked() -> None:

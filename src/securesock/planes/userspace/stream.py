@@ -215,8 +215,7 @@ class StreamConnection:
         if data is not None:
             sa, opened = opener.sa, link.opened
             if sa is not None and (
-                sa.due(sa.packets, sa.byte_count, now)
-                or (opened is not None and opened.due(opener.segments, opener.offset, now))
+                sa.due(now) or (opened is not None and opened.due_at(opener.segments, opener.offset, now))
             ):
                 self._after_opening(now)
         return data
@@ -289,8 +288,8 @@ class StreamConnection:
             or sa is None
             or sealed is None
             or now >= link.deadline
-            or sa.due(sa.packets, sa.byte_count, now)
-            or sealed.due(sealer.segments, sealer.offset, now)
+            or sa.due(now)
+            or sealed.due_at(sealer.segments, sealer.offset, now)
         ):
             return None
         return sealer.seal_message(sa, data)
@@ -349,7 +348,7 @@ class StreamConnection:
             return
         self._drain_control()
         sa = sealer.sa
-        if sa is not None and not sa.exhausted(sa.packets, sa.byte_count, now):
+        if sa is not None and not sa.exhausted(now):
             self._seal_empty(sa, RST)
         link.close()
 
@@ -394,9 +393,9 @@ class StreamConnection:
         sa, opened = opener.sa, link.opened
         if sa is None or opened is None:
             return
-        if sa.due(sa.packets, sa.byte_count, now) and sa.ask_once():
+        if sa.due(now) and sa.ask_once():
             link.rekey_child(now)
-        if opened.due(opener.segments, opener.offset, now) and opened.ask_once():
+        if opened.due_at(opener.segments, opener.offset, now) and opened.ask_once():
             link.rekey_ike(now)
         if now >= link.deadline and (sa.asked or opened.asked):
             link.handle_timeout(now)  # what we asked for was put off by the peer
@@ -420,11 +419,11 @@ class StreamConnection:
             if sa is None or sealed is None or link.state != "established":
                 return None
             packets, byte_count = sealer.segments, sealer.offset
-            if sa.due(sa.packets, sa.byte_count, now) and self._stalled(
+            if sa.due(now) and self._stalled(
                 sa, sa.packets, sa.byte_count, now, link.rekey_child, link.child_rekey_pending
             ):
                 pending = link.child_rekey_pending()
-            elif sealed.due(packets, byte_count, now) and self._stalled(
+            elif sealed.due_at(packets, byte_count, now) and self._stalled(
                 sealed, packets, byte_count, now, link.rekey_ike, link.ike_rekey_pending
             ):
                 pending = link.ike_rekey_pending()
@@ -453,7 +452,7 @@ class StreamConnection:
         """
         if limits.ask_once():
             ask(now)
-        if not limits.exhausted(packets, byte_count, now):
+        if not limits.exhausted_at(packets, byte_count, now):
             return False
         if not pending() and limits.ask_again():
             ask(now)
