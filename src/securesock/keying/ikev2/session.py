@@ -220,7 +220,7 @@ class IkeSession:
             self._handle_init_untrusted(message, data, is_reply, now)
             return
         sa = self._core.ikes.get(_our_spi(header))
-        if sa is None or (sa.initiator_spi, sa.responder_spi) != (header.initiator_spi, header.responder_spi):
+        if sa is None or not _is_from_peer(sa, header):
             self._unusable("unknown-ike-spi", "the peer sent a message under an IKE_SA that does not exist")
         elif message.encrypted is None or not sa.has_keys:
             # RFC 7296 2.21.4: whatever it says, it proves nothing and changes nothing
@@ -367,7 +367,7 @@ class IkeSession:
             return
         header, encrypted = message.header, message.encrypted
         sa = core.ikes.get(_our_spi(header))
-        if sa is None or core.on_stream:
+        if sa is None or core.on_stream or not _is_from_peer(sa, header):
             return
         if not header.flags & HeaderFlag.RESPONSE:
             core.emit(*map(SendDatagram, sa.window.repeated(header.message_id, data)))
@@ -420,6 +420,13 @@ def _is_possible_init(header: IkeHeader, is_reply: bool) -> bool:
 def _our_spi(header: IkeHeader) -> bytes:
     """RFC 7296 3.1: the initiator flag says which of the two is the sender's."""
     return header.responder_spi if header.flags & HeaderFlag.INITIATOR else header.initiator_spi
+
+
+def _is_from_peer(sa: IkeSa, header: IkeHeader) -> bool:
+    """Whether the header says so: both SPIs, and whose the first one is (a peer may choose the same SPI as we)."""
+    from_initiator = bool(header.flags & HeaderFlag.INITIATOR)
+    spis = (sa.initiator_spi, sa.responder_spi)
+    return from_initiator != sa.initiator and spis == (header.initiator_spi, header.responder_spi)
 
 
 def _is_authentic(sa: IkeSa, encrypted: Encrypted, data: bytes) -> bool:
