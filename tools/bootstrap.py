@@ -17,7 +17,6 @@ import hashlib
 import importlib.util
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -89,15 +88,17 @@ def make_environment() -> None:
         # Debian leaves ensurepip out of python3: venv then makes an environment without pip and fails.
         system_packages.install_or_explain(["python3-venv"], why="python3 here cannot make virtual environments")
     subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
+    (VENV / "made-for").write_text(_place())
 
 
 def install(level: str) -> None:
     """Bring .venv to ``level`` ("run" or "dev"); does nothing when it is there already."""
     stamp = VENV / f"installed-{level}"
     fingerprint = _fingerprint()
-    if any(_reads(VENV / f"installed-{name}", fingerprint) for name in ("dev", level)):
+    usable = PYTHON.exists() and _reads(VENV / "made-for", _place())
+    if usable and any(_reads(VENV / f"installed-{name}", fingerprint) for name in ("dev", level)):
         return
-    if not _usable():
+    if not usable:
         make_environment()
     for name in ("run", "dev"):
         (VENV / f"installed-{name}").unlink(missing_ok=True)
@@ -121,24 +122,20 @@ def _pip(*arguments: str | Path) -> None:
 
 
 def _fingerprint() -> str:
-    """Changes when the lock, the package's metadata, the interpreter or the place of the clone does."""
-    digest = hashlib.sha256(f"{sys.version}\n{ROOT}\n".encode())
+    """Changes when the lock or the package's metadata does."""
+    digest = hashlib.sha256()
     for path in (LOCK, ROOT / "pyproject.toml"):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
+def _place() -> str:
+    """An environment is good for one interpreter in one folder: its scripts name both."""
+    return f"{sys.executable} {sys.version}\n{VENV}\n"
+
+
 def _reads(path: Path, text: str) -> bool:
     return path.is_file() and path.read_text() == text
-
-
-def _usable() -> bool:
-    """Whether .venv holds an interpreter that starts and has pip."""
-    if not PYTHON.exists():
-        shutil.rmtree(VENV, ignore_errors=True)
-        return False
-    probe = [str(PYTHON), "-c", "import pip, sys; sys.exit(sys.version_info < (3, 11))"]
-    return subprocess.run(probe, check=False, capture_output=True).returncode == 0
 
 
 def main() -> None:

@@ -3,6 +3,11 @@
 Each part of a run leaves its result under build/results as it ends; ``python -m tools.closing_lines`` reads them
 all, so that the totals of `make check` and `make test` together can be printed after both.  The last line has
 exactly the form "N passed, N failed, N skipped", for machines that read it.
+
+    python -m tools.closing_lines [TARGET THAT FAILED ...]
+
+A make target that failed before it could leave a result (no index to install from, say) is named on the command line
+and counts as one failure.
 """
 
 from __future__ import annotations
@@ -73,6 +78,8 @@ def print_results(title: str, results: Sequence[Result]) -> None:
 def main() -> int:
     """Print everything that left a result; 1 when anything failed or nothing ran."""
     results = read_results()
+    if not any(result.failed for result in results):
+        results += [Result(f"make {name}", 0, 1, 0, 0.0, 0.0, ("ended early",), ()) for name in sys.argv[1:]]
     print_results("checks and suites run and skipped", results)
     totals = [sum(getattr(result, part) for result in results) for part in ("passed", "failed", "skipped")]
     print("{} passed, {} failed, {} skipped".format(*totals))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
+from tools import bootstrap
 from tools.bootstrap import LOCK, ROOT, part_for_running, read_lock
 
 SMALL_LOCK = """\
@@ -48,6 +53,81 @@ def test_the_part_for_running_follows_dependencies_and_the_build_backend() -> No
     names = [entry.name for entry in part_for_running(read_lock(SMALL_LOCK))]
 
     assert names == ["alpha", "beta", "hatchling", "plug"]
+
+
+class FakePip:
+    """Stands for making and filling an environment, which takes a network."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.did: list[str] = []
+        self.fails = False
+        monkeypatch.setattr(bootstrap, "VENV", folder / ".venv")
+        monkeypatch.setattr(bootstrap, "PYTHON", folder / ".venv" / "bin" / "python")
+        monkeypatch.setattr(bootstrap, "LOCK", folder / "dev.lock")
+        monkeypatch.setattr(bootstrap.subprocess, "run", self.run)
+        (folder / "dev.lock").write_text(SMALL_LOCK)
+
+    def run(self, command: list[str | Path], **_: object) -> subprocess.CompletedProcess[str]:
+        if "venv" in command:
+            self.did.append("made")
+            python = bootstrap.PYTHON
+            python.parent.mkdir(parents=True, exist_ok=True)
+            python.touch()
+        else:
+            self.did.append(f"installed {Path(command[-1]).name}")
+        return subprocess.CompletedProcess(command, int(self.fails), stdout="no index")
+
+
+@pytest.fixture
+def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePip:
+    return FakePip(tmp_path, monkeypatch)
+
+
+def test_a_second_installation_does_nothing_and_all_covers_a_part(pip: FakePip) -> None:
+    bootstrap.install("dev")
+    bootstrap.install("dev")
+    bootstrap.install("run")
+
+    assert pip.did == ["made", "installed dev.lock", f"installed {ROOT.name}"]
+
+
+def test_the_part_is_installed_first_and_the_rest_on_top(pip: FakePip) -> None:
+    bootstrap.install("run")
+    bootstrap.install("dev")
+
+    assert pip.did[:2] == ["made", "installed run.lock"]
+    assert pip.did[3:] == ["installed dev.lock", f"installed {ROOT.name}"]
+
+
+def test_a_changed_lock_is_installed(pip: FakePip) -> None:
+    bootstrap.install("dev")
+    bootstrap.LOCK.write_text(SMALL_LOCK.replace("4.0", "4.1"))
+    bootstrap.install("dev")
+
+    assert pip.did.count("installed dev.lock") == 2
+    assert pip.did.count("made") == 1
+
+
+def test_an_environment_of_another_interpreter_is_made_anew(pip: FakePip, monkeypatch: pytest.MonkeyPatch) -> None:
+    bootstrap.install("dev")
+    monkeypatch.setattr(sys, "version", "3.99.0 (another)")
+    bootstrap.install("dev")
+
+    assert pip.did.count("made") == 2
+
+
+def test_a_failed_installation_is_done_again(pip: FakePip) -> None:
+    bootstrap.install("run")
+    pip.did.clear()
+    pip.fails = True
+    bootstrap.LOCK.write_text(SMALL_LOCK.replace("4.0", "4.1"))
+    with pytest.raises(SystemExit, match="no index"):
+        bootstrap.install("run")
+
+    pip.fails = False
+    bootstrap.install("run")
+
+    assert pip.did == ["installed run.lock", "installed run.lock", f"installed {ROOT.name}"]
 
 
 def test_the_committed_lock_pins_every_declared_dependency_with_a_hash() -> None:

@@ -140,6 +140,7 @@ def test_the_last_line_has_the_totals_in_their_exact_form(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(closing_lines, "RESULTS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["closing_lines", "check", "test"])
     closing_lines.write_result("check", Result("ruff", 1, 0, 0, 0.5, 0.0, (), ()))
     closing_lines.write_result("suite", Result("unit", 10, 2, 1, 3.0, 120.0, ("slow",), ("needs root",)))
 
@@ -153,7 +154,19 @@ def test_the_last_line_has_the_totals_in_their_exact_form(
     assert "      skipped: needs root" in lines
 
 
+def test_a_target_that_failed_without_a_result_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(closing_lines, "RESULTS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["closing_lines", "check"])
+    closing_lines.write_result("suite", Result("unit", 10, 0, 0, 3.0, 120.0, (), ()))
+
+    assert closing_lines.main() == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "10 passed, 1 failed, 0 skipped"
+
+
 def test_nothing_run_is_not_a_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["closing_lines"])
     monkeypatch.setattr(closing_lines, "RESULTS", tmp_path)
 
     assert closing_lines.main() == 1
