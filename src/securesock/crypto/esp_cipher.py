@@ -78,11 +78,8 @@ class EspCipher(Protocol):
         """
         ...
 
-    def seal_bytes(self, header: bytes, plaintext: bytes, sequence: int) -> bytes:
-        """The same out of place, for messages so small that a buffer costs more than a copy.
-
-        ``header``: SPI and low sequence, 8 bytes.  Returns IV, ciphertext and ICV, which follow it.
-        """
+    def seal_bytes(self, spi: bytes, plaintext: bytes, sequence: int) -> bytes:
+        """The same out of place, for messages so small that a buffer costs more than a copy: the whole packet."""
         ...
 
     def open_bytes(self, packet: bytes, sequence: int) -> bytes:
@@ -154,9 +151,10 @@ class _Aead:
             plaintext[:] = bytes(len(plaintext))  # the library decrypts while it verifies
             raise
 
-    def seal_bytes(self, header: bytes, plaintext: bytes, sequence: int) -> bytes:
+    def seal_bytes(self, spi: bytes, plaintext: bytes, sequence: int) -> bytes:
         iv = sequence.to_bytes(8, "big")
-        return iv + self._encrypt(self._salt + iv, plaintext, header[:4] + iv if self._esn else header)
+        header = spi + iv[4:]
+        return header + iv + self._encrypt(self._salt + iv, plaintext, spi + iv if self._esn else header)
 
     def open_bytes(self, packet: bytes, sequence: int) -> bytes:
         if len(packet) < 32:
@@ -201,10 +199,11 @@ class _NullWithHmac:
             raise InvalidTag
         self._verify(packet, sequence)
 
-    def seal_bytes(self, header: bytes, plaintext: bytes, sequence: int) -> bytes:
+    def seal_bytes(self, spi: bytes, plaintext: bytes, sequence: int) -> bytes:
+        header = spi + (sequence & 0xFFFFFFFF).to_bytes(4, "big")
         packet = bytearray(header + bytes(self.iv_length) + plaintext + bytes(self.icv_length))
         self.seal_packet(memoryview(packet), sequence)
-        return bytes(packet[8:])
+        return bytes(packet)
 
     def open_bytes(self, packet: bytes, sequence: int) -> bytes:
         opened = bytearray(packet)

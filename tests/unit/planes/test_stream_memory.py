@@ -216,7 +216,7 @@ def test_after_a_fork_the_child_can_do_nothing_with_it() -> None:
         with pytest.raises(LocalMisuse, match="process that uses it"):
             call()
     assert end.seal_message(view, 0.0) is None
-    assert end.open_message(view, 10, 10, 0.0) is None
+    assert end.open_message(view, 10, 10) is None
     assert end.readable() == 0
     assert not end.outbound_waiting
     assert not end.wants_input

@@ -9,7 +9,7 @@ import pytest
 
 from securesock.crypto.suites import AES_128_GCM_16, AES_256_CBC, CHACHA20_POLY1305, HMAC_SHA2_256_128, EspSuite
 from securesock.errors import ConnectionBroken
-from securesock.planes.userspace.seal import MAX_MESSAGE
+from securesock.planes.userspace.short import MAX_MESSAGE
 from securesock.planes.userspace.stream import StreamConnection
 from securesock.types import Lifetimes
 from securesock.wire.segment import FIN_ACK, RST
@@ -38,7 +38,7 @@ def sealed(end: StreamConnection, data: bytes, now: float = 0.0) -> bytes:
 
 def open_message(end: StreamConnection, frame: bytes, limit: int = 1 << 20) -> bytes | None:
     view = memoryview(bytearray(frame) + bytes(10))
-    opened = end.open_message(view, len(frame), limit, 0.0)
+    opened = end.open_message(view, len(frame), limit)
     assert view[: len(frame)] == frame
     return opened
 
@@ -146,18 +146,26 @@ def test_what_the_carrier_did_not_take_goes_first() -> None:
 def test_the_readers_limits_are_counted_and_asked_about() -> None:
     pair = StreamPair(PreKeyedSession(INITIATOR), PreKeyedSession(RESPONDER, lifetimes=Lifetimes(1e6, 4000, 1 << 40)))
     pair.establish()
-    for _ in range(29):
+    for _ in range(30):
         assert open_message(pair.responder, sealed(pair.initiator, bytes(100))) == bytes(100)
     assert not pair.responder.outbound_waiting
-    assert open_message(pair.responder, sealed(pair.initiator, bytes(100))) == bytes(100)
+    late = sealed(pair.initiator, bytes(100))
+    assert open_message(pair.responder, late) is None
+    feed_all(pair.responder, late)
     assert pair.responder.outbound_waiting
-    strict = PreKeyedSession(RESPONDER, lifetimes=Lifetimes(1e6, 1 << 40, 3), refuse_rekeys=True)
+    assert pair.responder.read(200) == bytes(100)
+    pair.responder.inbound_release()
+    assert open_message(pair.responder, sealed(pair.initiator, bytes(100))) == bytes(100)
+    strict = PreKeyedSession(RESPONDER, lifetimes=Lifetimes(1e6, 1 << 40, 4), refuse_rekeys=True)
     pair = StreamPair(PreKeyedSession(INITIATOR, refuse_rekeys=True), strict).establish()
     for _ in range(2):
         assert open_message(pair.responder, sealed(pair.initiator, b"x")) == b"x"
-    last = sealed(pair.initiator, b"x")
-    assert open_message(pair.responder, last) is None
-    feed_all(pair.responder, last)
+    feed_all(pair.responder, sealed(pair.initiator, b"y"))
+    assert pair.responder.read(10) == b"y"
+    pair.responder.inbound_release()
+    beyond = sealed(pair.initiator, b"x")
+    assert open_message(pair.responder, beyond) is None
+    feed_all(pair.responder, beyond)
     assert isinstance(pair.responder.error, ConnectionBroken)
 
 
@@ -171,6 +179,7 @@ def test_opening_steps_aside_for_what_is_kept_before_it() -> None:
     assert open_message(pair.responder, second[20:]) is None
     feed_all(pair.responder, second[20:])
     assert pair.responder.read(10) == b"two"
+    pair.responder.inbound_release()
     assert open_message(pair.responder, third) == b"three"
 
 
@@ -234,7 +243,38 @@ def test_opening_steps_aside_for_keying_and_for_the_first_packet_under_new_keys(
     assert open_message(pair.responder, new[0]) is None
     feed_all(pair.responder, new[0])
     assert pair.responder.read(10) == b"first"
+    pair.responder.inbound_release()
     assert open_message(pair.responder, new[1]) == b"second"
+
+
+def test_quiet_is_when_there_is_nothing_but_to_wait() -> None:
+    pair = StreamPair()
+    assert not pair.initiator.quiet
+    pair.establish()
+    end = pair.responder
+    assert end.quiet
+    pair.send(INITIATOR, b"data")
+    frame = bytes(pair.wires[INITIATOR])
+    feed(end, frame[:5])
+    assert not end.quiet
+    feed(end, frame[5:])
+    assert not end.quiet
+    end.read(10)
+    end.inbound_release()
+    assert end.quiet
+    end.rekey_ike(0.0)
+    assert not end.quiet
+    pair.flush(RESPONDER)
+    assert end.quiet
+    end.seal(memoryview(b"x"), 0.0)
+    assert not end.quiet
+    pair.flush(RESPONDER)
+    assert end.quiet
+    end.keep_unsent(b"x")
+    assert not end.quiet
+    pair.flush(RESPONDER)
+    feed_all(end, craft(pair.sessions[INITIATOR].spec("outbound"), 3, offset=4, flags=FIN_ACK))
+    assert not end.quiet
 
 
 def test_opening_steps_aside_before_establishment_and_after_the_end() -> None:

@@ -24,9 +24,12 @@ SMALL_UNREAD: Final = 16384
 
 
 class Intake:
-    """``buffer[start:filled]`` is not opened yet; ``spans`` are opened bytes in order, ``unread`` their sum."""
+    """``buffer[start:filled]`` is not opened yet; ``spans`` are opened bytes in order, ``unread`` their sum.
 
-    __slots__ = ("_partial", "_pool", "buffer", "filled", "spans", "start", "unread")
+    ``kept``: whether anything was left, opened or not, when a call ended (``release``), or a call is under way.
+    """
+
+    __slots__ = ("_partial", "_pool", "buffer", "filled", "kept", "spans", "start", "unread")
 
     def __init__(self, pool: BufferPool) -> None:
         self._pool = pool
@@ -36,6 +39,7 @@ class Intake:
         self.filled = 0
         self.spans: deque[memoryview] = deque()
         self.unread = 0
+        self.kept = False
 
     # arriving
 
@@ -45,6 +49,7 @@ class Intake:
         Never so much that more than ``max_frame`` bytes of a stranger, or MAX_UNREAD bytes of the peer, would be kept.
         """
         buffer = self.buffer
+        self.kept = True
         if buffer is None:
             buffer = self.buffer = self._pool.take()
             self.start, self.filled = 0, len(self._partial)
@@ -56,10 +61,6 @@ class Intake:
         bound = max_frame - pending if max_frame < MAX_FRAME else MAX_UNREAD - self.unread - pending
         return buffer[self.filled : max(self.filled, min(len(buffer), self.filled + bound))]
 
-    def empty(self) -> bool:
-        """Whether nothing is kept, neither unread nor unopened."""
-        return not self.unread and self.buffer is None and not self._partial
-
     def full(self) -> bool:
         """Whether as much is kept as may be: ``room`` would be empty."""
         if self.unread <= MAX_UNREAD - MAX_FRAME:
@@ -70,12 +71,12 @@ class Intake:
     def release(self) -> None:
         """Give the buffer back, unless much unread data is in it."""
         buffer = self.buffer
-        if buffer is None or self.unread > SMALL_UNREAD:
-            return
-        self._move_out()
-        self._partial = buffer[self.start : self.filled].tobytes()
-        self.buffer = None
-        self._pool.give(buffer)
+        if buffer is not None and self.unread <= SMALL_UNREAD:
+            self._move_out()
+            self._partial = buffer[self.start : self.filled].tobytes()
+            self.buffer = None
+            self._pool.give(buffer)
+        self.kept = self.unread > 0 or self._partial != b""
 
     def _compact(self, buffer: memoryview) -> None:
         self._move_out()

@@ -63,7 +63,8 @@ ControlItem: TypeAlias = bytes | OutboundSa | int | Mark
 class KeyingLink:
     """See the module.  ``state``, ``error`` and the rest may be read by anyone at any time.
 
-    ``deadline`` is when the session wants ``handle_timeout``, infinity for never.  ``sealed`` and ``opened`` limit
+    ``deadline`` is when the session wants ``handle_timeout``, infinity for never; ``look_at`` is the same until the
+    connection is over, and minus infinity from then on.  ``sealed`` and ``opened`` limit
     what is carried under one key-exchange SA; None before there is one.
     """
 
@@ -72,6 +73,7 @@ class KeyingLink:
         self.control: deque[ControlItem] = deque()
         self.control_bytes = 0
         self.deadline = inf
+        self.look_at = inf
         self.counters: Counter[str] = Counter()
         self.state: StreamState = "negotiating"
         self.error: SecureSocketError | None = None
@@ -159,6 +161,7 @@ class KeyingLink:
         with self._lock:
             if self.error is None:
                 self.state = "closed"
+                self.look_at = -inf
 
     def frame_left(self, length: int) -> None:
         """A control frame is on its way to the carrier."""
@@ -197,6 +200,7 @@ class KeyingLink:
                     self.counters[reason] += 1
         deadline = self._session.next_deadline()
         self.deadline = inf if deadline is None else deadline
+        self.look_at = -inf if self.state in ("failed", "closed") else self.deadline
 
     def _send(self, frame: bytes) -> None:
         self.control_bytes += len(frame)

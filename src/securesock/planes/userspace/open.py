@@ -131,46 +131,6 @@ class Opener:
                 self._take_unusual(sa, buffer[at:last])
         return self._look_at_rest(buffer, start, filled)
 
-    def open_message_untrusted(self, frame: bytes, limit: int) -> bytes | None:
-        """The data of a frame that is exactly the next one, right in every field and at most ``limit`` long.
-
-        None, and nothing changed, for everything else: ``advance_untrusted`` then says what it is.
-        """
-        sa, shape = self.sa, self._shape
-        if sa is None or shape is None or self.fin or len(frame) < FRAME_HEADER_LENGTH:
-            return None
-        cipher, head, icv, alignment, ports = shape
-        length, spi, low = FRAME_HEADER.unpack_from(frame)
-        sequence = sa.packets + 1
-        plain = length - head - icv
-        if (
-            length != len(frame)
-            or spi != sa.spi
-            or low != sequence & LOW_32
-            or sequence > sa.hard_packets
-            or sa.byte_count >= sa.hard_bytes
-            or plain < LEAST_PLAINTEXT
-            or plain % alignment
-        ):
-            return None
-        try:
-            plaintext = cipher.open_bytes(frame[2:], sequence)
-        except InvalidTag:
-            return None
-        pad = plaintext[-2]
-        size = plain - LEAST_PLAINTEXT - pad
-        if (
-            not 0 <= size <= limit
-            or SEGMENT_WORDS.unpack_from(plaintext) != (ports, self.offset & LOW_32, DATA_FIELDS, 0)
-            or plaintext[SEGMENT_HEADER_LENGTH + size :] != TCP_TRAILERS[pad]
-        ):
-            return None
-        sa.packets = sequence
-        sa.byte_count += size
-        self.offset += size
-        self.segments += 1
-        return plaintext[SEGMENT_HEADER_LENGTH : SEGMENT_HEADER_LENGTH + size]
-
     def _deliver(self, sa: InboundSa, data: memoryview) -> None:
         self.segments += 1
         size = len(data)

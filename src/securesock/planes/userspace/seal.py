@@ -16,29 +16,27 @@ from ...wire.esp import TCP_TRAILERS
 from ...wire.segment import PSH_ACK, SEGMENT_HEADER_LENGTH
 from ...wire.tcp_encapsulation import MAX_FRAME
 from .buffers import BufferPool
-from .frame import DATA_FIELDS, FIELDS, FRAME_HEADER, LEAST_PLAINTEXT, LOW_32, SEGMENT_WORDS, PacketShape, sealing_shape
+from .frame import FIELDS, FRAME_HEADER, LEAST_PLAINTEXT, LOW_32, SEGMENT_WORDS, PacketShape, sealing_shape
 
-__all__ = ["MAX_BATCH", "MAX_MESSAGE", "Sealer"]
+__all__ = ["MAX_BATCH", "Sealer"]
 
 MAX_BATCH: Final = 4 * MAX_FRAME
 """What is sealed before the carrier has to take it: enough to make the cost of a send() small, and little enough that
 the frames are still in the core's cache when the kernel copies them."""
-
-MAX_MESSAGE: Final = 4096
-"""Up to here copying a message about costs less than a buffer from the pool and slices of it."""
 
 
 class Sealer:
     """The write side: which SA, how far the stream is, and what waits for the carrier.
 
     ``offset`` counts the stream's bytes from 0 (the segment carries it modulo 2^32), ``segments`` what was sealed.
+    ``buffer`` is borrowed only while bytes wait.
     """
 
-    __slots__ = ("_buffer", "_end", "_pool", "_sent", "_shape", "_shaped", "offset", "sa", "segments")
+    __slots__ = ("_end", "_pool", "_sent", "_shape", "_shaped", "buffer", "offset", "sa", "segments")
 
     def __init__(self, pool: BufferPool) -> None:
         self._pool = pool
-        self._buffer: memoryview | None = None
+        self.buffer: memoryview | None = None
         self._sent = 0
         self._end = 0
         self.offset = 0
@@ -53,21 +51,21 @@ class Sealer:
 
     def waiting(self) -> memoryview | None:
         """What waits, in order; None when nothing does."""
-        if self._buffer is None:
+        if self.buffer is None:
             return None
-        return self._buffer[self._sent : self._end]
+        return self.buffer[self._sent : self._end]
 
     def sent(self, count: int) -> None:
         """The carrier took ``count`` bytes; when it has all of them the buffer goes back to the pool."""
         self._sent += count
-        if self._sent >= self._end and self._buffer is not None:
-            buffer, self._buffer = self._buffer, None
+        if self._sent >= self._end and self.buffer is not None:
+            buffer, self.buffer = self.buffer, None
             self._sent = self._end = 0
             self._pool.give(buffer)
 
     def append(self, data: bytes) -> bool:
         """Lay ready bytes (an IKE frame) behind what waits; False, and nothing done, when there is no room at all."""
-        buffer = self._buffer or self._take()
+        buffer = self.buffer or self._take()
         end = self._end + len(data)
         if end > len(buffer):
             return False
@@ -82,7 +80,7 @@ class Sealer:
         before the next packet, or when a limit of the SA is to be looked at.  Empty ``data`` seals one empty segment,
         and may use the room behind the batch: an end of stream or an abort does not wait.
         """
-        buffer = self._buffer or self._take()
+        buffer = self.buffer or self._take()
         most = MAX_BATCH if len(data) else len(buffer)
         cipher, head, icv, alignment, ports = self._shape_of(sa)
         seal_packet, spi, fields = cipher.seal_packet, sa.spi, FIELDS[flags]
@@ -116,21 +114,6 @@ class Sealer:
                 break
         return done
 
-    def seal_message(self, sa: OutboundSa, data: memoryview) -> bytes:
-        """One frame with all of ``data`` (at most MAX_MESSAGE), past the buffer; what waits there must be gone."""
-        cipher, head, icv, alignment, ports = self._shape_of(sa)
-        size = len(data)
-        pad = -(size + LEAST_PLAINTEXT) % alignment
-        sequence = sa.packets + 1
-        sa.packets = sequence
-        frame_header = FRAME_HEADER.pack(head + size + LEAST_PLAINTEXT + pad + icv, sa.spi, sequence & LOW_32)
-        segment_header = SEGMENT_WORDS.pack(ports, self.offset & LOW_32, DATA_FIELDS, 0)
-        sealed = cipher.seal_bytes(frame_header[2:], b"".join((segment_header, data, TCP_TRAILERS[pad])), sequence)
-        self.offset += size
-        self.segments += 1
-        sa.byte_count += size
-        return frame_header + sealed
-
     def _shape_of(self, sa: OutboundSa) -> PacketShape:
         if sa is not self._shaped or self._shape is None:
             self._shape = sealing_shape(sa.spec, sa.cipher)
@@ -138,5 +121,5 @@ class Sealer:
         return self._shape
 
     def _take(self) -> memoryview:
-        self._buffer = self._pool.take()
-        return self._buffer
+        self.buffer = self._pool.take()
+        return self.buffer

@@ -31,7 +31,8 @@ from .buffers import BUFFERS
 from .intake import Intake
 from .link import MAX_CONTROL, KeyingLink, Mark, StreamState
 from .open import Opener
-from .seal import MAX_MESSAGE, Sealer
+from .seal import Sealer
+from .short import ShortOpening, ShortSealing
 
 __all__ = ["StreamConnection"]
 
@@ -46,6 +47,8 @@ class StreamConnection:
         self._opener = Opener(self._intake, expect_prefix=role is Role.RESPONDER)
         self._sealer = Sealer(BUFFERS)
         self._link = KeyingLink(session, role, self._opener, self._sealer)
+        self._short_opening = ShortOpening(self._link, self._opener)
+        self._short_sealing = ShortSealing(self._link, self._sealer)
         self._abandoned = False
         self._finished = False  # our FIN or RST was sealed, or never will be
         self.carrier_ended = False
@@ -128,6 +131,17 @@ class StreamConnection:
             and link.control_bytes < MAX_CONTROL
         )
 
+    @property
+    def quiet(self) -> bool:
+        """Nothing is readable or partly received, nothing waits for the carrier, no stream has ended, all is well."""
+        return not (
+            self._intake.kept
+            or self._link.control
+            or self._sealer.buffer is not None
+            or self._opener.fin
+            or self._link.state != "established"
+        )
+
     def readable(self) -> int:
         """Opened bytes that were not read yet."""
         return self._intake.unread
@@ -147,6 +161,9 @@ class StreamConnection:
         self._sealer = Sealer(BUFFERS)
         self._intake = Intake(BUFFERS)
         self._opener = Opener(self._intake, expect_prefix=False)
+        self._short_opening = ShortOpening(self._link, self._opener)
+        self._short_sealing = ShortSealing(self._link, self._sealer)
+        self._short_sealing.stopped = True
 
     # keying: under the write lock
 
@@ -202,23 +219,13 @@ class StreamConnection:
             return
         self._after_opening(now)
 
-    def open_message(self, view: memoryview, count: int, limit: int, now: float) -> bytes | None:
+    def open_message(self, view: memoryview, count: int, limit: int) -> bytes | None:
         """The data of ``view[:count]`` if that is one whole frame with the next data, and nothing else is kept here.
 
         The short way for small messages, past the pool's buffer.  None, and nothing changed, for everything else: put
         the bytes into ``inbound_buffer`` then.  ``limit``: the most that the reader takes.
         """
-        link, opener = self._link, self._opener
-        if link.state != "established" or self._abandoned or not self._intake.empty():
-            return None
-        data = opener.open_message_untrusted(view[:count].tobytes(), limit)
-        if data is not None:
-            sa, opened = opener.sa, link.opened
-            if sa is not None and (
-                sa.due(now) or (opened is not None and opened.due_at(opener.segments, opener.offset, now))
-            ):
-                self._after_opening(now)
-        return data
+        return self._short_opening.open_untrusted(view, count, limit)
 
     def inbound_release(self) -> None:
         """Give the buffer back to the pool: before waiting for the carrier, and at the end of a call."""
@@ -270,29 +277,13 @@ class StreamConnection:
             taken += count
         return taken
 
-    def seal_message(self, data: memoryview, now: float) -> bytes | None:
+    def seal_message(self, data: memoryview | bytes, now: float) -> bytes | None:
         """A frame with all of ``data``, for the carrier at once: the short way for small messages, past the buffer.
 
         None, and nothing changed, where ``seal`` has to be asked: something else goes first, a limit is due, the stream
         is over, or ``data`` is empty or longer than MAX_MESSAGE.
         """
-        link, sealer = self._link, self._sealer
-        sa, sealed = sealer.sa, link.sealed
-        if (
-            not 0 < len(data) <= MAX_MESSAGE
-            or link.control
-            or sealer.unsent()
-            or link.state != "established"
-            or self._finished
-            or self._abandoned
-            or sa is None
-            or sealed is None
-            or now >= link.deadline
-            or sa.due(now)
-            or sealed.due_at(sealer.segments, sealer.offset, now)
-        ):
-            return None
-        return sealer.seal_message(sa, data)
+        return self._short_sealing.seal(data, now)
 
     def keep_unsent(self, rest: bytes) -> None:
         """What the carrier did not take of a sealed message: it goes first in ``outbound``."""
@@ -326,7 +317,7 @@ class StreamConnection:
         sa = self._ready_sa(now)
         if sa is None or not self._seal_empty(sa, FIN_ACK):
             return False
-        self._finished = True
+        self._finished = self._short_sealing.stopped = True
         self._close_if_both_ended()
         return True
 
@@ -339,7 +330,7 @@ class StreamConnection:
         link, sealer = self._link, self._sealer
         if link.state == "closed":
             return
-        self._finished = True
+        self._finished = self._short_sealing.stopped = True
         if link.state == "negotiating" or Mark.CONFIRM in link.control:
             # nothing may be sealed that the peer would take for our consent
             if Mark.CONFIRM in link.control:
