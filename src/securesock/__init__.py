@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .identity.identity import Identity
     from .sockets import aio
     from .sockets.connection import create_connection, create_server
+    from .sockets.datagram_socket import SCM_PRINCIPAL, SCM_SA_ID, SOL_SECURESOCK
     from .sockets.stream_socket import SecureSocket
 
 __version__ = "0.1.0"
@@ -61,6 +62,9 @@ __all__ = [
     "PlaneError",
     "PolicyRefused",
     "Principal",
+    "SCM_PRINCIPAL",
+    "SCM_SA_ID",
+    "SOL_SECURESOCK",
     "SecureSocket",
     "SecureSocketError",
     "SecurityContext",
@@ -77,6 +81,9 @@ __all__ = [
 
 _LATER: Final = {
     "Identity": ".identity.identity",
+    "SCM_PRINCIPAL": ".sockets.datagram_socket",
+    "SCM_SA_ID": ".sockets.datagram_socket",
+    "SOL_SECURESOCK": ".sockets.datagram_socket",
     "SecureSocket": ".sockets.stream_socket",
     "SecurityContext": ".engine.context",
     "create_connection": ".sockets.connection",

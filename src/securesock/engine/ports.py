@@ -210,6 +210,7 @@ class PeerReport(NamedTuple):
 
     state: PeerState
     establishment: Establishment | None
+    we_began: bool
     main_mode_sa_id: int
     quick_mode_sa_id: int
     rekeys: int

@@ -8,12 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from ..clock import utc_at
+from ..identity.names import parse_peer_target_name
 from ..keying.contract import Establishment
 from ..types import ANY_TRUSTED_PEER, SecurityInfo, SecuritySettings
 from .connect import ExpectedPeer
 from .context import SecurityContext
+from .ports import PeerReport
 
-__all__ = ["Asked", "clear_info", "failed_info", "live_info", "secured_info"]
+__all__ = ["Asked", "clear_info", "datagram_info", "failed_info", "live_info", "secured_info"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,26 @@ def live_info(
         rekeys=rekeys,
         latch="established" if error is None else "broken",
         negotiation_error="" if error is None else str(error),
+    )
+
+
+def datagram_info(asked: Asked, report: PeerReport, plane: str, wall_offset_s: float) -> SecurityInfo | None:
+    """For one address of a datagram socket; None where there is nothing to tell."""
+    if report.why_clear:
+        return clear_info(asked, report.why_clear)
+    if report.error is not None:
+        return failed_info(asked, report.error)
+    if report.establishment is None:
+        return None
+    if report.we_began:
+        asked = replace(asked, expected=parse_peer_target_name(report.establishment.peer.name))
+    established = secured_info(asked, report.establishment, plane, utc_at(report.established_at, wall_offset_s))
+    return live_info(
+        established,
+        main_mode_sa_id=report.main_mode_sa_id,
+        quick_mode_sa_id=report.quick_mode_sa_id,
+        rekeys=report.rekeys,
+        error=None,
     )
 
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ..errors import LocalMisuse
+from ..types import Address
 from .opening import Link
 from .refused import RefusingSocket, check_no_flags, check_peek
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-__all__ = ["SocketCalls"]
+__all__ = ["ReadableFile", "SocketCalls", "readable", "writable"]
 
 
 class ReadableFile(Protocol):
@@ -59,30 +60,30 @@ class SocketCalls(RefusingSocket):
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
         """As recv(), into ``buffer``; how many bytes."""
         link = self._link or self._connected()
-        view = _writable(buffer, nbytes)
+        view = writable(buffer, nbytes)
         return link.recv_into(self, view, self._timeout, bool(flags) and check_peek(flags))
 
-    def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, None]:
+    def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Address | None]:
         """As recv(); a stream has one peer, so the address is None as for any TCP socket."""
         return self.recv(bufsize, flags), None
 
-    def recvfrom_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> tuple[int, None]:
+    def recvfrom_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> tuple[int, Address | None]:
         """As recv_into(), with None for the address."""
         return self.recv_into(buffer, nbytes, flags), None
 
     def recvmsg(
         self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /
-    ) -> tuple[bytes, list[tuple[int, int, bytes]], int, None]:
+    ) -> tuple[bytes, list[tuple[int, int, bytes]], int, Address | None]:
         """As recv(); no ancillary data comes out of a protected stream."""
         return self.recv(bufsize, flags), [], 0, None
 
     def recvmsg_into(
         self, buffers: Iterable[WriteableBuffer], ancbufsize: int = 0, flags: int = 0, /
-    ) -> tuple[int, list[tuple[int, int, bytes]], int, None]:
+    ) -> tuple[int, list[tuple[int, int, bytes]], int, Address | None]:
         """As recv_into(), into several buffers in turn; waits for the first byte only."""
         link = self._link or self._connected()
         peek = check_peek(flags)
-        views = [view for view in (_writable(each, 0) for each in buffers) if view]
+        views = [view for view in (writable(each, 0) for each in buffers) if view]
         room = sum(map(len, views))
         data = link.recv(self, room, self._timeout, peek)
         rest = memoryview(data)
@@ -108,14 +109,14 @@ class SocketCalls(RefusingSocket):
         link = self._link or self._connected()
         if flags:
             check_no_flags(flags)
-        return link.send(self, _readable(data), self._timeout)
+        return link.send(self, readable(data), self._timeout)
 
     def sendall(self, data: ReadableBuffer, flags: int = 0, /) -> None:
         """Seal and send all of ``data``.  After a TimeoutError it is over: nobody knows how much arrived."""
         link = self._link or self._connected()
         if flags:
             check_no_flags(flags)
-        link.sendall(self, _readable(data), self._timeout)
+        link.sendall(self, readable(data), self._timeout)
 
     def sendmsg(
         self,
@@ -132,9 +133,17 @@ class SocketCalls(RefusingSocket):
             raise LocalMisuse("a connected stream has one peer: leave the address out")
         return self.send(b"".join(buffers), flags)
 
-    def sendto(self, data: ReadableBuffer, *flags_and_address: object) -> NoReturn:
+    def sendto(self, data: ReadableBuffer, *flags_and_address: object) -> int:
         """Refused: a stream is connected to one peer."""
         raise LocalMisuse("a connected stream has one peer: use send() or sendall()")
+
+    def send_batch(self, batch: Sequence[ReadableBuffer], address: Address | None = None) -> int:
+        """Refused: a stream has no datagrams."""
+        raise LocalMisuse("batches are of datagrams: use sendmsg(), which seals several buffers as one stream")
+
+    def recv_batch(self, max_datagrams: int) -> list[tuple[bytes, Address]]:
+        """Refused: a stream has no datagrams."""
+        raise LocalMisuse("batches are of datagrams: use recv() with a large size")
 
     def sendfile(self, file: ReadableFile, offset: int = 0, count: int | None = None) -> int:
         """Seal and send a file opened in binary mode, from ``offset``, at most ``count`` bytes; how many were sent.
@@ -202,14 +211,16 @@ class SocketCalls(RefusingSocket):
         return os.get_inheritable(socket.socket.fileno(self))
 
 
-def _readable(data: ReadableBuffer) -> memoryview:
+def readable(data: ReadableBuffer) -> memoryview:
+    """The bytes of an application's buffer."""
     kind = type(data)
     if kind is bytes or kind is bytearray:
         return memoryview(data)
     return memoryview(data).cast("B")
 
 
-def _writable(buffer: WriteableBuffer, nbytes: int) -> memoryview:
+def writable(buffer: WriteableBuffer, nbytes: int) -> memoryview:
+    """Room for ``nbytes`` bytes (0: all there is) in an application's buffer."""
     view = memoryview(buffer)
     if view.readonly:
         raise TypeError("a writable buffer is needed")

@@ -10,14 +10,15 @@ from typing import Final
 
 from ..drivers.keylog import KeyLoggingSession, keylog_folder
 from ..engine.context import PlaneName
-from ..engine.ports import SecuredStream, StreamPlane
+from ..engine.ports import DatagramKeying, SecuredDatagrams, SecuredStream, StreamPlane
 from ..entropy import SystemEntropy
 from ..errors import PlaneError
 from ..keying.contract import KeyingConfig
 from ..keying.ikev2.session import IkeSession
+from ..planes.userspace.datagram import UserSpaceDatagrams
 from ..planes.userspace.stream import StreamConnection
 
-__all__ = ["stream_plane"]
+__all__ = ["datagram_machine", "stream_plane"]
 
 
 class _UserSpaceStreams:
@@ -48,3 +49,12 @@ def stream_plane(asked: PlaneName) -> StreamPlane:
             f"the plane {asked!r} cannot carry a TCP socket here: use plane='auto'", errno=errno.EPROTONOSUPPORT
         )
     return plane
+
+
+def datagram_machine(asked: PlaneName, keying: DatagramKeying, allow_insecure: bool) -> SecuredDatagrams:
+    """What carries a UDP socket's datagrams protected; PlaneError where the plane asked for is not to be had."""
+    if asked not in ("auto", "userspace"):
+        raise PlaneError(
+            f"the plane {asked!r} cannot carry a UDP socket here: use plane='auto'", errno=errno.EPROTONOSUPPORT
+        )
+    return UserSpaceDatagrams(keying, allow_insecure=allow_insecure)

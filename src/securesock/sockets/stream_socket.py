@@ -51,7 +51,8 @@ _DEFAULT_BACKLOG: Final = min(socket.SOMAXCONN, 128)
 
 
 class SecureSocket(SocketCalls):
-    """A TCP socket whose stream is protected by IPsec, keyed by IKEv2 on the connection itself.
+    """A TCP socket whose stream is protected by IPsec, keyed by IKEv2 on the connection itself; or, of SOCK_DGRAM, a
+    UDP socket whose datagrams are, keyed on the socket's own port.
 
     ``context``: who we are and what may be agreed on; the user's configuration (default_context) when it is needed and
     none was given.  ``fileno`` exists for the signature's sake: a descriptor comes without keys, so it is LocalMisuse.
@@ -72,6 +73,22 @@ class SecureSocket(SocketCalls):
         "_settings_given",
     )
 
+    def __new__(
+        cls,
+        family: int = -1,
+        type: int = -1,
+        proto: int = -1,
+        fileno: int | None = None,
+        *,
+        context: SecurityContext | None = None,
+    ) -> SecureSocket:
+        """A SecureSocket of SOCK_DGRAM is a SecureDatagramSocket."""
+        if cls is SecureSocket and type != -1 and type & ~_EXTRAS == socket.SOCK_DGRAM:
+            from .datagram_socket import SecureDatagramSocket  # when the first is made: it is built on this module
+
+            return super().__new__(SecureDatagramSocket)
+        return super().__new__(cls)
+
     def __init__(
         self,
         family: int = -1,
@@ -85,10 +102,8 @@ class SecureSocket(SocketCalls):
         if fileno is not None:
             raise LocalMisuse("a descriptor comes without keys: make a SecureSocket and connect or listen with it")
         kind = socket.SOCK_STREAM if type == -1 else type & ~_EXTRAS
-        if kind == socket.SOCK_DGRAM:
-            raise LocalMisuse("datagram sockets are not here yet: SecureSocket carries SOCK_STREAM")
         if kind != socket.SOCK_STREAM or (family != -1 and family not in _FAMILIES):
-            raise LocalMisuse("SecureSocket carries TCP: AF_INET or AF_INET6, and SOCK_STREAM")
+            raise LocalMisuse("SecureSocket carries TCP and UDP: AF_INET or AF_INET6, SOCK_STREAM or SOCK_DGRAM")
         super().__init__(family, kind, proto)
         self._adopt_timeout(0.0 if type != -1 and type & _NONBLOCK else socket.getdefaulttimeout())
 
@@ -139,15 +154,22 @@ class SecureSocket(SocketCalls):
         check_settings(settings)
         self._settings, self._settings_given = settings, True
 
-    def set_peer_target_name(self, peer: str | AnyTrustedPeer) -> None:
+    def set_peer_target_name(self, peer: str | AnyTrustedPeer, address: Address | None = None) -> None:
         """Whom this socket must reach; before connect (WSASetSocketPeerTargetName).
 
         Without it the host name or IP literal of the address is what must be proven.
-        LocalMisuse: too late, or no name.
+        A datagram socket is told who is at which ``address``, a connected one at that of its peer.
+        LocalMisuse: too late, no name, or an address where there is but one peer.
         """
+        if address is not None:
+            raise LocalMisuse("a TCP socket has one peer: leave the address out")
         if self._in_use:
             raise LocalMisuse("the peer's name comes before connect(); a listener is told whom to admit by allow=")
         self._expected = expected_peer(peer)
+
+    def delete_peer_target_name(self, address: Address) -> None:
+        """Of datagram sockets (WSADeleteSocketPeerTargetName); a TCP socket has one peer for life."""
+        raise LocalMisuse("a TCP socket has one peer for life: make another socket")
 
     def _expect(self, expected: ExpectedPeer) -> None:
         self._expected = expected
@@ -155,11 +177,13 @@ class SecureSocket(SocketCalls):
     def _admit(self, admission: Admission, public_addresses: tuple[Address, ...]) -> None:
         self._admission, self._public_addresses = admission, public_addresses
 
-    def query_security(self) -> SecurityInfo:
-        """What was really applied, beside what was asked (WSAQuerySocketSecurity).
+    def query_security(self, address: Address | None = None) -> SecurityInfo:
+        """What was really applied, beside what was asked (WSAQuerySocketSecurity); of a datagram socket with whom.
 
         Also after a negotiation that failed.  LocalMisuse with errno ENOTCONN: there was none yet.
         """
+        if address is not None:
+            raise LocalMisuse("a TCP socket has one peer: leave the address out")
         info, link = self._info, self._link
         if info is None:
             raise LocalMisuse(

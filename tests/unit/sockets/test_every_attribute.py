@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import securesock as ss
+from securesock.sockets.datagram_socket import SecureDatagramSocket
 from tests.support.loopback import client_context
 
 # What moves bytes of the stream, or says who moves them when: overridden by ours.
@@ -94,3 +95,27 @@ def test_a_secured_socket_is_a_socket(sock: ss.SecureSocket) -> None:
     assert isinstance(sock, socket.socket)
     assert sock.family is socket.AF_INET
     assert sock.type is socket.SOCK_STREAM
+
+
+# What a datagram socket does in its own way; the rest is about time, options and refusals, which are the same.
+_OF_DATAGRAMS = {
+    "accept", "bind", "connect", "fileno", "listen", "recv", "recv_into", "recvfrom", "recvfrom_into", "recvmsg",
+    "recvmsg_into", "send", "sendall", "sendfile", "sendmsg", "sendto", "shutdown", "_real_close", "__init__",
+    "__del__",
+}  # fmt: skip
+_SAME_FOR_BOTH = {
+    "connect_ex", "get_inheritable", "getblocking", "gettimeout", "setblocking", "setsockopt", "settimeout", "timeout",
+}  # fmt: skip
+
+
+def test_a_datagram_socket_has_no_call_that_would_go_by_a_link_it_does_not_have() -> None:
+    assert _SECURED | {"sendto"} == _OF_DATAGRAMS | _SAME_FOR_BOTH
+    for name in _OF_DATAGRAMS:
+        assert name in vars(SecureDatagramSocket), f"SecureDatagramSocket needs its own {name}"
+
+
+@pytest.mark.parametrize("name", sorted(set(_CALLS) - {"sendto", "sendto with flags"}))
+def test_what_leads_around_the_protection_is_misuse_on_datagrams_too(name: str) -> None:
+    sock = ss.SecureSocket(socket.AF_INET, socket.SOCK_DGRAM, context=client_context())
+    with sock, pytest.raises(ss.LocalMisuse):
+        _CALLS[name](sock)

@@ -105,9 +105,14 @@ def test_a_listener_does_not_connect(sock: ss.SecureSocket) -> None:
 
 @pytest.mark.parametrize(
     ("family", "kind"),
-    [(socket.AF_INET, socket.SOCK_DGRAM), (socket.AF_UNIX, socket.SOCK_STREAM), (socket.AF_INET, socket.SOCK_RAW)],
+    [
+        (socket.AF_UNIX, socket.SOCK_STREAM),
+        (socket.AF_INET, socket.SOCK_RAW),
+        (socket.AF_UNIX, socket.SOCK_DGRAM),
+        (socket.AF_INET, socket.SOCK_SEQPACKET),
+    ],
 )
-def test_what_is_no_tcp_socket_is_misuse(family: int, kind: int) -> None:
+def test_what_is_neither_tcp_nor_udp_is_misuse(family: int, kind: int) -> None:
     with pytest.raises(ss.LocalMisuse):
         ss.SecureSocket(family, kind)
 

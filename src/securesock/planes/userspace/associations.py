@@ -200,7 +200,7 @@ class Associations:
         self._end(association, now)
         self._close_inbound(association)
         if negotiating and association.role is Role.INITIATOR and not peer.occupied:
-            peer.failure = error.with_traceback(None)
+            peer.failure, peer.failure_told = error.with_traceback(None), False
 
     def _fall_back(self, association: Association, now: float) -> None:
         """allow_insecure: the peer gave no sign of IKE; what waited goes in clear."""

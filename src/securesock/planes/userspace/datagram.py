@@ -73,13 +73,14 @@ class UserSpaceDatagrams(Associations):
         """See the port."""
         peer = self._peers.get(address)
         if peer is None:
-            return PeerReport("none", None, 0, 0, 0, 0.0, None, "")
+            return PeerReport("none", None, False, 0, 0, 0, 0.0, None, "")
         live = [each for each in peer.associations if each.state == "live" and not each.replaced]
         shown = peer.active or (live[-1] if live else None)
         if shown is not None:
             return PeerReport(
                 "established",
                 shown.establishment,
+                shown.role is Role.INITIATOR,
                 shown.main_mode_sa_id,
                 shown.quick_mode_sa_id,
                 shown.rekeys,
@@ -90,16 +91,15 @@ class UserSpaceDatagrams(Associations):
         state: PeerState = (
             "negotiating" if peer.begun else "clear" if peer.why_clear else "failed" if peer.failure else "none"
         )
-        return PeerReport(state, None, 0, 0, 0, 0.0, peer.failure, peer.why_clear)
+        return PeerReport(state, None, False, 0, 0, 0, 0.0, peer.failure, peer.why_clear)
 
     def take_failure(self, address: Address) -> SecureSocketError | None:
         """See the port."""
         peer = self._peers.get(address)
-        if peer is None or peer.failure is None:
+        if peer is None or peer.failure is None or peer.failure_told:
             return None
-        failure, peer.failure = peer.failure, None
-        self._forget_stranger(peer)
-        return copy(failure)
+        peer.failure_told = True
+        return copy(peer.failure)
 
     def carrier_address(self, address: Address) -> Address:
         """See the port."""

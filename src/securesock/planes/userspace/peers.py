@@ -71,6 +71,7 @@ class Peer:
         "clear_used_at",
         "expected",
         "failure",
+        "failure_told",
         "latched",
         "queue",
         "queued_bytes",
@@ -90,6 +91,7 @@ class Peer:
         self.queue: deque[bytes] = deque()
         self.queued_bytes = 0
         self.failure: SecureSocketError | None = None
+        self.failure_told = False
         self.why_clear = ""
         self.clear_used_at = -inf
 

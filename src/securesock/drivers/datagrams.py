@@ -1,0 +1,506 @@
+"""Moves the datagrams of one secured UDP socket: application threads seal, open, send and receive; the reactor does
+what no application call does.
+
+One lock stands before the machine.  A thread that sends takes it to seal and sends without it; a thread that receives
+reads the kernel's queue itself, because waking another thread costs more than opening a packet.  While some thread
+receives, or did a moment ago, the reactor keeps its hands off the descriptor; else it reads, so that key exchanges go
+on in a program that only sends, or does nothing for a while.  What it opens waits in ``_arrived``, bounded as the
+kernel's own queue is.  Timers are the reactor's.
+
+A program that waits for the descriptor itself (``fileno``) is given another one, which is readable exactly while a
+datagram waits: the kernel's would also be for a key exchange's messages, and no longer once the reactor has read.
+
+It must not know who is expected where, nor how anything is sealed.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import socket
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from math import inf
+from time import monotonic
+from typing import Final, TypeAlias
+
+from ..engine.fork import process, refuse_inherited
+from ..engine.half_open import NEGOTIATION_S
+from ..engine.ports import Arrival, PeerReport, SecuredDatagrams
+from ..errors import KeyingTimeout
+from ..identity.names import PeerTargetName
+from ..types import Address, AnyTrustedPeer
+from .batches import enable_gro, receive_segments, send_segments
+from .reactor import Timer, reactor
+from .waiting import READ, WRITE, Waiter, this_thread
+
+__all__ = ["DatagramCarrier"]
+
+MAX_ARRIVED: Final = 1 << 20
+"""Bytes of opened datagrams that wait for the application; each counts 512 more, as the kernel counts its own room."""
+ARRIVED_OVERHEAD: Final = 512
+HANDS_OFF_S: Final = 0.05
+"""How long after a receiving call the reactor leaves the descriptor alone: longer than an application takes between two
+such calls, shorter than a peer's first retransmission."""
+CLOSE_S: Final = 2.0
+"""How long close() waits for first datagrams whose negotiation is under way (semantics "Datagrams")."""
+STOP_S: Final = 5.0
+_COMING: Final = ("negotiating", "established")  # established, and yet nothing to seal with: a rekey is under way
+_READ_AT_ONCE: Final = 64  # packets that the reactor takes per turn, so that other sockets have their turns too
+_BUFFER_SIZE: Final = 65536  # no UDP datagram is larger, and no run of segments that the kernel joins
+# what an ICMP message of anybody makes the kernel say: no reason to end anything, and reported instead of the call
+_FROM_THE_PATH: Final = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNRESET)
+
+
+HostName: TypeAlias = Callable[[Address], PeerTargetName]
+"""Who is expected at an address where nothing else says so; asked only when a negotiation begins."""
+
+
+class DatagramCarrier:
+    """``kernel`` is a non-blocking UDP descriptor of our own, bound already."""
+
+    def __init__(self, kernel: socket.socket, machine: SecuredDatagrams) -> None:
+        self.connected: Address | None = None
+        self.counters: Counter[str] = Counter()
+        self._kernel = kernel
+        self._machine = machine
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._waiting = 0
+        self._buffer = memoryview(bytearray(_BUFFER_SIZE))
+        self._gro = False
+        self._arrived: deque[Arrival] = deque()
+        self._arrived_bytes = 0
+        self._receivers: list[Waiter] = []
+        self._received_at = -inf
+        self._watched = self._armed = False
+        self._pair: tuple[socket.socket, socket.socket] | None = None
+        self._timer: Timer | None = None
+        self._timer_at = inf
+        self._closed = False
+        self._stopping = False
+        self._generation = process.generation
+
+    def start(self) -> None:
+        """Have the reactor look after it."""
+        reactor().call(self._watch)
+
+    def _check(self) -> None:
+        if self._generation != process.generation:
+            refuse_inherited("datagram socket")
+        if self._closed:
+            raise OSError(errno.EBADF, "the socket is closed")
+
+    # -- peers ---------------------------------------------------------------------------------------------------------
+
+    def expect(self, address: Address, expected: PeerTargetName | AnyTrustedPeer) -> None:
+        """See SecuredDatagrams."""
+        self._check()
+        with self._lock:
+            self._machine.expect(address, expected)
+
+    def forget(self, address: Address) -> None:
+        """See SecuredDatagrams."""
+        self._check()
+        with self._lock:
+            self._machine.forget(address, monotonic())
+            self._settle()
+
+    def report(self, address: Address) -> PeerReport:
+        """See SecuredDatagrams."""
+        self._check()
+        with self._lock:
+            return self._machine.report(address)
+
+    def dropped(self) -> dict[str, int]:
+        """What was dropped or refused, by reason."""
+        with self._lock:
+            return dict(self.counters + Counter(self._machine.counters))
+
+    # -- sending -------------------------------------------------------------------------------------------------------
+
+    def send(self, data: memoryview, address: Address, host: HostName, timeout: float | None) -> None:
+        """Seal and send one datagram; where there is no SA yet, after the negotiation.
+
+        A non-blocking socket keeps it until then, and raises BlockingIOError when enough are kept; the next call
+        raises why the negotiation failed.  TimeoutError: not within ``timeout`` (None: 10 s for a negotiation).
+        """
+        packet, to = self._seal(data, address, host, timeout)
+        if packet is not None:
+            self._to_kernel(packet, to, timeout)
+
+    def send_batch(self, batch: Sequence[memoryview], address: Address, host: HostName, timeout: float | None) -> int:
+        """Seal and send several, as few system calls as the kernel allows; how many were sent."""
+        packets: list[bytes | bytearray | memoryview] = []
+        to = address
+        for data in batch:
+            packet, to = self._seal(data, address, host, timeout)
+            if packet is not None:
+                packets.append(packet)
+        done = len(batch) - len(packets)
+        while packets:
+            try:
+                sent = send_segments(self._kernel, packets, None if to == self.connected else to)
+            except BlockingIOError:
+                if timeout == 0:
+                    if done:
+                        return done
+                    raise
+                self._wait_writable(timeout)
+                continue
+            except OSError as error:
+                if error.errno not in _FROM_THE_PATH:
+                    raise
+                self.counters["carrier-error"] += 1
+                continue
+            done += sent
+            del packets[:sent]
+        return done
+
+    def _seal(
+        self, data: memoryview, address: Address, host: HostName, timeout: float | None
+    ) -> tuple[bytes | bytearray | memoryview | None, Address]:
+        if self._generation != process.generation or self._closed:
+            self._check()
+        machine = self._machine
+        with self._lock:
+            packet = machine.seal(data, address, monotonic())
+            if packet is None:
+                packet = self._negotiate(data, address, host, timeout)
+            return packet, machine.carrier_address(address)
+
+    def _negotiate(
+        self, data: memoryview, address: Address, host: HostName, timeout: float | None
+    ) -> bytes | bytearray | memoryview | None:
+        """Under the lock.  The packet, or None when it was kept for later."""
+        machine, started = self._machine, monotonic()
+        if timeout == 0:
+            self._raise_failure(address)
+        while True:
+            now = monotonic()
+            machine.begin(address, host(address), now)
+            self._settle()
+            reactor().call(self._watch)
+            packet = machine.seal(data, address, now)
+            if packet is not None:
+                return packet
+            if timeout == 0:
+                if machine.report(address).state not in _COMING or not machine.enqueue(data.tobytes(), address):
+                    self._raise_failure(address)
+                    raise BlockingIOError(errno.EAGAIN, "enough datagrams wait for the negotiation with this peer")
+                return None
+            limit = started + (NEGOTIATION_S if timeout is None else timeout)
+            while packet is None and machine.report(address).state in _COMING:
+                left = limit - monotonic()
+                if left <= 0:
+                    if timeout is None:
+                        raise KeyingTimeout(f"the negotiation with {address[0]} port {address[1]} did not end in time")
+                    raise TimeoutError("timed out")
+                self._wait_for_change(left)
+                if self._closed:
+                    raise OSError(errno.EBADF, "the socket was closed")
+                packet = machine.seal(data, address, monotonic())
+            if packet is not None:
+                return packet
+            self._raise_failure(address)
+
+    def _wait_for_change(self, seconds: float) -> None:
+        self._waiting += 1
+        try:
+            self._changed.wait(seconds)
+        finally:
+            self._waiting -= 1
+
+    def _raise_failure(self, address: Address) -> None:
+        failure = self._machine.take_failure(address)
+        if failure is not None:
+            raise failure
+
+    def _to_kernel(self, packet: bytes | bytearray | memoryview, to: Address, timeout: float | None) -> None:
+        for _ in range(3):
+            try:
+                self._put(packet, to)
+            except BlockingIOError:
+                if timeout == 0:
+                    raise
+                self._wait_writable(timeout)
+            except OSError as error:
+                # about an earlier datagram, and this one was not sent: once more
+                if error.errno not in _FROM_THE_PATH:
+                    raise
+                self.counters["carrier-error"] += 1
+            else:
+                return
+        self.counters["not-sent"] += 1
+
+    def _put(self, packet: bytes | bytearray | memoryview, to: Address) -> None:
+        if to == self.connected:
+            _socket.socket.send(self._kernel, packet)
+        else:
+            _socket.socket.sendto(self._kernel, packet, to)
+
+    def _wait_writable(self, timeout: float | None) -> None:
+        if not this_thread().wait(self._kernel.fileno(), WRITE, timeout):
+            raise TimeoutError("timed out")
+        self._check()
+
+    # -- receiving -----------------------------------------------------------------------------------------------------
+
+    def receive(self, timeout: float | None, *, peek: bool = False) -> Arrival:
+        """The next datagram.  BlockingIOError or TimeoutError when there is none in time.
+
+        Of a connected socket it raises why the negotiation with the peer failed; of others nothing that a peer causes.
+        """
+        self._check()
+        try:
+            with self._lock:
+                arrival = self._take(peek)
+            if arrival is not None:
+                return arrival
+            if timeout == 0:
+                raise BlockingIOError(errno.EAGAIN, "no datagram waits")
+            return self._wait_for_arrival(timeout, peek)
+        finally:
+            self._received_at = monotonic()
+            if not self._watched and not self._armed:
+                self._armed = True
+                reactor().call(self._arm)
+
+    def receive_batch(self, most: int, timeout: float | None) -> list[Arrival]:
+        """What is there, at least one and at most ``most``."""
+        if not self._gro:
+            self._gro = enable_gro(self._kernel)
+        batch = [self.receive(timeout)]
+        with self._lock:
+            while len(batch) < most and (arrival := self._take(peek=False)) is not None:
+                batch.append(arrival)
+        return batch
+
+    def _wait_for_arrival(self, timeout: float | None, peek: bool) -> Arrival:
+        limit = inf if timeout is None else monotonic() + timeout
+        waiter = this_thread()
+        with self._lock:
+            self._receivers.append(waiter)
+        try:
+            while True:
+                left = limit - monotonic()
+                if left <= 0:
+                    raise TimeoutError("timed out")
+                if not self._closed:
+                    waiter.wait(self._kernel.fileno(), READ, None if left == inf else left)
+                self._check()
+                with self._lock:
+                    arrival = self._take(peek)
+                if arrival is not None:
+                    return arrival
+        finally:
+            with self._lock:
+                self._receivers.remove(waiter)
+
+    def _take(self, peek: bool) -> Arrival | None:
+        """Under the lock: the next datagram, from those that arrived or from the kernel; None when there is none."""
+        arrived = self._arrived
+        if not arrived:
+            if self.connected is not None:
+                self._raise_failure(self.connected)
+            arrival = self._read()
+            if arrival is None:
+                return None
+            if not peek and not arrived:
+                return arrival
+            self._keep(arrival, first=True)
+        arrival = arrived[0]
+        if not peek:
+            arrived.popleft()
+            self._arrived_bytes -= len(arrival.data) + ARRIVED_OVERHEAD
+            if not arrived and self._pair is not None:
+                self._pair[0].recv(1)
+        return arrival
+
+    def _read(self) -> Arrival | None:
+        """Under the lock: read the kernel's queue until a datagram for the application comes out, or it is empty."""
+        machine, buffer = self._machine, self._buffer
+        while True:
+            try:
+                if self._gro:
+                    return self._read_run()
+                count, address = _socket.socket.recvfrom_into(self._kernel, buffer)
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                if error.errno not in _FROM_THE_PATH:
+                    raise
+                self.counters["carrier-error"] += 1
+                continue
+            arrival = machine.handle_untrusted(buffer[:count], address, monotonic())
+            self._settle()
+            if arrival is not None:
+                return arrival
+
+    def _read_run(self) -> Arrival | None:
+        """Several packets that the kernel joined: all but the first datagram of them is kept."""
+        first: Arrival | None = None
+        while first is None:
+            segments, address = receive_segments(self._kernel, self._buffer)
+            for segment in segments:
+                arrival = self._machine.handle_untrusted(segment, address, monotonic())
+                if arrival is None:
+                    continue
+                if first is None:
+                    first = arrival
+                else:
+                    self._keep(arrival)
+            self._settle()
+        return first
+
+    def _keep(self, arrival: Arrival, *, first: bool = False) -> None:
+        """Under the lock: for the application's next call, unless too much waits already."""
+        size = len(arrival.data) + ARRIVED_OVERHEAD
+        if self._arrived_bytes + size > MAX_ARRIVED and not first:
+            self.counters["receive-queue-full"] += 1
+            return
+        if not self._arrived and self._pair is not None:
+            self._pair[1].send(b"\0")
+        if first:
+            self._arrived.appendleft(arrival)
+        else:
+            self._arrived.append(arrival)
+        self._arrived_bytes += size
+
+    def fileno(self) -> int:
+        """Readable exactly while ``receive`` would return at once; the reactor reads the kernel's queue from now on."""
+        self._check()
+        with self._lock:
+            if self._pair is None:
+                self._pair = socket.socketpair()
+                for each in self._pair:
+                    each.setblocking(False)
+                if self._arrived:
+                    self._pair[1].send(b"\0")
+                reactor().call(self._watch)
+            return self._pair[0].fileno()
+
+    # -- after every turn of the machine -------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Under the lock: send what the machine wants sent, tell the reactor of its deadline, wake who waits."""
+        machine = self._machine
+        while (out := machine.poll_transmit()) is not None:
+            try:
+                self._put(*out)
+            except OSError:
+                self.counters["carrier-error"] += 1  # lost on its way, as any datagram may be
+        deadline = machine.next_deadline()
+        if deadline is not None and deadline < self._timer_at:
+            self._timer_at = deadline
+            reactor().call(self._set_timer)
+        if self._waiting:
+            self._changed.notify_all()
+        if self._stopping and not machine.queued:
+            reactor().call(self._stop)
+
+    # -- in the reactor ------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        if not self._watched and self._kernel.fileno() >= 0:
+            self._watched = True
+            reactor().watch(self._kernel, READ, self._readable)
+
+    def _readable(self, mask: int, now: float) -> None:
+        if self._pair is None and (self._receivers or now < self._received_at + HANDS_OFF_S) and not self._waiting:
+            self._watched = False
+            reactor().forget(self._kernel)
+            self._arm()
+            return
+        with self._lock:
+            for _ in range(_READ_AT_ONCE):
+                arrival = self._read()
+                if arrival is None:
+                    break
+                self._keep(arrival)
+            self._wake_receivers()
+
+    def _arm(self) -> None:
+        self._armed = True
+        reactor().at(monotonic() + HANDS_OFF_S, self._look_again)
+
+    def _look_again(self, now: float) -> None:
+        """Whether the application still receives; while it does nothing but wait, its return arms this again."""
+        self._armed = False
+        if self._receivers:
+            return
+        if now < self._received_at + HANDS_OFF_S:
+            self._arm()
+        else:
+            self._watch()
+
+    def _wake_receivers(self) -> None:
+        """Under the lock: a datagram, or a failure, is there for them."""
+        failed = self.connected is not None and self._machine.report(self.connected).error is not None
+        if self._arrived or failed or self._closed:
+            for waiter in self._receivers:
+                waiter.wake()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if self._kernel.fileno() < 0 else reactor().at(self._timer_at, self._tick)
+
+    def _tick(self, now: float) -> None:
+        with self._lock:
+            self._timer, self._timer_at = None, inf
+            if self._kernel.fileno() < 0:
+                return
+            self._machine.handle_timeout(now)
+            self._settle()
+            self._wake_receivers()
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def close(self, *, wait: bool) -> None:
+        """Say goodbye; first datagrams whose negotiation is under way are waited for, by us or by the reactor.
+
+        ``wait``: return only when the port is free again.
+        """
+        if self._generation != process.generation:
+            self._release()
+            return
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._changed.notify_all()
+            for waiter in self._receivers:
+                waiter.wake()
+            limit = monotonic() + CLOSE_S
+            while wait and self._machine.queued and (left := limit - monotonic()) > 0:
+                self._wait_for_change(left)
+            if not wait and self._machine.queued:
+                self._stopping = True
+                reactor().call(lambda: self._stop_later(limit))
+                return
+        if wait:
+            reactor().run_and_wait(self._stop, STOP_S)
+        else:
+            reactor().call(self._stop)
+
+    def _stop_later(self, when: float) -> None:
+        reactor().at(when, lambda _: self._stop())
+
+    def _stop(self) -> None:
+        with self._lock:
+            if self._kernel.fileno() < 0:
+                return
+            self._stopping = False
+            self._machine.close(monotonic())
+            self._settle()
+            reactor().forget(self._kernel)
+            if self._timer is not None:
+                self._timer.cancel()
+            self._release()
+
+    def _release(self) -> None:
+        self._kernel.close()
+        for each in self._pair or ():
+            each.close()

@@ -1,0 +1,410 @@
+"""SecureSocket of SOCK_DGRAM: a UDP socket whose datagrams are IPsec-protected, with as many peers as it likes.
+
+Each address that is sent to, or that sends, has its own negotiation, SA pair and SecurityInfo.  The first datagram to
+an address begins the negotiation.  Who has to be there is the name given for the address, or who was there before, or
+the host that the address names.  This module must not know how anything is negotiated, sealed or waited for.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import ipaddress
+import os
+import socket
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from time import monotonic, time
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
+
+from ..drivers.datagrams import DatagramCarrier
+from ..engine.connect import check_offers, expected_peer, name_of_host
+from ..engine.context import SecurityContext
+from ..engine.ports import Arrival
+from ..engine.report import Asked, datagram_info
+from ..entropy import SystemEntropy
+from ..errors import LocalMisuse
+from ..identity.names import PeerTargetName
+from ..types import Address, AnyTrustedPeer, SecurityInfo
+from .calls import ReadableFile, readable, writable
+from .datagram_keying import SocketKeying
+from .planes import datagram_machine
+from .refused import check_no_flags, check_peek
+from .stream_socket import SecureSocket
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+    _AnyAddress: TypeAlias = tuple[object, ...] | str | ReadableBuffer
+
+__all__ = ["SCM_PRINCIPAL", "SCM_SA_ID", "SOL_SECURESOCK", "SecureDatagramSocket"]
+
+SOL_SECURESOCK: Final = 0x53534B
+"""The level of recvmsg()'s ancillary data that is ours; no kernel's level is that large."""
+SCM_PRINCIPAL: Final = 1
+"""Who sent the datagram: the principal's name, UTF-8.  Not there for one that came in clear."""
+SCM_SA_ID: Final = 2
+"""Under which SA it came: the quick mode SA id, 8 bytes in network order.  Not there for one that came in clear."""
+
+_NONBLOCK: Final = int(getattr(socket, "SOCK_NONBLOCK", 0))
+_EXTRAS: Final = _NONBLOCK | int(getattr(socket, "SOCK_CLOEXEC", 0))
+_MAX_KNOWN: Final = 1024  # addresses whose form was looked at; a server's peers are told apart without another look
+
+
+class SecureDatagramSocket(SecureSocket):
+    """See SecureSocket, which makes it; made directly it is always of SOCK_DGRAM."""
+
+    __slots__ = ("_carrier", "_hosts", "_known", "_peer_address")
+
+    def __init__(
+        self,
+        family: int = -1,
+        type: int = socket.SOCK_DGRAM,
+        proto: int = -1,
+        fileno: int | None = None,
+        *,
+        context: SecurityContext | None = None,
+    ) -> None:
+        self._clear_state(context)
+        self._carrier: DatagramCarrier | None = None
+        self._known: dict[Address, Address] = {}
+        self._hosts: dict[Address, str] = {}
+        self._peer_address: Address | None = None
+        if fileno is not None:
+            raise LocalMisuse("a descriptor comes without keys: make a SecureSocket and send and receive with it")
+        if type & ~_EXTRAS != socket.SOCK_DGRAM or family not in (-1, socket.AF_INET, socket.AF_INET6):
+            raise LocalMisuse("a secured datagram socket is one of AF_INET or AF_INET6, and SOCK_DGRAM")
+        socket.socket.__init__(self, family, socket.SOCK_DGRAM, proto)
+        self._adopt_timeout(0.0 if type & _NONBLOCK else socket.getdefaulttimeout())
+
+    def __repr__(self) -> str:
+        """Without the readiness descriptor that fileno() would make."""
+        return f"<{type(self).__name__} fd={socket.socket.fileno(self)} family={self.family} peer={self._peer_address}>"
+
+    # -- who is where --------------------------------------------------------------------------------------------------
+
+    def set_peer_target_name(self, peer: str | AnyTrustedPeer, address: Address | None = None) -> None:
+        """Who has to be at ``address`` (WSASetSocketPeerTargetName); of a connected socket it may be left out.
+
+        Before the first datagram there.  LocalMisuse: too late, no name, or no address.
+        """
+        self._open().expect(self._address(address), expected_peer(peer))
+
+    def delete_peer_target_name(self, address: Address) -> None:
+        """End what there is with ``address``: its SA, its latch, its name (WSADeleteSocketPeerTargetName)."""
+        self._open().forget(self._resolve(address))
+
+    def query_security(self, address: Address | None = None) -> SecurityInfo:
+        """What is in force with ``address`` (WSAQuerySocketSecurity); of a connected socket it may be left out.
+
+        LocalMisuse with errno ENOTCONN: nothing was negotiated with it, or that has ended.
+        """
+        where = self._address(address)
+        report = self._open().report(where)
+        info = datagram_info(self._asked_of(), report, "userspace", time() - monotonic())
+        if info is None:
+            raise LocalMisuse(f"nothing is negotiated with {where[0]} port {where[1]}", errno=errno.ENOTCONN)
+        return info
+
+    @property
+    def refusals(self) -> Mapping[str, int]:
+        """How many datagrams and negotiations were dropped or refused, by reason."""
+        return MappingProxyType({} if self._carrier is None else self._carrier.dropped())
+
+    @property
+    def _in_use(self) -> bool:
+        return self._carrier is not None
+
+    def _asked_of(self) -> Asked:
+        return Asked(self._settings, None, self.context)
+
+    def _address(self, address: Address | None) -> Address:
+        if address is not None:
+            return self._resolve(address)
+        if self._peer_address is None:
+            raise LocalMisuse("a datagram socket that is not connected has many peers: give the address of one")
+        return self._peer_address
+
+    def _resolve(self, address: object) -> Address:
+        """The kernel's own form of an address, as recvfrom() will show it."""
+        if not isinstance(address, tuple) or len(address) < 2 or not isinstance(address[0], str):
+            raise LocalMisuse(f"{address!r} is no address of UDP: give (host, port)")
+        known = self._known.get(address)
+        if known is not None:
+            return known
+        host, port = address[0], address[1]
+        if not host:
+            raise LocalMisuse("an empty host says nothing about who should answer: name the host")
+        flags = socket.AI_V4MAPPED if self.family == socket.AF_INET6 else 0
+        found = socket.getaddrinfo(host, port, self.family, socket.SOCK_DGRAM, 0, flags)[0][4]
+        resolved: Address = (str(found[0]), int(found[1]))
+        if len(found) == 4:
+            scope = address[3] if len(address) == 4 and isinstance(address[3], int) else int(found[3])
+            resolved = (str(found[0]), int(found[1]), 0, scope)
+        self._hosts.setdefault(resolved, host)
+        if len(self._hosts) > _MAX_KNOWN:
+            self._hosts.clear()
+        if host == resolved[0] or host.strip("[]") == resolved[0]:  # a name may lead elsewhere the next time
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[address] = resolved
+        return resolved
+
+    def _host(self, address: Address) -> PeerTargetName:
+        return name_of_host(self._hosts.get(address, address[0]))
+
+    # -- the carrier ---------------------------------------------------------------------------------------------------
+
+    def _open(self) -> DatagramCarrier:
+        """The carrier, made and bound when it is first needed."""
+        carrier = self._carrier
+        if carrier is not None:
+            return carrier
+        if socket.socket.fileno(self) < 0:
+            raise OSError(errno.EBADF, "the socket is closed")
+        check_offers(self.context, self._settings)
+        if not self._bound:
+            # as the kernel does when something is sent: any address, any port
+            socket.socket.bind(self, ("", 0))
+            self._bound = True
+        kernel = socket.socket(self.family, self.type, self.proto, _socket.dup(socket.socket.fileno(self)))
+        kernel.setblocking(False)
+        keying = SocketKeying(
+            self.context, self._settings, _LocalAddress(kernel), lambda: time() - monotonic(), SystemEntropy()
+        )
+        machine = datagram_machine(self.context.plane, keying, self._settings.allow_insecure)
+        carrier = self._carrier = DatagramCarrier(kernel, machine)
+        carrier.start()
+        return carrier
+
+    def bind(self, address: _AnyAddress, /) -> None:
+        """As socket.bind(); from then on whoever begins there is negotiated with."""
+        socket.socket.bind(self, address)
+        self._bound = True
+        self._open()
+
+    def connect(self, address: _AnyAddress, /) -> None:
+        """Fix the peer, as for any UDP socket; the first datagram begins the negotiation."""
+        carrier = self._open()
+        resolved = self._resolve(address)
+        socket.socket.connect(self, resolved)
+        self._peer_address = carrier.connected = resolved
+
+    def do_handshake(self) -> NoReturn:
+        """Not of datagram sockets."""
+        raise LocalMisuse("datagram sockets negotiate with each peer when the first datagram is sent there")
+
+    def listen(self, backlog: int = 0, /) -> NoReturn:
+        """Not of datagram sockets."""
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    def accept(self) -> NoReturn:
+        """Not of datagram sockets."""
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    def fileno(self) -> int:
+        """A descriptor that is readable exactly while a receiving call would return at once: to wait for, only.
+
+        -1 once the socket is closed.  A blocking socket is faster without it.
+        """
+        if socket.socket.fileno(self) < 0:
+            return -1
+        return self._open().fileno()
+
+    # -- sending -------------------------------------------------------------------------------------------------------
+
+    def sendto(self, data: ReadableBuffer, *flags_and_address: object) -> int:
+        """sendto(data, address) or sendto(data, flags, address): seal and send one datagram; its length.
+
+        The first to an address negotiates: a blocking call returns after that or raises its error, within the timeout
+        (None: 10 s); a non-blocking one keeps the datagram and raises at the next call, BlockingIOError once 64 or
+        64 KiB are kept.  An address of None means the connected peer.
+        """
+        if len(flags_and_address) == 1:
+            address = flags_and_address[0]
+        elif len(flags_and_address) == 2:
+            flags, address = flags_and_address
+            if not isinstance(flags, int):
+                raise TypeError("flags is an integer")
+            check_no_flags(flags)
+        else:
+            raise TypeError("sendto(data, address) or sendto(data, flags, address)")
+        return self._send(readable(data), address)
+
+    def send(self, data: ReadableBuffer, flags: int = 0, /) -> int:
+        """sendto() the connected peer."""
+        if flags:
+            check_no_flags(flags)
+        return self._send(readable(data), None)
+
+    def sendall(self, data: ReadableBuffer, flags: int = 0, /) -> None:
+        """As send(): a datagram goes as a whole."""
+        self.send(data, flags)
+
+    def sendmsg(
+        self,
+        buffers: Iterable[ReadableBuffer],
+        ancdata: Iterable[tuple[int, int, ReadableBuffer]] = (),
+        flags: int = 0,
+        address: tuple[object, ...] | str | ReadableBuffer | None = None,
+        /,
+    ) -> int:
+        """As sendto(), of several buffers as one datagram.  LocalMisuse for ancillary data and flags."""
+        if list(ancdata):
+            raise LocalMisuse("ancillary data would leave the protection: send it as data, or over a local socket")
+        check_no_flags(flags)
+        return self._send(memoryview(b"".join(buffers)), address)
+
+    def _send(self, data: memoryview, address: object) -> int:
+        carrier = self._carrier or self._open()
+        where = self._where(address)
+        carrier.send(data, where, self._host, self._timeout)
+        return len(data)
+
+    def _where(self, address: object) -> Address:
+        if address is not None:
+            return self._resolve(address)
+        if self._peer_address is None:
+            raise OSError(errno.EDESTADDRREQ, os.strerror(errno.EDESTADDRREQ))
+        return self._peer_address
+
+    def send_batch(self, batch: Sequence[ReadableBuffer], address: Address | None = None) -> int:
+        """Seal and send several datagrams with as few system calls as the kernel allows; how many were sent.
+
+        Datagrams of one length in a row go in one call where the kernel has UDP_SEGMENT.
+        """
+        carrier = self._carrier or self._open()
+        return carrier.send_batch([readable(each) for each in batch], self._where(address), self._host, self._timeout)
+
+    def sendfile(self, file: ReadableFile, offset: int = 0, count: int | None = None) -> NoReturn:
+        """Refused: a file is a stream, and datagrams may be lost."""
+        raise LocalMisuse("a file is a stream, and datagrams may be lost: use a TCP socket")
+
+    # -- receiving -----------------------------------------------------------------------------------------------------
+
+    def _receive(self, flags: int) -> Arrival:
+        carrier = self._carrier
+        if carrier is None:
+            if not self._bound:
+                raise OSError(errno.EINVAL, "a datagram socket receives when it is bound or has sent something")
+            carrier = self._open()
+        return carrier.receive(self._timeout, peek=bool(flags) and check_peek(flags))
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        """The next datagram, cut to ``bufsize`` bytes.  Raises TimeoutError, BlockingIOError.
+
+        Of a connected socket also why its negotiation failed.
+        """
+        if bufsize < 0:
+            raise ValueError("negative buffersize in recv")
+        return self._receive(flags).data[:bufsize]
+
+    def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Address | None]:
+        """As recv(), and the address of its sender, who has proven who it is (query_security, recvmsg)."""
+        if bufsize < 0:
+            raise ValueError("negative buffersize in recvfrom")
+        arrival = self._receive(flags)
+        return arrival.data[:bufsize], arrival.address
+
+    def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
+        """As recv(), into ``buffer``; how many bytes."""
+        return self.recvfrom_into(buffer, nbytes, flags)[0]
+
+    def recvfrom_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> tuple[int, Address | None]:
+        """As recvfrom(), into ``buffer``."""
+        view = writable(buffer, nbytes)
+        arrival = self._receive(flags)
+        data = arrival.data[: len(view)]
+        view[: len(data)] = data
+        return len(data), arrival.address
+
+    def recvmsg(
+        self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /
+    ) -> tuple[bytes, list[tuple[int, int, bytes]], int, Address | None]:
+        """As recvfrom(), with ancillary data of level SOL_SECURESOCK: SCM_PRINCIPAL and SCM_SA_ID.
+
+        The flags returned hold MSG_TRUNC where the datagram was longer than ``bufsize``.  ``ancbufsize`` 0 asks for no
+        ancillary data, any other value for all of it.
+        """
+        arrival = self._receive(flags)
+        truncated = int(socket.MSG_TRUNC) if len(arrival.data) > bufsize else 0
+        return arrival.data[:bufsize], _ancillary(arrival) if ancbufsize else [], truncated, arrival.address
+
+    def recvmsg_into(
+        self, buffers: Iterable[WriteableBuffer], ancbufsize: int = 0, flags: int = 0, /
+    ) -> tuple[int, list[tuple[int, int, bytes]], int, Address | None]:
+        """As recvmsg(), into several buffers in turn."""
+        views = [writable(each, 0) for each in buffers]
+        data, ancillary, truncated, address = self.recvmsg(sum(map(len, views)), ancbufsize, flags)
+        rest = memoryview(data)
+        for view in views:
+            count = min(len(view), len(rest))
+            view[:count] = rest[:count]
+            rest = rest[count:]
+        return len(data), ancillary, truncated, address
+
+    def recv_batch(self, max_datagrams: int) -> list[tuple[bytes, Address]]:
+        """At least one datagram and at most ``max_datagrams``: what is there, with the addresses of the senders.
+
+        The kernel joins what it can (UDP_GRO) from the first call on.
+        """
+        if max_datagrams < 1:
+            raise ValueError("a batch is of one datagram at least")
+        carrier = self._carrier or self._open()
+        return [(each.data, each.address) for each in carrier.receive_batch(max_datagrams, self._timeout)]
+
+    def pending(self) -> int:
+        """Always 0: a datagram that is opened is delivered, or makes fileno() readable."""
+        return 0
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def shutdown(self, how: int, /) -> None:
+        """Not of datagram sockets, which have no end of stream."""
+        number = errno.ENOTCONN if self._peer_address is None else errno.EOPNOTSUPP
+        raise OSError(number, os.strerror(number))
+
+    def _real_close(self, _ss: object = None) -> None:
+        if socket.socket.fileno(self) < 0:
+            return
+        carrier = self._carrier
+        _socket.socket.close(self)
+        if carrier is not None:
+            carrier.close(wait=self._timeout != 0)
+
+    def __del__(self) -> None:
+        if socket.socket.fileno(self) < 0:
+            return
+        carrier = getattr(self, "_carrier", None)
+        if carrier is not None:
+            carrier.close(wait=False)
+        try:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        finally:
+            _socket.socket.close(self)
+
+
+class _LocalAddress:
+    """Which of our addresses a peer is reached from; the kernel's routes say so where the socket is bound to any."""
+
+    def __init__(self, kernel: socket.socket) -> None:
+        self._kernel = kernel
+
+    def __call__(self, peer: Address) -> Address:
+        ours: Address = self._kernel.getsockname()
+        if not ipaddress.ip_address(ours[0].partition("%")[0]).is_unspecified:
+            return ours
+        with socket.socket(self._kernel.family, socket.SOCK_DGRAM) as probe:
+            probe.connect(peer)
+            found: Address = probe.getsockname()
+        return (found[0], ours[1]) if len(found) == 2 else (found[0], ours[1], 0, found[3])
+
+
+def _ancillary(arrival: Arrival) -> list[tuple[int, int, bytes]]:
+    if arrival.principal is None:
+        return []
+    return [
+        (SOL_SECURESOCK, SCM_PRINCIPAL, arrival.principal.name.encode()),
+        (SOL_SECURESOCK, SCM_SA_ID, arrival.sa_id.to_bytes(8, "big")),
+    ]
