@@ -8,6 +8,7 @@ import queue
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 
 from securesock.planes.userspace.stream import StreamConnection
 from securesock.types import Lifetimes
@@ -28,14 +29,20 @@ class Driver:
         self.write_lock = threading.Lock()
         self.progress = threading.Condition()
 
-    def flush(self) -> None:
+    def flush(self, *, wait: bool = True) -> bool:
+        """Whether all is on its way.  A reader does not wait: two of them could wait for each other."""
         while (out := self.end.outbound()) is not None:
-            self.out.put(bytes(out), timeout=10)
+            try:
+                self.out.put(bytes(out), block=wait, timeout=10)
+            except queue.Full:
+                assert not wait
+                return False
             self.end.outbound_sent(len(out))
+        return True
 
     def send_all(self, seed: int) -> str:
         digest, source = hashlib.sha256(), random.Random(seed)
-        sent = 0
+        sent, give_up_at = 0, monotonic() + 15
         while sent < TOTAL:
             data = source.randbytes(source.randrange(1, 300_000))
             digest.update(data)
@@ -43,6 +50,7 @@ class Driver:
             view = memoryview(data)
             while view:
                 assert self.end.error is None
+                assert monotonic() < give_up_at
                 with self.write_lock:
                     count = self.end.seal(view, 0.0)
                     self.flush()
@@ -59,7 +67,9 @@ class Driver:
     def receive_all(self) -> str:
         digest = hashlib.sha256()
         # beyond the peer's end of stream, because our sending thread may still need answers
+        give_up_at = monotonic() + 15
         while self.end.state != "closed" or not self.end.at_end:
+            assert monotonic() < give_up_at
             with contextlib.suppress(queue.Empty):
                 feed_all(self.end, self.into.get(timeout=0.05))
             assert self.end.error is None
@@ -69,7 +79,8 @@ class Driver:
                 digest.update(self.end.read(100_000))
             while self.end.outbound_waiting and self.write_lock.acquire(blocking=False):
                 try:
-                    self.flush()
+                    if not self.flush(wait=False):
+                        break
                 finally:
                     self.write_lock.release()
         assert self.end.read(1) == b""
