@@ -113,7 +113,7 @@ async def connected(
 class Relay:
     """Plain TCP between a client and a port; ``to_server`` and ``to_client`` may change what passes, b"" drops it.
 
-    A relay that is ``held`` passes nothing on.
+    ``hold`` stops it until ``release``; one that is to ``keep_open`` does not pass on the end of either side.
     """
 
     def __init__(self, port: int) -> None:
@@ -124,6 +124,7 @@ class Relay:
         self._open.set()
         self.to_server: Callable[[bytes], bytes] = lambda data: data
         self.to_client: Callable[[bytes], bytes] = lambda data: data
+        self.keep_open = False
         self.port = 0
 
     def hold(self) -> None:
@@ -156,7 +157,7 @@ class Relay:
                 change: Callable[[bytes], bytes] = getattr(self, side)
                 target.write(change(data))
                 await target.drain()
-            if not target.is_closing():
+            if not target.is_closing() and not self.keep_open:
                 target.write_eof()
 
     @classmethod

@@ -36,7 +36,7 @@ class ClearBegin(asyncio.Protocol):
 
 
 class ClearGuard(asyncio.Protocol):
-    """For an accepting end.  ``head``: what was read already."""
+    """For an accepting end.  ``head``: what was read already.  ``protocol`` is the application's."""
 
     def __init__(
         self, carrier: asyncio.Transport, protocol: asyncio.BaseProtocol, info: SecurityInfo, head: bytes
@@ -44,8 +44,10 @@ class ClearGuard(asyncio.Protocol):
         self._carrier = carrier
         self._info = info
         self._held = head
-        self._passed = False
+        self.ended = False
+        self._reading_paused = False
         self._broken: ConnectionBroken | None = None
+        self.on_guard = True
         self.protocol = protocol
 
     def begin(self) -> None:
@@ -61,10 +63,10 @@ class ClearGuard(asyncio.Protocol):
         self.look()
 
     def eof_received(self) -> bool | None:
-        """A stream so short that it cannot be IKE."""
-        self._passed = self._broken is None
+        """A stream so short that it cannot be IKE; what the application says to it is done by ``look``."""
+        self.ended = True
         self.look()
-        return cast(asyncio.Protocol, self.protocol).eof_received()
+        return True
 
     def pause_writing(self) -> None:
         """For the application."""
@@ -78,10 +80,19 @@ class ClearGuard(asyncio.Protocol):
         """For the application, with our reason if there is one."""
         self.protocol.connection_lost(self._broken or exc)
 
+    def pause_reading(self) -> None:
+        """What is held is held on."""
+        self._reading_paused = True
+
+    def resume_reading(self) -> None:
+        """In the loop's next turn."""
+        self._reading_paused = False
+        asyncio.get_running_loop().call_soon(self.look)
+
     def look(self) -> None:
-        """Decide, if that is possible, and deliver what was held, if the application reads."""
+        """Decide, if that is possible, and leave the carrier to the application with what was held."""
         held = self._held
-        if self._broken is not None or self._carrier.is_closing():
+        if not self.on_guard or self._broken is not None or self._carrier.is_closing():
             return
         if held.startswith(STREAM_PREFIX):
             self._broken = ConnectionBroken(
@@ -89,12 +100,14 @@ class ClearGuard(asyncio.Protocol):
             )
             self._carrier.abort()
             return
-        self._passed = self._passed or not STREAM_PREFIX.startswith(held)
-        if self._passed and self._carrier.is_reading():
-            self._held = b""
+        decided = self.ended or not STREAM_PREFIX.startswith(held)
+        if decided and not self._reading_paused:
+            self.on_guard = False
             self._carrier.set_protocol(self.protocol)
             if held:
                 _deliver(self.protocol, held)
+            if self.ended and not cast(asyncio.Protocol, self.protocol).eof_received():
+                self._carrier.close()
 
 
 def _deliver(protocol: asyncio.BaseProtocol, data: bytes) -> None:

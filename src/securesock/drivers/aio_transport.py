@@ -140,12 +140,12 @@ class ClearTransport(asyncio.Transport):
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         """The application's protocol."""
-        protocol = self._carrier.get_protocol()
-        return self._guard.protocol if self._guard is not None and protocol is self._guard else protocol
+        guard = self._guard
+        return guard.protocol if guard is not None and guard.on_guard else self._carrier.get_protocol()
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Deliver to another protocol from now on."""
-        if self._guard is not None and self._carrier.get_protocol() is self._guard:
+        if self._guard is not None and self._guard.on_guard:
             self._guard.protocol = protocol
         else:
             self._carrier.set_protocol(protocol)
@@ -169,12 +169,15 @@ class ClearTransport(asyncio.Transport):
     def pause_reading(self) -> None:
         """As the carrier."""
         self._carrier.pause_reading()
+        if self._guard is not None:
+            self._guard.pause_reading()
 
     def resume_reading(self) -> None:
         """As the carrier."""
-        self._carrier.resume_reading()
-        if self._guard is not None and self._carrier.get_protocol() is self._guard:
-            asyncio.get_running_loop().call_soon(self._guard.look)
+        if self._guard is not None:
+            self._guard.resume_reading()
+        if self._guard is None or not self._guard.ended:  # some loops would read the end once more
+            self._carrier.resume_reading()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """As the carrier."""

@@ -216,13 +216,21 @@ async def create_server(
     terms = Terms(_asked(settings, None, context), read_admission(allow), read_public_addresses(public_addresses))
     loop = asyncio.get_running_loop()
     door = AioDoor(loop, terms, protocol_factory)
-    options: dict[str, Any] = {"backlog": backlog, "start_serving": start_serving}
+    # asyncio gives its server away only after a last pause, in which a cancelled one would be lost and serve on.
+    options: dict[str, Any] = {"backlog": backlog, "start_serving": False}
     if sock is not None:
         served = await loop.create_server(door.carrier_protocol, sock=sock, **options)
     else:
         options |= {"family": family, "flags": flags, "reuse_address": reuse_address, "reuse_port": reuse_port}
         served = await loop.create_server(door.carrier_protocol, host, port or 0, **options)
-    return Server(served, door)
+    server = Server(served, door)
+    if start_serving:
+        try:
+            await server.start_serving()
+        except BaseException:
+            server.close()
+            raise
+    return server
 
 
 class Server(asyncio.AbstractServer):
