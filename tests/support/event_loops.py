@@ -14,6 +14,7 @@ import gc
 import inspect
 import warnings
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -35,12 +36,11 @@ def run(new_loop: Callable[[], asyncio.AbstractEventLoop], body: Callable[[], Aw
             await body()
 
     with asyncio.Runner(debug=True, loop_factory=new_loop) as runner:
-        try:
-            runner.run(limited())
-        except BaseException:
+        with ExitStack() as failing:
             # What is left open by a failure is no news, and uvloop cannot close where warnings are errors.
-            warnings.simplefilter("ignore", ResourceWarning)
-            raise
+            failing.callback(warnings.simplefilter, "ignore", ResourceWarning)
+            runner.run(limited())
+            failing.pop_all()
         gc.collect()  # what nobody awaited is told when it goes
     assert not unheard, unheard
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -224,12 +225,11 @@ async def create_server(
         options |= {"family": family, "flags": flags, "reuse_address": reuse_address, "reuse_port": reuse_port}
         served = await loop.create_server(door.carrier_protocol, host, port or 0, **options)
     server = Server(served, door)
-    if start_serving:
-        try:
+    with ExitStack() as unless_started:
+        unless_started.callback(server.close)
+        if start_serving:
             await server.start_serving()
-        except BaseException:
-            server.close()
-            raise
+        unless_started.pop_all()
     return server
 
 
