@@ -38,6 +38,7 @@ from .types import (
 )
 
 if TYPE_CHECKING:
+    from . import winsock
     from .engine.context import SecurityContext, default_context
     from .identity.identity import Identity
     from .sockets import aio
@@ -77,6 +78,7 @@ __all__ = [
     "create_connection",
     "create_server",
     "default_context",
+    "winsock",
 ]
 
 _LATER: Final = {
@@ -90,7 +92,7 @@ _LATER: Final = {
     "create_server": ".sockets.connection",
     "default_context": ".engine.context",
 }
-_MODULES_LATER: Final = {"aio": ".sockets.aio"}
+_MODULES_LATER: Final = {"aio": ".sockets.aio", "winsock": ".winsock"}
 
 
 if not TYPE_CHECKING:  # a checker that saw it would take every misspelt name for an object

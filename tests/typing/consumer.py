@@ -202,3 +202,32 @@ def blame(error: ss.SecureSocketError) -> str:
             return "system"
         case _:
             return "nobody"
+
+
+def as_windows_has_it(sock: ss.SecureSocket, later: ss.winsock.Overlapped[int]) -> bytes:
+    """The Winsock names: a structure or its bytes in, 0 or a structure out."""
+    ws = ss.winsock
+    settings = ws.SOCKET_SECURITY_SETTINGS_IPSEC(
+        SecurityProtocol=ws.SOCKET_SECURITY_PROTOCOL_IPSEC,
+        SecurityFlags=ws.SOCKET_SETTINGS_GUARANTEE_ENCRYPTION,
+        AuthipQMPolicyKey=UUID(int=0),
+        UserName="",
+        Password=bytearray(b""),
+    )
+    assert_type(settings.Password, str)
+    assert_type(ws.SOCKET_SECURITY_SETTINGS_IPSEC.unpack(settings.pack()), ws.SOCKET_SECURITY_SETTINGS_IPSEC)
+    assert_type(
+        ws.WSASetSocketSecurity(sock, settings.pack(), later, lambda error, count, overlapped, flags: None), int
+    )
+    name = ws.SOCKET_PEER_TARGET_NAME(PeerAddress=("192.0.2.1", 7000), PeerTargetName="host/db.example")
+    assert_type(ws.WSASetSocketPeerTargetName(sock, name), int)
+    assert_type(ws.WSADeleteSocketPeerTargetName(sock, ("192.0.2.1", 7000)), int)
+    assert_type(ws.WSAIoctl(sock, ws.SIO_SET_SECURITY, settings), int)
+    info = ws.WSAIoctl(sock, ws.SIO_QUERY_SECURITY, None, bytearray(64))
+    assert_type(info, ws.SOCKET_SECURITY_QUERY_INFO | ws.SOCKET_SECURITY_QUERY_INFO_IPSEC2)
+    try:
+        ws.WSAImpersonateSocketPeer(sock)
+    except ws.WSAError as error:
+        assert_type(error.winerror, int)
+        assert_type(error.needed_length, int | None)
+    return ws.WSAQuerySocketSecurity(sock, ws.SOCKET_SECURITY_QUERY_TEMPLATE()).pack()

@@ -28,7 +28,7 @@ from ..engine.context import SecurityContext, default_context
 from ..engine.report import Asked, failed_info, live_info
 from ..errors import LocalMisuse
 from ..keying.contract import Admission, AdmitAnyTrusted
-from ..types import Address, AnyTrustedPeer, SecurityInfo, SecuritySettings
+from ..types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer, SecurityInfo, SecuritySettings
 from .attempt import Attempt
 from .calls import SocketCalls
 from .listener import Listener
@@ -71,6 +71,7 @@ class SecureSocket(SocketCalls):
         "_public_addresses",
         "_settings",
         "_settings_given",
+        "_unnamed",
     )
 
     def __new__(
@@ -129,6 +130,7 @@ class SecureSocket(SocketCalls):
         self._settings = SecuritySettings()
         self._settings_given = False
         self._expected: ExpectedPeer | None = None
+        self._unnamed: AnyTrustedPeer | None = None
         self._admission: Admission = AdmitAnyTrusted()
         self._public_addresses: tuple[Address, ...] = ()
         self._options: dict[tuple[int, int], tuple[int | bytes | None, int]] = {}
@@ -173,6 +175,14 @@ class SecureSocket(SocketCalls):
 
     def _expect(self, expected: ExpectedPeer) -> None:
         self._expected = expected
+
+    def _trust_any_unless_named(self) -> None:
+        """Winsock's rule for a socket without a peer target name, where ours is the host of the address."""
+        self._unnamed = ANY_TRUSTED_PEER
+
+    def _forget_peer_target_name(self) -> None:
+        self._expected = None
+        self._trust_any_unless_named()
 
     def _admit(self, admission: Admission, public_addresses: tuple[Address, ...]) -> None:
         self._admission, self._public_addresses = admission, public_addresses
@@ -262,7 +272,7 @@ class SecureSocket(SocketCalls):
             raise LocalMisuse(f"connect() failed on this socket ({self._failure}): make another one")
         if not isinstance(address, tuple) or len(address) < 2 or not isinstance(address[0], str):
             raise LocalMisuse(f"{address!r} is no address of TCP: give (host, port)")
-        expected = self._expected if self._expected is not None else name_of_host(address[0])
+        expected = self._expected or self._unnamed or name_of_host(address[0])
         attempt = Attempt(self._asked(expected), self._options, bound=self._bound)
         self._send_at_once()
         attempt.begin(self, address)

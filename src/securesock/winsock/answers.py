@@ -1,0 +1,115 @@
+"""What a query answers: SecurityInfo as SOCKET_SECURITY_QUERY_INFO or its IPSEC2 form.
+
+It must not know how a call came about.  Sources: Microsoft's page on WSAQuerySocketSecurity; docs/winsock.md has the
+choices where it is silent.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from ..errors import (
+    AuthenticationFailed,
+    LocalMisuse,
+    PeerIncompatible,
+    PolicyRefused,
+)
+from ..sockets.stream_socket import SecureSocket
+from ..types import SecurityInfo
+from ..wire.winsock_errors import WSAError, WSAErrorCode
+from ..wire.winsock_fields import invalid
+from ..wire.winsock_numbers import (
+    ERROR_IPSEC_IKE,
+    SOCKET_INFO_CONNECTION,
+    SOCKET_INFO_CONNECTION_ENCRYPTED,
+    SOCKET_INFO_CONNECTION_IMPERSONATED,
+    SOCKET_INFO_CONNECTION_SECURED,
+    SOCKET_QUERY_IPSEC2_FIELD_MASK_MM_SA_ID,
+    SOCKET_QUERY_IPSEC2_FIELD_MASK_QM_SA_ID,
+    SOCKET_SECURITY_PROTOCOL_DEFAULT,
+    SOCKET_SECURITY_PROTOCOL_IPSEC,
+)
+from ..wire.winsock_structures import (
+    SOCKET_SECURITY_QUERY_INFO,
+    SOCKET_SECURITY_QUERY_INFO_IPSEC2,
+    SOCKET_SECURITY_QUERY_TEMPLATE,
+    SOCKET_SECURITY_QUERY_TEMPLATE_IPSEC2,
+)
+
+if TYPE_CHECKING:
+    from .arguments import Template
+
+__all__ = ["QueryInfo", "answer", "is_connected", "negotiated"]
+
+QueryInfo: TypeAlias = SOCKET_SECURITY_QUERY_INFO | SOCKET_SECURITY_QUERY_INFO_IPSEC2
+
+_WINERR: Final[tuple[tuple[type[OSError], ERROR_IPSEC_IKE], ...]] = (
+    (AuthenticationFailed, ERROR_IPSEC_IKE.ERROR_IPSEC_IKE_AUTH_FAIL),
+    (PolicyRefused, ERROR_IPSEC_IKE.ERROR_IPSEC_IKE_NO_POLICY),
+    (PeerIncompatible, ERROR_IPSEC_IKE.ERROR_IPSEC_IKE_POLICY_MATCH),
+    (TimeoutError, ERROR_IPSEC_IKE.ERROR_IPSEC_IKE_TIMED_OUT),  # KeyingTimeout, and the socket's own
+    (OSError, ERROR_IPSEC_IKE.ERROR_IPSEC_IKE_GENERAL_PROCESSING_ERROR),
+)
+
+
+def negotiated(sock: SecureSocket) -> SecurityInfo:
+    """What the socket's negotiation came to, be it a failure.
+
+    WSAENOTCONN when there was none or it is under way; WSAECONNRESET when an established connection has broken.
+    """
+    try:
+        info = sock.query_security()
+    except LocalMisuse as error:
+        if error.errno == errno.ENOTCONN:
+            raise WSAError(WSAErrorCode.WSAENOTCONN, str(error)) from error
+        raise invalid(str(error)) from error
+    if info.secured and info.latch == "broken":
+        raise WSAError(WSAErrorCode.WSAECONNRESET, f"the connection has broken: {info.negotiation_error}")
+    return info
+
+
+def is_connected(sock: SecureSocket) -> bool:
+    """Whether the socket has, or had, a connection that applications may use."""
+    try:
+        info = sock.query_security()
+    except LocalMisuse:
+        return False
+    return info.secured or info.latch == "established"
+
+
+def answer(sock: SecureSocket, template: Template | None) -> QueryInfo:
+    """The form that the template asks for.  No token handles: see docs/winsock.md."""
+    info = negotiated(sock)
+    flags = SOCKET_INFO_CONNECTION(0)
+    for bit, holds in (
+        (SOCKET_INFO_CONNECTION_SECURED, info.secured),
+        (SOCKET_INFO_CONNECTION_ENCRYPTED, info.encrypted),
+        (SOCKET_INFO_CONNECTION_IMPERSONATED, info.impersonated),
+    ):
+        flags |= bit if holds else SOCKET_INFO_CONNECTION(0)
+    if isinstance(template, SOCKET_SECURITY_QUERY_TEMPLATE_IPSEC2):
+        main_mode = SOCKET_QUERY_IPSEC2_FIELD_MASK_MM_SA_ID in template.FieldMask
+        quick_mode = SOCKET_QUERY_IPSEC2_FIELD_MASK_QM_SA_ID in template.FieldMask
+        return SOCKET_SECURITY_QUERY_INFO_IPSEC2(
+            Flags=flags,
+            MmSaId=info.main_mode_sa_id if main_mode else 0,
+            QmSaId=info.quick_mode_sa_id if quick_mode else 0,
+            NegotiationWinerr=_negotiation_winerr(sock, info),
+        )
+    if template is None or template == SOCKET_SECURITY_QUERY_TEMPLATE() or not info.secured:
+        return SOCKET_SECURITY_QUERY_INFO(SOCKET_SECURITY_PROTOCOL_DEFAULT, flags)
+    return SOCKET_SECURITY_QUERY_INFO(SOCKET_SECURITY_PROTOCOL_IPSEC, flags)
+
+
+def _negotiation_winerr(sock: SecureSocket, info: SecurityInfo) -> int:
+    if info.secured:
+        return 0
+    if info.latch == "established":
+        # In clear, which is allowed only where the peer did not answer IKE.
+        return ERROR_IPSEC_IKE.ERROR_IPSEC_IKE_DROP_NO_RESPONSE
+    try:
+        sock.do_handshake()  # raises at once what ended the negotiation
+    except OSError as error:
+        return next(code for kind, code in _WINERR if isinstance(error, kind))
+    return 0

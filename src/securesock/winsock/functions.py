@@ -1,0 +1,210 @@
+"""The six functions of the Winsock Secure Socket Extensions, over SecureSocket.
+
+They take what Windows' take, without pointers and lengths: a structure or its packed bytes; they return 0 or the
+structure asked for, and raise WSAError with the documented code.  The rules of order are SecureSocket's own; here they
+get their codes.  Only streams so far.  Source: ws2tcpip.h, and Microsoft's page on each function; docs/winsock.md has
+what those leave open.
+"""
+
+from __future__ import annotations
+
+import socket
+import weakref
+from typing import TYPE_CHECKING, Final
+
+from ..errors import LocalMisuse
+from ..sockets.stream_socket import SecureSocket
+from ..types import Address, IPsecSettings
+from ..wire.winsock_errors import WSAError, WSAErrorCode
+from ..wire.winsock_fields import invalid
+from ..wire.winsock_structures import SOCKET_SECURITY_SETTINGS_IPSEC
+from .answers import QueryInfo, answer, is_connected, negotiated
+from .arguments import check_settings, read_name, read_peer, read_settings, read_template, secure_socket
+from .overlapped import Completion, CompletionRoutine, Overlapped
+
+if TYPE_CHECKING:
+    from .arguments import GivenName, GivenPeer, GivenSettings, GivenTemplate
+
+__all__ = [
+    "WSADeleteSocketPeerTargetName",
+    "WSAImpersonateSocketPeer",
+    "WSAQuerySocketSecurity",
+    "WSARevertImpersonation",
+    "WSASetSocketPeerTargetName",
+    "WSASetSocketSecurity",
+    "query_into",
+]
+
+# For which address a socket's name was given, if for one.
+_named: Final[weakref.WeakKeyDictionary[SecureSocket, Address]] = weakref.WeakKeyDictionary()
+
+
+def WSASetSocketSecurity(
+    sock: SecureSocket,
+    settings: GivenSettings = None,
+    overlapped: Overlapped[int] | None = None,
+    completion_routine: CompletionRoutine[int] | None = None,
+) -> int:
+    """Secure ``sock`` as the structure says, None as the default does; 0.
+
+    Once, and before bind, listen and connect.  A socket that is secured in this way and given no peer target name
+    takes any machine of the trust anchors for its peer, as Windows does; SecurityInfo.differences says so.  No other
+    socket may share its port afterwards (SO_EXCLUSIVEADDRUSE, where there is none SO_REUSEPORT is taken away).
+
+    WSAEISCONN: connected.  WSAEINVAL: a bad value in the structure, a policy key that nothing is stored under, bound or
+    in use, a second call.  WSAEMSGSIZE: too few bytes.  WSAENOTSOCK, WSAEFAULT.  After an error nothing is changed.
+    """
+    secure = secure_socket(sock)
+    completion = Completion(overlapped, completion_routine)
+    structure = read_settings(settings)
+    try:
+        asked = check_settings(structure)
+    finally:
+        if structure is not settings and isinstance(structure, SOCKET_SECURITY_SETTINGS_IPSEC):
+            structure.wipe()
+    _check_not_connected(secure)
+    try:
+        secure.set_security(asked)
+    except LocalMisuse as error:
+        if isinstance(asked, IPsecSettings):
+            asked.password.wipe()
+        raise invalid(str(error)) from error
+    secure._trust_any_unless_named()
+    _keep_port_to_itself(secure)
+    return completion.succeed(0)
+
+
+def WSAQuerySocketSecurity(
+    sock: SecureSocket,
+    template: GivenTemplate = None,
+    overlapped: Overlapped[QueryInfo] | None = None,
+    completion_routine: CompletionRoutine[QueryInfo] | None = None,
+    *,
+    info_length: int | None = None,
+) -> QueryInfo:
+    """What protects the connection of ``sock``, in the form that the template asks for.
+
+    No template, or one that is all zero, asks for Flags alone; one of the IPSEC2 form for the SA ids of its FieldMask
+    and the outcome of the negotiation.  After a negotiation that failed nothing is secured, and NegotiationWinerr says
+    why.  Token handles are zero: there are no tokens yet.
+    ``info_length``: how many bytes the caller has for the answer; None for as many as it takes, 0 to ask for the size,
+    which the error has as ``needed_length``.
+
+    WSAENOTCONN: nothing negotiated yet, or a listener.  WSAECONNRESET: the connection has broken.  WSAEFAULT: an
+    ``info_length`` of 0 without a template.  WSAEMSGSIZE: any other that is too small, or a template that is cut short.
+    WSAEINVAL, WSAEOPNOTSUPP: a bit of the template.  WSAENOTSOCK.
+    """
+    return query_into(sock, template, overlapped, completion_routine, info_length, None)
+
+
+def WSASetSocketPeerTargetName(
+    sock: SecureSocket,
+    peer_target_name: GivenName,
+    overlapped: Overlapped[int] | None = None,
+    completion_routine: CompletionRoutine[int] | None = None,
+) -> int:
+    """Whom ``sock`` must reach, before connect(); 0.  Of several the last one holds.
+
+    PeerAddress is not needed: a stream has one peer, and its name holds wherever the socket connects to.
+
+    WSAEISCONN: connected.  WSAEINVAL: a text that is no peer target name, a listener, a connect() under way or failed.
+    WSAEFAULT: None.  WSAEAFNOSUPPORT: PeerAddress of another family.  WSAEMSGSIZE, WSAENOTSOCK.
+    """
+    secure = secure_socket(sock)
+    completion = Completion(overlapped, completion_routine)
+    name = read_name(peer_target_name)
+    _check_not_connected(secure)
+    try:
+        secure.set_peer_target_name(name.PeerTargetName)
+    except LocalMisuse as error:
+        raise invalid(str(error)) from error
+    _named.pop(secure, None)
+    if name.PeerAddress is not None:
+        _named[secure] = name.PeerAddress
+    return completion.succeed(0)
+
+
+def WSADeleteSocketPeerTargetName(
+    sock: SecureSocket,
+    peer_addr: GivenPeer,
+    overlapped: Overlapped[int] | None = None,
+    completion_routine: CompletionRoutine[int] | None = None,
+) -> int:
+    """No authentication towards ``peer_addr`` (an address tuple, or the bytes of a sockaddr) uses a name any more; 0.
+
+    A stream's name goes unless it was given for another host; after that any machine of the trust anchors will do.
+    What is connected already stays as it is.  There may be nothing to delete.
+
+    WSAEFAULT: None.  WSAEAFNOSUPPORT: another family.  WSAEINVAL: no address.  WSAEMSGSIZE, WSAENOTSOCK.
+    """
+    secure = secure_socket(sock)
+    completion = Completion(overlapped, completion_routine)
+    peer = read_peer(peer_addr, "PeerAddr")
+    named = _named.get(secure)
+    if named is None or (peer is not None and peer[0] == named[0]):
+        secure._forget_peer_target_name()
+        _named.pop(secure, None)
+    return completion.succeed(0)
+
+
+def WSAImpersonateSocketPeer(sock: SecureSocket, peer_addr: GivenPeer = None) -> int:
+    """Have the calling thread act as the account of the peer: refused, as no principal maps to an account yet.
+
+    ``peer_addr`` is not looked at, as the socket is a stream.
+
+    WSAEINVAL: the socket is non-blocking.  WSAENOTCONN, WSAECONNRESET: as for WSAQuerySocketSecurity.  WSAEACCES: the
+    peer has no account on this machine.  WSAENOTSOCK.  Nothing of the thread is changed.
+    """
+    secure = secure_socket(sock)
+    if secure.gettimeout() == 0:
+        raise invalid("only blocking sockets have a peer to act as")
+    info = negotiated(secure)
+    if not is_connected(secure):
+        raise WSAError(WSAErrorCode.WSAENOTCONN, f"the socket is not connected: {info.negotiation_error}")
+    who = info.peer_user or info.peer_machine
+    if who is None:
+        raise WSAError(WSAErrorCode.WSAEACCES, "the peer has proven no name: there is nobody to act as")
+    raise WSAError(WSAErrorCode.WSAEACCES, f"{who} maps to no account on this machine")
+
+
+def WSARevertImpersonation() -> int:
+    """End what WSAImpersonateSocketPeer began in this thread; nothing, if it did not; 0."""
+    return 0
+
+
+def query_into(
+    sock: SecureSocket,
+    template: GivenTemplate,
+    overlapped: Overlapped[QueryInfo] | None,
+    completion_routine: CompletionRoutine[QueryInfo] | None,
+    info_length: int | None,
+    into: memoryview | None,
+) -> QueryInfo:
+    """WSAQuerySocketSecurity, with room for the packed answer: it is there before the call completes."""
+    secure = secure_socket(sock)
+    completion = Completion(overlapped, completion_routine)
+    asked = read_template(template)
+    info = answer(secure, asked)
+    packed = info.pack()
+    needed = len(packed)
+    if info_length is not None and info_length < needed:
+        code = WSAErrorCode.WSAEFAULT if asked is None and info_length == 0 else WSAErrorCode.WSAEMSGSIZE
+        raise WSAError(code, f"the answer has {needed} bytes, room is for {info_length}", needed_length=needed)
+    if into is not None:
+        into[:needed] = packed
+    return completion.succeed(info, needed)
+
+
+def _check_not_connected(sock: SecureSocket) -> None:
+    if is_connected(sock):
+        raise WSAError(WSAErrorCode.WSAEISCONN, "the socket is connected: this comes before connect()")
+
+
+def _keep_port_to_itself(sock: SecureSocket) -> None:
+    """What SO_EXCLUSIVEADDRUSE is for, on the platform at hand: nobody else may receive what is sent to this port."""
+    exclusive: int | None = getattr(socket, "SO_EXCLUSIVEADDRUSE", None)
+    shared: int | None = getattr(socket, "SO_REUSEPORT", None)
+    if exclusive is not None:
+        sock.setsockopt(socket.SOL_SOCKET, exclusive, 1)
+    elif shared is not None:
+        sock.setsockopt(socket.SOL_SOCKET, shared, 0)
