@@ -15,6 +15,7 @@ from typing import Literal, assert_type
 from uuid import UUID
 
 import securesock as ss
+from securesock import winsock as ws
 from securesock.types import Json
 
 
@@ -204,9 +205,9 @@ def blame(error: ss.SecureSocketError) -> str:
             return "nobody"
 
 
-def as_windows_has_it(sock: ss.SecureSocket, later: ss.winsock.Overlapped[int]) -> bytes:
+def as_windows_has_it(sock: ss.SecureSocket, later: ws.Overlapped[int]) -> bytes:
     """The Winsock names: a structure or its bytes in, 0 or a structure out."""
-    ws = ss.winsock
+    assert_type(ss.winsock.WSARevertImpersonation(), int)
     settings = ws.SOCKET_SECURITY_SETTINGS_IPSEC(
         SecurityProtocol=ws.SOCKET_SECURITY_PROTOCOL_IPSEC,
         SecurityFlags=ws.SOCKET_SETTINGS_GUARANTEE_ENCRYPTION,

@@ -6,7 +6,6 @@ choices where it is silent.
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..errors import (
@@ -18,7 +17,6 @@ from ..errors import (
 from ..sockets.stream_socket import SecureSocket
 from ..types import SecurityInfo
 from ..wire.winsock_errors import WSAError, WSAErrorCode
-from ..wire.winsock_fields import invalid
 from ..wire.winsock_numbers import (
     ERROR_IPSEC_IKE,
     SOCKET_INFO_CONNECTION,
@@ -61,9 +59,7 @@ def negotiated(sock: SecureSocket) -> SecurityInfo:
     try:
         info = sock.query_security()
     except LocalMisuse as error:
-        if error.errno == errno.ENOTCONN:
-            raise WSAError(WSAErrorCode.WSAENOTCONN, str(error)) from error
-        raise invalid(str(error)) from error
+        raise WSAError(WSAErrorCode.WSAENOTCONN, str(error)) from error
     if info.secured and info.latch == "broken":
         raise WSAError(WSAErrorCode.WSAECONNRESET, f"the connection has broken: {info.negotiation_error}")
     return info

@@ -200,6 +200,12 @@ def test_where_there_is_so_exclusiveaddruse_it_is_set(sock: ss.SecureSocket, mon
     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE) == 1
 
 
+def test_where_ports_are_never_shared_nothing_is_set(sock: ss.SecureSocket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "SO_REUSEPORT", raising=False)
+    assert WSASetSocketSecurity(sock) == 0
+    assert sock._options == {}
+
+
 # -- names and addresses -----------------------------------------------------------------------------------------------
 
 
