@@ -15,6 +15,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+# What tests share asserts too, and should say what it compared.
+pytest.register_assert_rewrite("tests.support")
+
 TESTS = Path(__file__).resolve().parent
 REQUIRE_SYSTEM = bool(os.environ.get("SECURESOCK_REQUIRE_SYSTEM"))
 # Seconds for one test.  Machines on a fake clock need none; a suite with real processes waits for the scheduler.
