@@ -484,6 +484,9 @@ def test_a_sender_that_waits_for_a_rekey_keeps_what_comes_in_up_to_a_mebibyte() 
 def test_a_rekey_by_a_peer_is_answered_by_a_program_that_only_sends() -> None:
     server = with_limits(server_context(), seconds=0.2)
     with connected(server=server) as (ours, theirs):
+        # Little on the way: an answer behind more than a lifetime's worth of unread data would come too late.
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
         stop = threading.Event()
         received: list[int] = []
 

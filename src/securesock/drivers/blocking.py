@@ -1,14 +1,15 @@
 """An established connection on a descriptor: what send, recv, shutdown and their waits do.
 
-The carrier's descriptor is always non-blocking; a call that may wait does so here, in its own thread, with its own
-deadline.  Two locks, one for each direction, let one thread send while another receives:
+No call on the carrier waits in the kernel but for an instant; a call that may wait does so here, in its own thread,
+with its own deadline, and can be woken.  Two rules of who does what:
 
-- A reader never waits for the write lock.  What it has to answer (IKE) is queued in the connection, and whoever holds
-  the write lock sends it between two packets; whoever releases that lock looks once more.
 - A sender that waits for a rekey needs the answer that some reader may be about to read.  It reads itself when nobody
   else does, and is woken by the reader otherwise.
 - A sender looks at the carrier now and then even when it need not wait, so that a program which only sends still
   answers a rekey of its peer's.
+
+Small messages have a short way through both directions (one call of the connection's, one system call), because their
+cost is the number of Python steps; whatever is not one small packet takes the ordinary way with the same bytes.
 
 This module knows the connection's port and the descriptor; it must not know how bytes are protected, nor policy.
 """
@@ -16,32 +17,36 @@ This module knows the connection's port and the descriptor; it must not know how
 from __future__ import annotations
 
 import _socket
-import contextlib
-import errno
-import threading
+import socket
+import struct
 from time import monotonic
 from typing import Final
 
 from ..engine.fork import process, refuse_inherited
-from ..engine.ports import SecuredStream
-from ..errors import WantRead, WantWrite
-from .linger import reset_on_close
-from .negotiating import flush
-from .waiting import READ, WRITE, Waiter, this_thread
+from .negotiating import DONTWAIT
+from .shared_link import SharedLink, deadline_of, would_block
+from .waiting import READ, WRITE, this_thread
 
 __all__ = ["StreamLink"]
 
 _recv_into: Final = _socket.socket.recv_into
 _send: Final = _socket.socket.send
-_fileno: Final = _socket.socket.fileno
+_NOTHING: Final = memoryview(b"")
 
+PATIENCE_S: Final = 0.01
+"""How long a read waits by itself: longer than an answer takes on a fast path, shorter than anybody notices."""
+_INSTANT: Final = struct.pack("@ll", 0, int(PATIENCE_S * 1e6))  # struct timeval: socket(7), SO_RCVTIMEO
 LOOK_EVERY_S: Final = 0.01
 """How often a program that only sends looks for IKE messages: often against any lifetime, seldom against a send."""
 NON_BLOCKING_BATCH: Final = 65536
 """What a non-blocking send seals at most: it may have to keep all of it until the next call."""
+SCRATCH_SIZE: Final = 8192
+"""Where a small message is received: one that fills it is the beginning of something larger."""
+_scratch: Final[list[memoryview]] = []
+"""Free scratch buffers of the process: as many as threads ever received at the same moment."""
 
 
-class StreamLink:
+class StreamLink(SharedLink):
     """Everything between an application's calls and a carrier for one established connection.
 
     The carrier is handed in by each call, so that nothing here keeps a socket alive that its owner has forgotten.
@@ -49,70 +54,45 @@ class StreamLink:
     0 or monotonic seconds.
     """
 
-    __slots__ = (
-        "_generation",
-        "_kernel_is_empty",
-        "_look_at",
-        "_reader",
-        "_reading",
-        "_write_error",
-        "_writer",
-        "_writing",
-        "closing",
-        "connection",
-        "read_shut",
-    )
-
-    def __init__(self, connection: SecuredStream) -> None:
-        self.connection = connection
-        self._reading = threading.Lock()
-        self._writing = threading.Lock()
-        self._reader: Waiter | None = None
-        self._writer: Waiter | None = None
-        self._generation = process.generation
-        self._look_at = 0.0
-        self._kernel_is_empty = True
-        self._write_error = ""
-        self.closing = False
-        self.read_shut = False
-
-    @property
-    def inherited(self) -> bool:
-        """Whether a fork lies between the process that made this and the one that asks."""
-        return self._generation != process.generation
-
-    @property
-    def want_write(self) -> bool:
-        """Whether sealed bytes wait for the carrier."""
-        return self.connection.outbound_waiting
+    __slots__ = ()
 
     # -- receiving ---------------------------------------------------------------------------------------------------
 
     def recv(self, carrier: _socket.socket, limit: int, timeout: float | None, peek: bool) -> bytes:
         """At most ``limit`` bytes; b"" only at the authenticated end (or after our own shutdown of reading)."""
-        reading = self._enter(self._reading, timeout, READ)
+        self._enter_reading(timeout)
         connection = self.connection
+        message: bytes | None = None
         try:
-            if not connection.readable() and limit and not self._fill(carrier, timeout):
+            deadline = monotonic() + timeout if timeout else timeout
+            if self._short and limit and not peek and connection.quiet:
+                message = self._receive_message(carrier, limit, deadline)
+                if message is not None:
+                    return message
+            if limit and not connection.readable() and not self._fill(carrier, deadline):
                 return b""
             return connection.read(limit, peek)
         finally:
-            connection.inbound_release()
-            reading.release()
-            self._after_reading(carrier)
+            self._leave_reading(carrier, message is None)
 
     def recv_into(self, carrier: _socket.socket, view: memoryview, timeout: float | None, peek: bool) -> int:
         """As recv(), into ``view``; how many bytes."""
-        reading = self._enter(self._reading, timeout, READ)
+        self._enter_reading(timeout)
         connection = self.connection
+        message: bytes | None = None
         try:
-            if not connection.readable() and view and not self._fill(carrier, timeout):
+            deadline = monotonic() + timeout if timeout else timeout
+            if self._short and view and not peek and connection.quiet:
+                message = self._receive_message(carrier, len(view), deadline)
+                if message is not None:
+                    count = len(message)
+                    view[:count] = message
+                    return count
+            if view and not connection.readable() and not self._fill(carrier, deadline):
                 return 0
             return connection.read_into(view, peek)
         finally:
-            connection.inbound_release()
-            reading.release()
-            self._after_reading(carrier)
+            self._leave_reading(carrier, message is None)
 
     def pending(self) -> int:
         """Opened bytes that recv() would return at once."""
@@ -120,61 +100,132 @@ class StreamLink:
             refuse_inherited("connection")
         return self.connection.readable()
 
-    def _fill(self, carrier: _socket.socket, timeout: float | None) -> bool:
+    def _enter_reading(self, timeout: float | None) -> None:
+        if self._generation != process.generation or not self._reading.acquire(False):
+            self._enter(self._reading, timeout, READ)
+        elif self.closing:
+            self._reading.release()
+            self._refuse_closing()
+
+    def _leave_reading(self, carrier: _socket.socket, ordinary: bool) -> None:
+        """Give the lock back, and see that nothing is left for somebody who is not there."""
+        if ordinary:
+            self.connection.inbound_release()
+            self._reading.release()
+            if self.connection.outbound_waiting:
+                self._flush_if_free(carrier)
+        else:
+            self._reading.release()
+        # A sender that waits for a rekey has nobody who reads for it now.
+        writer = self._writer
+        if writer is not None:
+            writer.wake()
+
+    def _receive_message(self, carrier: _socket.socket, limit: int, deadline: float | None) -> bytes | None:
+        """One read, one packet: what an exchange of small messages needs.  The connection is quiet.
+
+        The read itself waits, for an instant (see ``adopt``): an answer that comes at once costs one system call.
+        None: what came was something else, or nothing; it is in the connection's hands.
+        """
+        may_wait = self._patient and (deadline is None or deadline > monotonic() + PATIENCE_S)
+        scratch = _scratch.pop() if _scratch else memoryview(bytearray(SCRATCH_SIZE))
+        try:
+            try:
+                count = _recv_into(carrier, scratch, 0, 0 if may_wait else DONTWAIT)
+            except OSError:
+                return None  # the same again on the ordinary way, which knows what to make of it
+            if self.closing or self.read_shut:
+                return None
+            if 0 < count < SCRATCH_SIZE:
+                self._kernel_is_empty = True
+                message = self.connection.open_message(scratch, count, limit, monotonic())
+                if message is not None:
+                    return message
+            self._carry_over(carrier, scratch, count)
+            return None
+        finally:
+            _scratch.append(scratch)
+
+    def adopt(self, carrier: _socket.socket) -> None:
+        """Make the carrier's own descriptor patient for an instant, where each call can say that it does not wait.
+
+        A wait for the carrier and for being woken together is a system call more than waiting in the read.  So a read
+        that expects a small message soon waits by itself, so shortly that nobody notices if it has to be woken.
+        """
+        if DONTWAIT:
+            _socket.socket.setsockopt(carrier, socket.SOL_SOCKET, socket.SO_RCVTIMEO, _INSTANT)
+            _socket.socket.settimeout(carrier, None)
+            self._patient = True
+
+    def _carry_over(self, carrier: _socket.socket, scratch: memoryview, count: int) -> None:
+        """What is not one small message goes on as usual."""
+        self._short = count < SCRATCH_SIZE
+        self._kernel_is_empty = self._short
+        if count:
+            self.connection.inbound_buffer()[:count] = scratch[:count]
+        self._received(carrier, count, monotonic())
+
+    def _fill(self, carrier: _socket.socket, deadline: float | None) -> bool:
         """Read the carrier until there is something to deliver; False when our own shutdown ended reading."""
         connection = self.connection
-        deadline: float | None = None
-        while not connection.at_end:
+        while not connection.readable() and not connection.at_end:
             self._refuse_closing()
             if self.read_shut:
                 return False
-            if self._kernel_is_empty and timeout != 0:
-                if timeout is not None and deadline is None:
-                    deadline = monotonic() + timeout
+            if self._kernel_is_empty and deadline != 0:
                 self._wait_to_read(carrier, deadline)
-            if self._read_once(carrier):
-                if connection.readable():
-                    break
-            elif timeout == 0:
-                raise WantRead(errno.EAGAIN, "no bytes of the peer's are there yet")
+            if not self._read_once(carrier) and deadline == 0:
+                raise would_block(READ)
         return True
 
     def _read_once(self, carrier: _socket.socket) -> bool:
         """One read of the carrier by the holder of the read lock; False when nothing was there."""
         connection = self.connection
-        room = connection.inbound_buffer()
-        size = len(room)
-        try:
-            count = _recv_into(carrier, room)
-        except BlockingIOError:
-            self._kernel_is_empty = True
+        count = self._take(carrier, connection.inbound_buffer())
+        if count < 0:
             connection.inbound_release()
             return False
+        self._received(carrier, count, monotonic())
+        return True
+
+    def _take(self, carrier: _socket.socket, room: memoryview) -> int:
+        """Bytes of the carrier; 0 is its end, -1 that nothing is there."""
+        try:
+            count = _recv_into(carrier, room, 0, DONTWAIT)
+        except BlockingIOError:
+            self._kernel_is_empty = True
+            return -1
         except ConnectionResetError:
             # The carrier's end without the peer's authenticated end: the connection says so, in its own words.
-            count = 0
+            return 0
         except OSError:
-            connection.inbound_received(0, monotonic())
+            self.connection.inbound_received(0, monotonic())
             raise
+        size = len(room)
         self._kernel_is_empty = count < size
-        connection.inbound_received(count, monotonic())
+        self._short = count < SCRATCH_SIZE
+        return count
+
+    def _received(self, carrier: _socket.socket, count: int, now: float) -> None:
+        """``count`` bytes are in the connection's buffer."""
+        connection = self.connection
+        connection.inbound_received(count, now)
         if connection.state == "failed":
             self._tell_peer(carrier)
         if connection.outbound_waiting:
             self._flush_if_free(carrier)
         if self._writer is not None:
             self._writer.wake()
-        return True
 
     def _wait_to_read(self, carrier: _socket.socket, deadline: float | None) -> None:
         waiter = this_thread()
         connection = self.connection
         # Announced before the last look at what would end the wait, so that no wake is missed.
         self._reader = waiter
+        wanted = READ
         try:
             if self.closing or self.read_shut:
                 return
-            wanted = READ
             if connection.outbound_waiting and not self._write_error and not self._writing.locked():
                 wanted = READ | WRITE
             self._wait(waiter, carrier, wanted, deadline)
@@ -183,62 +234,68 @@ class StreamLink:
         if wanted & WRITE:
             self._flush_if_free(carrier)
 
-    def _after_reading(self, carrier: _socket.socket) -> None:
-        if self.connection.outbound_waiting:
-            self._flush_if_free(carrier)
-        # A sender that waits for a rekey has nobody who reads for it now.
-        writer = self._writer
-        if writer is not None:
-            writer.wake()
-
     # -- sending -----------------------------------------------------------------------------------------------------
 
-    def send(self, carrier: _socket.socket, data: memoryview, timeout: float | None) -> int:
+    def send(self, carrier: _socket.socket, data: bytes | memoryview, timeout: float | None) -> int:
         """Seal at least one byte of ``data``; how many were sealed, which is a promise that they go out in order.
 
         What the carrier did not take yet goes first in any later call (``outbound_waiting``).
         """
-        writing = self._enter(self._writing, timeout, WRITE)
+        self._enter_writing(timeout)
+        ordinary = True
         try:
-            connection = self.connection
             now = monotonic()
             if now >= self._look_at:
                 self._look(carrier, now)
-            if timeout == 0:
-                data = data[:NON_BLOCKING_BATCH]
-            deadline = _deadline(timeout, now)
-            if connection.outbound_waiting:
-                self._flush(carrier, deadline)
-            count = self._seal(carrier, data, now, deadline)
+            if self._send_message(carrier, data, now):
+                ordinary = self._queued
+                return len(data)
+            deadline = deadline_of(timeout, now)
+            self._flush(carrier, deadline)
+            view = memoryview(data)[:NON_BLOCKING_BATCH] if timeout == 0 else memoryview(data)
+            count = self._seal(carrier, view, now, deadline)
             try:
                 self._flush(carrier, deadline)
             except (BlockingIOError, TimeoutError):
                 return count  # sealed: they are on their way
             return count
         finally:
-            writing.release()
-            self._after_writing(carrier)
+            self._writing.release()
+            if ordinary:
+                self._after_writing(carrier)
 
-    def sendall(self, carrier: _socket.socket, data: memoryview, timeout: float | None) -> None:
+    def sendall(self, carrier: _socket.socket, data: bytes | memoryview, timeout: float | None) -> None:
         """Seal and send all of ``data``.  After a TimeoutError nobody knows how much arrived: it is over then."""
-        writing = self._enter(self._writing, timeout, WRITE)
+        self._enter_writing(timeout)
+        ordinary = True
+        try:
+            now = monotonic()
+            if now >= self._look_at:
+                self._look(carrier, now)
+            if not self._send_message(carrier, data, now):
+                self._send_all(carrier, memoryview(data), deadline_of(timeout, now))
+            elif not self._queued:
+                ordinary = False
+            else:
+                self._send_all(carrier, _NOTHING, deadline_of(timeout, now))
+        finally:
+            self._writing.release()
+            if ordinary:
+                self._after_writing(carrier)
+
+    def _send_all(self, carrier: _socket.socket, data: memoryview, deadline: float | None) -> None:
+        """What was sealed before, then all of ``data``.  Half of it, and the connection is over."""
         left = data
         try:
-            connection = self.connection
-            now = monotonic()
-            deadline = _deadline(timeout, now)
-            if connection.outbound_waiting:
-                self._flush(carrier, deadline)
-            while True:
+            self._flush(carrier, deadline)
+            while left:
+                now = monotonic()
                 if now >= self._look_at:
                     self._look(carrier, now)
                 left = left[self._seal(carrier, left, now, deadline) :]
                 self._flush(carrier, deadline)
-                if not left:
-                    return
-                now = monotonic()
         except BlockingIOError as error:
-            if not left:
+            if not left and (data or self.connection.outbound_waiting):
                 return  # all is sealed and on its way
             if len(left) < len(data):
                 self._write_error = str(error)
@@ -246,22 +303,55 @@ class StreamLink:
         except TimeoutError as error:
             self._write_error = str(error)
             raise
-        finally:
-            writing.release()
-            self._after_writing(carrier)
 
     def finish(self, carrier: _socket.socket, timeout: float | None) -> None:
         """Send the authenticated end of our stream.  WantRead and WantWrite: call again to go on."""
-        writing = self._enter(self._writing, timeout, WRITE)
+        self._enter_writing(timeout)
         try:
-            deadline = _deadline(timeout, monotonic())
+            deadline = deadline_of(timeout, monotonic())
             self._flush(carrier, deadline)
             while not self.connection.finish(monotonic()):
                 self._wait_for_rekey(carrier, deadline)
             self._flush(carrier, deadline)
         finally:
-            writing.release()
+            self._writing.release()
             self._after_writing(carrier)
+
+    def _enter_writing(self, timeout: float | None) -> None:
+        if self._generation != process.generation or not self._writing.acquire(False):
+            self._enter(self._writing, timeout, WRITE)
+        elif self.closing:
+            self._writing.release()
+            self._refuse_closing()
+
+    def _after_writing(self, carrier: _socket.socket) -> None:
+        """See that nothing is left for somebody who is not there."""
+        self._queued = False  # before the look: whoever says so after it finds the lock free
+        if self.connection.state == "failed":
+            self._tell_peer(carrier)
+        if self.connection.outbound_waiting:
+            self._flush_if_free(carrier)
+            if self._reader is not None and self.connection.outbound_waiting:
+                self._reader.wake()  # it waits for both directions then
+
+    def _send_message(self, carrier: _socket.socket, data: bytes | memoryview, now: float) -> bool:
+        """The short way: whether all of ``data`` was sealed and handed to the carrier as far as it takes it."""
+        if self._write_error:
+            return False
+        frame = self.connection.seal_message(data, now)
+        if frame is None:
+            return False
+        try:
+            sent = _send(carrier, frame, DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._write_error = str(error)
+            raise
+        if sent < len(frame):
+            self.connection.keep_unsent(frame[sent:])
+            self._queued = True
+        return True
 
     def _seal(self, carrier: _socket.socket, data: memoryview, now: float, deadline: float | None) -> int:
         """Seal one batch; waits for a rekey where a limit forbids more."""
@@ -282,7 +372,7 @@ class StreamLink:
         while waiting is not None:
             self._refuse_broken()
             try:
-                connection.outbound_sent(_send(carrier, waiting))
+                connection.outbound_sent(_send(carrier, waiting, DONTWAIT))
             except BlockingIOError:
                 self._wait_to_write(carrier, deadline)
             except OSError as error:
@@ -328,111 +418,3 @@ class StreamLink:
         finally:
             connection.inbound_release()
             self._reading.release()
-
-    def _flush_if_free(self, carrier: _socket.socket) -> None:
-        """Send what is queued if no other thread is about to; that one looks again when it is done."""
-        connection = self.connection
-        while connection.outbound_waiting and not self._write_error and self._writing.acquire(blocking=False):
-            try:
-                if not flush(connection, carrier):
-                    return
-            except OSError as error:
-                # The next send tells; a reader still delivers what came in before.
-                self._write_error = str(error)
-            finally:
-                self._writing.release()
-
-    def _after_writing(self, carrier: _socket.socket) -> None:
-        if self.connection.state == "failed":
-            self._tell_peer(carrier)
-        if self.connection.outbound_waiting:
-            self._flush_if_free(carrier)
-            if self._reader is not None and self.connection.outbound_waiting:
-                self._reader.wake()  # it waits for both directions then
-
-    def _tell_peer(self, carrier: _socket.socket) -> None:
-        """After a failure: a sealed reset, if it can be made, so that the peer learns by proof and not by silence."""
-        if not self._write_error and self._writing.acquire(blocking=False):
-            try:
-                self.connection.abort(monotonic())
-            finally:
-                self._writing.release()
-            self._flush_if_free(carrier)
-
-    def abort(self, carrier: _socket.socket) -> None:
-        """The socket was forgotten without close(): a sealed reset as far as the carrier takes it, then TCP's own."""
-        if self.inherited or self.closing:
-            return
-        self.closing = True
-        self.connection.abort(monotonic())
-        with contextlib.suppress(OSError):
-            flush(self.connection, carrier)
-        reset_on_close(carrier)
-
-    # -- both --------------------------------------------------------------------------------------------------------
-
-    def wake_all(self) -> None:
-        """End the waits of other threads; they look at ``closing`` then."""
-        for waiter in (self._reader, self._writer):
-            if waiter is not None:
-                waiter.wake()
-
-    def take_over(self, timeout_s: float) -> bool:
-        """For close(): no new call gets in, those under way end; whether all of them did in time."""
-        self.closing = True
-        self.wake_all()
-        deadline = monotonic() + timeout_s
-        for lock in (self._writing, self._reading):
-            if not lock.acquire(timeout=max(0.0, deadline - monotonic())):
-                return False
-            lock.release()  # whoever comes later sees that we are closing, and leaves
-        return True
-
-    def _enter(self, lock: threading.Lock, timeout: float | None, wanted: int) -> threading.Lock:
-        if self._generation != process.generation:
-            refuse_inherited("connection")
-        if not lock.acquire(blocking=False):
-            if timeout == 0:
-                raise _would_block(wanted)
-            if not lock.acquire(timeout=-1 if timeout is None else timeout):
-                raise TimeoutError("timed out")
-        if self.closing:
-            lock.release()
-            self._refuse_closing()
-        return lock
-
-    def _wait(
-        self,
-        waiter: Waiter,
-        carrier: _socket.socket,
-        wanted: int,
-        deadline: float | None,
-        look_again_at: float | None = None,
-    ) -> None:
-        if deadline == 0:
-            raise _would_block(wanted)
-        now = monotonic()
-        if deadline is not None and deadline <= now:
-            raise TimeoutError("timed out")
-        limits = [each - now for each in (deadline, look_again_at) if each is not None]
-        waiter.wait(_fileno(carrier), wanted, max(0.0, min(limits)) if limits else None)
-
-    def _refuse_closing(self) -> None:
-        if self.closing:
-            raise OSError(errno.EBADF, "the socket was closed")
-
-    def _refuse_broken(self) -> None:
-        if self._write_error:
-            raise BrokenPipeError(errno.EPIPE, f"the connection is over: {self._write_error}")
-        if self.connection.error is not None:
-            raise BrokenPipeError(errno.EPIPE, f"the connection is over: {self.connection.error}")
-
-
-def _would_block(wanted: int) -> BlockingIOError:
-    if wanted & WRITE:
-        return WantWrite(errno.EAGAIN, "the carrier takes nothing more at the moment")
-    return WantRead(errno.EAGAIN, "the peer has to be read first")
-
-
-def _deadline(timeout: float | None, now: float) -> float | None:
-    return now + timeout if timeout else timeout

@@ -98,7 +98,7 @@ class ClearLink:
         """Bytes that were read already."""
         return 0 if self._guarded else len(self._held)
 
-    def send(self, carrier: _socket.socket, data: memoryview, timeout: float | None) -> int:
+    def send(self, carrier: _socket.socket, data: bytes | memoryview, timeout: float | None) -> int:
         """As socket.send()."""
         self._check()
         deadline = monotonic() + timeout if timeout else timeout
@@ -108,14 +108,15 @@ class ClearLink:
         finally:
             self._writing.release()
 
-    def sendall(self, carrier: _socket.socket, data: memoryview, timeout: float | None) -> None:
+    def sendall(self, carrier: _socket.socket, data: bytes | memoryview, timeout: float | None) -> None:
         """As socket.sendall()."""
         self._check()
         deadline = monotonic() + timeout if timeout else timeout
         _acquire(self._writing, timeout, WRITE)
         try:
-            while data:
-                data = data[self._send(carrier, data, deadline) :]
+            left = memoryview(data)
+            while left:
+                left = left[self._send(carrier, left, deadline) :]
         finally:
             self._writing.release()
 
@@ -129,7 +130,7 @@ class ClearLink:
         for waiter in tuple(self._waiters):
             waiter.wake()
 
-    def _send(self, carrier: _socket.socket, data: memoryview, deadline: float | None) -> int:
+    def _send(self, carrier: _socket.socket, data: bytes | memoryview, deadline: float | None) -> int:
         while True:
             try:
                 return _send(carrier, data)

@@ -10,15 +10,18 @@ It must not know who waits, nor what is done with a connection that failed.
 from __future__ import annotations
 
 import _socket
+import socket
 from typing import Final
 
 from ..engine.ports import SecuredStream
 from .waiting import READ, WRITE
 
-__all__ = ["advance", "carrier_failed", "flush"]
+__all__ = ["DONTWAIT", "advance", "carrier_failed", "flush"]
 
 _recv_into: Final = _socket.socket.recv_into
 _send: Final = _socket.socket.send
+DONTWAIT: Final = int(getattr(socket, "MSG_DONTWAIT", 0))
+"""A call with this flag never waits, whatever the descriptor's mode; 0 where there is none, and the mode decides."""
 
 
 def advance(connection: SecuredStream, carrier: _socket.socket, now: float) -> int:
@@ -67,7 +70,7 @@ def flush(connection: SecuredStream, carrier: _socket.socket) -> bool:
     """Hand ``outbound()`` to the carrier; False when it would have to wait.  OSError passes."""
     try:
         while (waiting := connection.outbound()) is not None:
-            connection.outbound_sent(_send(carrier, waiting))
+            connection.outbound_sent(_send(carrier, waiting, DONTWAIT))
     except BlockingIOError:
         return False
     return True

@@ -66,6 +66,11 @@ class SecuredStream(Protocol):
         ...
 
     @property
+    def quiet(self) -> bool:
+        """Nothing is readable, half received or waiting for the carrier, and nothing ended: a message may come."""
+        ...
+
+    @property
     def wants_input(self) -> bool:
         """False when enough is kept unread, or when nothing more will come."""
         ...
@@ -144,6 +149,14 @@ class SecuredStream(Protocol):
         """Seal at most one batch; how much of ``data`` was taken.  BrokenPipeError after the end."""
         ...
 
+    def seal_message(self, data: bytes | memoryview, now: float) -> bytes | None:
+        """All of a small ``data`` as one frame for the carrier; None: ``seal`` it, there is something else to do."""
+        ...
+
+    def keep_unsent(self, rest: bytes) -> None:
+        """What the carrier did not take of the frame of ``seal_message``; before any other outbound call."""
+        ...
+
     def outbound(self) -> memoryview | None:
         """What goes to the carrier next."""
         ...
@@ -168,6 +181,10 @@ class SecuredStream(Protocol):
 
     def inbound_received(self, count: int, now: float) -> None:
         """``count`` bytes were put into ``inbound_buffer()``; 0 is the carrier's end.  Raises nothing of the peer's."""
+        ...
+
+    def open_message(self, view: memoryview, count: int, limit: int, now: float) -> bytes | None:
+        """The data of ``view[:count]`` if that is one small packet; None: put those bytes into ``inbound_buffer``."""
         ...
 
     def inbound_release(self) -> None:

@@ -109,14 +109,14 @@ class SocketCalls(RefusingSocket):
         link = self._link or self._connected()
         if flags:
             check_no_flags(flags)
-        return link.send(self, readable(data), self._timeout)
+        return link.send(self, data if type(data) is bytes else readable(data), self._timeout)
 
     def sendall(self, data: ReadableBuffer, flags: int = 0, /) -> None:
         """Seal and send all of ``data``.  After a TimeoutError it is over: nobody knows how much arrived."""
         link = self._link or self._connected()
         if flags:
             check_no_flags(flags)
-        link.sendall(self, readable(data), self._timeout)
+        link.sendall(self, data if type(data) is bytes else readable(data), self._timeout)
 
     def sendmsg(
         self,
@@ -213,10 +213,8 @@ class SocketCalls(RefusingSocket):
 
 def readable(data: ReadableBuffer) -> memoryview:
     """The bytes of an application's buffer."""
-    kind = type(data)
-    if kind is bytes or kind is bytearray:
-        return memoryview(data)
-    return memoryview(data).cast("B")
+    view = memoryview(data)
+    return view if view.format == "B" and view.ndim == 1 and view.contiguous else view.cast("B")
 
 
 def writable(buffer: WriteableBuffer, nbytes: int) -> memoryview:

@@ -47,6 +47,7 @@ _FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
 # Linux lets SOCK_NONBLOCK and SOCK_CLOEXEC ride on the type.
 _NONBLOCK: Final = int(getattr(socket, "SOCK_NONBLOCK", 0))
 _EXTRAS: Final = _NONBLOCK | int(getattr(socket, "SOCK_CLOEXEC", 0))
+_TIMEOUTS: Final = (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO)
 _DEFAULT_BACKLOG: Final = min(socket.SOMAXCONN, 128)
 
 
@@ -117,7 +118,7 @@ class SecureSocket(SocketCalls):
         socket.socket.__init__(sock, family, kind, proto, carrier.detach())
         sock._adopt_timeout(socket.getdefaulttimeout())
         sock._settings = asked.settings
-        sock._link, sock._info = accepted.link, accepted.info
+        sock._settle(accepted.link, accepted.info)
         return sock
 
     def _clear_state(self, context: SecurityContext | None) -> None:
@@ -291,7 +292,13 @@ class SecureSocket(SocketCalls):
                 self._failure, self._info = attempt.failure, failed_info(attempt.asked, error)
                 self._attempt = None
             raise
-        self._link, self._info, self._attempt = opened.link, opened.info, None
+        self._settle(opened.link, opened.info)
+        self._attempt = None
+
+    def _settle(self, link: Link, info: SecurityInfo) -> None:
+        if isinstance(link, StreamLink):
+            link.adopt(self)
+        self._link, self._info = link, info
 
     def _connected(self) -> Link:
         if self._attempt is not None:
@@ -368,7 +375,12 @@ class SecureSocket(SocketCalls):
     def setsockopt(self, level: int, optname: int, value: None, optlen: int, /) -> None: ...
 
     def setsockopt(self, level: int, optname: int, value: int | ReadableBuffer | None, optlen: int = 0, /) -> None:
-        """As socket.setsockopt(): of the carrier.  Remembered for a connection that is repeated in clear."""
+        """As socket.setsockopt(): of the carrier.  Remembered for a connection that is repeated in clear.
+
+        LocalMisuse for the system's own timeouts, which would end waits that are ours: use settimeout().
+        """
+        if level == socket.SOL_SOCKET and optname in _TIMEOUTS:
+            raise LocalMisuse("SO_RCVTIMEO and SO_SNDTIMEO are the carrier's own waits: use settimeout()")
         kept = value if value is None or isinstance(value, int) else bytes(value)
         if kept is None:
             super().setsockopt(level, optname, None, optlen)

@@ -1,0 +1,188 @@
+"""What both directions of an established connection share: locks, waiting, the end, and the carrier's leftovers.
+
+Two locks, one for each direction, let one thread send while another receives.  What a reader has to answer (IKE) goes
+to a queue of the connection's, and a reader never waits for the write lock: it says that something is queued, then
+tries the lock; whoever gives that lock back looks whether that was said.  So nothing is left lying by two threads that
+each believed the other would send it.
+
+It must not know how a call looks to an application.
+"""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import errno
+import threading
+from time import monotonic
+from typing import Final
+
+from ..engine.fork import process, refuse_inherited
+from ..engine.ports import SecuredStream
+from ..errors import WantRead, WantWrite
+from .linger import reset_on_close
+from .negotiating import flush
+from .waiting import WRITE, Waiter
+
+__all__ = ["SharedLink", "deadline_of", "would_block"]
+
+_fileno: Final = _socket.socket.fileno
+
+
+class SharedLink:
+    """The state of a link.  ``_queued``: a reader said that something waits in the connection's queue.
+
+    ``_patient``: a read of the carrier without DONTWAIT waits for an instant.  ``_short``: the last that came was
+    little, so that the next may be one small message.  ``_kernel_is_empty``: the last read of the carrier took all
+    there was.  ``_write_error``: why nothing can be written any more.
+    """
+
+    __slots__ = (
+        "_generation",
+        "_kernel_is_empty",
+        "_look_at",
+        "_patient",
+        "_queued",
+        "_reader",
+        "_reading",
+        "_short",
+        "_write_error",
+        "_writer",
+        "_writing",
+        "closing",
+        "connection",
+        "read_shut",
+    )
+
+    def __init__(self, connection: SecuredStream) -> None:
+        self.connection = connection
+        self._reading = threading.Lock()
+        self._writing = threading.Lock()
+        self._reader: Waiter | None = None
+        self._writer: Waiter | None = None
+        self._generation = process.generation
+        self._look_at = 0.0
+        self._kernel_is_empty = True
+        self._short = False
+        self._patient = False
+        self._queued = False
+        self._write_error = ""
+        self.closing = False
+        self.read_shut = False
+
+    @property
+    def inherited(self) -> bool:
+        """Whether a fork lies between the process that made this and the one that asks."""
+        return self._generation != process.generation
+
+    @property
+    def want_write(self) -> bool:
+        """Whether sealed bytes wait for the carrier."""
+        return self.connection.outbound_waiting
+
+    def wake_all(self) -> None:
+        """End the waits of other threads; they look at ``closing`` then."""
+        for waiter in (self._reader, self._writer):
+            if waiter is not None:
+                waiter.wake()
+
+    def take_over(self, timeout_s: float) -> bool:
+        """For close(): no new call gets in, those under way end; whether all of them did in time."""
+        self.closing = True
+        self.wake_all()
+        deadline = monotonic() + timeout_s
+        for lock in (self._writing, self._reading):
+            if not lock.acquire(timeout=max(0.0, deadline - monotonic())):
+                return False
+            lock.release()  # whoever comes later sees that we are closing, and leaves
+        return True
+
+    def abort(self, carrier: _socket.socket) -> None:
+        """The socket was forgotten without close(): a sealed reset as far as the carrier takes it, then TCP's own."""
+        if self.inherited or self.closing:
+            return
+        self.closing = True
+        self.connection.abort(monotonic())
+        with contextlib.suppress(OSError):
+            flush(self.connection, carrier)
+        reset_on_close(carrier)
+
+    # -- for both directions -----------------------------------------------------------------------------------------
+
+    def _enter(self, lock: threading.Lock, timeout: float | None, wanted: int) -> None:
+        """Hold ``lock``, or raise why not."""
+        if self._generation != process.generation:
+            refuse_inherited("connection")
+        if not lock.acquire(False):
+            if timeout == 0:
+                raise would_block(wanted)
+            if not lock.acquire(timeout=-1 if timeout is None else timeout):
+                raise TimeoutError("timed out")
+        if self.closing:
+            lock.release()
+            self._refuse_closing()
+
+    def _wait(
+        self,
+        waiter: Waiter,
+        carrier: _socket.socket,
+        wanted: int,
+        deadline: float | None,
+        look_again_at: float | None = None,
+    ) -> None:
+        if deadline is None and look_again_at is None:
+            waiter.wait(_fileno(carrier), wanted, None)
+            return
+        if deadline == 0:
+            raise would_block(wanted)
+        now = monotonic()
+        if deadline is not None and deadline <= now:
+            raise TimeoutError("timed out")
+        limits = [each - now for each in (deadline, look_again_at) if each is not None]
+        waiter.wait(_fileno(carrier), wanted, max(0.0, min(limits)))
+
+    def _flush_if_free(self, carrier: _socket.socket) -> None:
+        """Send what is queued if no other thread is about to; that one looks again when it is done."""
+        connection = self.connection
+        self._queued = True
+        while connection.outbound_waiting and not self._write_error and self._writing.acquire(False):
+            self._queued = False
+            try:
+                if not flush(connection, carrier):
+                    return
+            except OSError as error:
+                # The next send tells; a reader still delivers what came in before.
+                self._write_error = str(error)
+            finally:
+                self._writing.release()
+
+    def _tell_peer(self, carrier: _socket.socket) -> None:
+        """After a failure: a sealed reset, if it can be made, so that the peer learns by proof and not by silence."""
+        if not self._write_error and self._writing.acquire(blocking=False):
+            try:
+                self.connection.abort(monotonic())
+            finally:
+                self._writing.release()
+            self._flush_if_free(carrier)
+
+    def _refuse_closing(self) -> None:
+        if self.closing:
+            raise OSError(errno.EBADF, "the socket was closed")
+
+    def _refuse_broken(self) -> None:
+        if self._write_error:
+            raise BrokenPipeError(errno.EPIPE, f"the connection is over: {self._write_error}")
+        if self.connection.error is not None:
+            raise BrokenPipeError(errno.EPIPE, f"the connection is over: {self.connection.error}")
+
+
+def would_block(wanted: int) -> BlockingIOError:
+    """What a call that may not wait raises."""
+    if wanted & WRITE:
+        return WantWrite(errno.EAGAIN, "the carrier takes nothing more at the moment")
+    return WantRead(errno.EAGAIN, "the peer has to be read first")
+
+
+def deadline_of(timeout: float | None, now: float) -> float | None:
+    """None: wait for ever; 0: never; otherwise until then."""
+    return now + timeout if timeout else timeout
