@@ -138,7 +138,7 @@ class StreamLink(SharedLink):
                 return None
             if 0 < count < SCRATCH_SIZE:
                 self._kernel_is_empty = True
-                message = self.connection.open_message(scratch, count, limit, monotonic())
+                message = self.connection.open_message(scratch, count, limit)
                 if message is not None:
                     return message
             self._carry_over(carrier, scratch, count)

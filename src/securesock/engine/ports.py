@@ -183,7 +183,7 @@ class SecuredStream(Protocol):
         """``count`` bytes were put into ``inbound_buffer()``; 0 is the carrier's end.  Raises nothing of the peer's."""
         ...
 
-    def open_message(self, view: memoryview, count: int, limit: int, now: float) -> bytes | None:
+    def open_message(self, view: memoryview, count: int, limit: int) -> bytes | None:
         """The data of ``view[:count]`` if that is one small packet; None: put those bytes into ``inbound_buffer``."""
         ...
 
