@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 import warnings
+import weakref
+from collections.abc import Callable
 from time import monotonic
 
 import pytest
@@ -319,3 +321,39 @@ def test_threads_and_descriptors_of_many_connections_are_all_given_back() -> Non
                 sock.sendall(b"x")
                 assert sock.recv(1) == b"x"
         assert len([each for each in threading.enumerate() if each.name.startswith("securesock")]) == 1
+
+
+def _ignoring_the_end(call: Callable[[], object]) -> None:
+    try:
+        call()
+    except (ConnectionResetError, BrokenPipeError, TimeoutError):
+        return
+    raise AssertionError("the call should have failed")
+
+
+def _used_after_its_end(server: Server) -> weakref.ref[ss.SecureSocket]:
+    with Relay(server.address) as relay, connect(relay.address) as sock:
+        relay.cut()
+        for call in (lambda: sock.recv(1), lambda: sock.recv(1), lambda: sock.sendall(b"x")):
+            _ignoring_the_end(call)
+        return weakref.ref(sock)
+
+
+def _used_after_a_timeout() -> weakref.ref[ss.SecureSocket]:
+    with socket.create_server(("127.0.0.1", 0)) as silent, ss.SecureSocket(context=client_context()) as late:
+        late.settimeout(0.05)
+        _ignoring_the_end(lambda: late.connect(silent.getsockname()))
+        _ignoring_the_end(lambda: late.recv(1))
+        return weakref.ref(late)
+
+
+def test_no_error_keeps_its_socket_alive() -> None:
+    """What is raised holds the frames it came through: a socket must go when it is forgotten, without the collector."""
+    gc.collect()
+    gc.disable()
+    try:
+        with serving(echo) as server:
+            assert _used_after_its_end(server)() is None
+        assert _used_after_a_timeout()() is None
+    finally:
+        gc.enable()

@@ -62,10 +62,17 @@ def create_connection(
             raise OSError("getaddrinfo returns an empty list")
         if all_errors:
             raise ExceptionGroup("create_connection failed", errors)
-        secured = [each for each in errors if isinstance(each, SecureSocketError)]
-        raise (secured or errors)[-1]
+        raise _most_telling(errors)
     finally:
         errors.clear()  # an error holds its frame, and the frame holds the errors
+
+
+def _most_telling(errors: list[OSError]) -> OSError:
+    """The last that says something of the peer's security, or the last."""
+    for error in reversed(errors):
+        if isinstance(error, SecureSocketError):
+            return error
+    return errors[-1]
 
 
 def _connect(
