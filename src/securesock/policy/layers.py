@@ -21,7 +21,7 @@ from .access import Token
 from .errors import PolicyCode, error_for
 from .fields import Field, Kind
 
-__all__ = ["FlowValue", "Layer", "LayerInfo", "Slots", "layer_by_key", "layer_named"]
+__all__ = ["FlowValue", "Layer", "LayerInfo", "Slots", "layer_by_key", "layer_named", "table_of"]
 
 FlowValue: TypeAlias = int | str | bytes | UUID | IPv4Address | IPv6Address | Token | None
 Slots: TypeAlias = "list[int | str | bytes | Token | None]"
@@ -82,7 +82,7 @@ class Layer(IntEnum):
 class LayerInfo:
     """One layer: its fields in order, their kinds, and ``is_kernel``, which boot-time filters need."""
 
-    layer: Layer
+    name: str
     key: UUID
     ip_version: int
     is_kernel: bool
@@ -96,7 +96,7 @@ class LayerInfo:
         place = self.places.get(field)
         if place is None:
             name = field.name if isinstance(field, Field) else str(field)
-            raise error_for(PolicyCode.CONDITION_NOT_FOUND, f"layer {self.layer.name} has no field {name}")
+            raise error_for(PolicyCode.CONDITION_NOT_FOUND, f"layer {self.name} has no field {name}")
         return place
 
     def slots_of(self, fields: Mapping[Field, FlowValue] | Mapping[str, FlowValue] | Mapping[UUID, FlowValue]) -> Slots:
@@ -336,18 +336,19 @@ _KM_AUTHORIZATION: Final = (
 )
 
 
-def _info(layer: Layer, key: str, version: int, is_kernel: bool, fields: tuple[Field, ...]) -> LayerInfo:
+def table_of(name: str, key: UUID, version: int, is_kernel: bool, fields: tuple[Field, ...]) -> LayerInfo:
+    """The table of a layer, or of something else that has fields and is filtered by conditions (net events)."""
     kinds = tuple(field.kind(version) for field in fields)
     # -1 sends every value of a field that is no number through its converter.
     limits = tuple((1 << kind.bits) - 1 if kind.bits else -1 for kind in kinds)
     places: dict[object, int] = {}
     for place, field in enumerate(fields):
-        for name in (field, field.key, field.name, f"FWPM_CONDITION_{field.name}"):
-            places[name] = place
+        for each in (field, field.key, field.name, f"FWPM_CONDITION_{field.name}"):
+            places[each] = place
     for alias in ("ICMP_TYPE", "ICMP_CODE"):
         if Field[alias] in fields:
             places[alias] = places[f"FWPM_CONDITION_{alias}"] = fields.index(Field[alias])
-    return LayerInfo(layer, UUID(key), version, is_kernel, fields, kinds, limits, places)
+    return LayerInfo(name, key, version, is_kernel, fields, kinds, limits, places)
 
 
 def _all_infos() -> dict[Layer, LayerInfo]:
@@ -355,9 +356,10 @@ def _all_infos() -> dict[Layer, LayerInfo]:
     for name, fields in _FIELDS.items():
         for version, key in zip((4, 6), _KEYS[name], strict=True):
             layer = Layer[f"{name}_V{version}"]
-            infos[layer] = _info(layer, key, version, name not in _USER_MODE, fields)
+            infos[layer] = table_of(layer.name, UUID(key), version, name not in _USER_MODE, fields)
     layer = Layer.KM_AUTHORIZATION
-    infos[layer] = _info(layer, "4aa226e9-9020-45fb-956a-c0249d841195", 0, False, _KM_AUTHORIZATION)
+    key = "4aa226e9-9020-45fb-956a-c0249d841195"
+    infos[layer] = table_of(layer.name, UUID(key), 0, False, _KM_AUTHORIZATION)
     return infos
 
 

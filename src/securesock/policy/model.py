@@ -8,7 +8,7 @@ is in the object that ``add`` returns.  Names are those of fwpmtypes.h, snake-ca
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum, IntFlag
+from enum import IntEnum, IntFlag
 from typing import TypeAlias
 from uuid import UUID
 
@@ -38,14 +38,19 @@ __all__ = [
 ]
 
 
-class ObjectKind(Enum):
-    """The five containers."""
+class ObjectKind(IntEnum):
+    """The five containers.  The order is that in which objects may refer to each other: only to earlier ones."""
 
-    PROVIDER = "provider"
-    PROVIDER_CONTEXT = "provider context"
-    SUBLAYER = "sublayer"
-    CALLOUT = "callout"
-    FILTER = "filter"
+    PROVIDER = 1
+    PROVIDER_CONTEXT = 2
+    SUBLAYER = 3
+    CALLOUT = 4
+    FILTER = 5
+
+    @property
+    def label(self) -> str:
+        """As it is called in messages."""
+        return self.name.lower().replace("_", " ")
 
 
 class Lifetime(IntEnum):
