@@ -213,7 +213,8 @@ def _check_texts(item: PolicyObject) -> None:
 def _check_flags(item: PolicyObject) -> None:
     if isinstance(item, Filter) and item.flags & _RESERVED_FILTER_FLAGS:
         raise error_for(_CODE.RESERVED, "a reserved filter flag is set")
-    if item.flags & ~_FLAGS[type(item)]:
+    # Plain numbers: the complement of a flag of an enum has its known bits only.
+    if int(item.flags) & ~int(_FLAGS[type(item)]):
         raise error_for(_CODE.INVALID_FLAGS, f"flags {item.flags:#x} cannot be set on a {kind_of(item).label}")
 
 

@@ -59,6 +59,7 @@ class Archive:
         What is gone from the file while objects of this process refer to it stays, as a static object of this process.
         """
         draft = Draft(catalog)
+        self.store.note_seen()
         stored = self.store.revisions()
         ours = {
             (int(kind), record.item.key): record

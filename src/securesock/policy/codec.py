@@ -182,6 +182,7 @@ def _union_encoder(members: tuple[object, ...]) -> _Encoder:
 
 def _union_decoder(members: tuple[object, ...]) -> _Decoder:
     plain = [member for member in members if member is not NoneType and member not in _UNION_CLASSES.values()]
+    others = [member for member in plain if member is not int]
 
     def read(data: Json) -> object:
         if data is None:
@@ -195,8 +196,9 @@ def _union_decoder(members: tuple[object, ...]) -> _Decoder:
             return _codec_of(kind)[1](data["="])
         if isinstance(data, int) and int in plain:
             return data
-        wanted = [member for member in plain if member is not int]
-        return _decoder(wanted[0])(data)
+        if not others:
+            raise ValueError(f"{type(data).__name__} does not belong here")
+        return _decoder(others[0])(data)
 
     return read
 

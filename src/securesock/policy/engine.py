@@ -94,11 +94,9 @@ class Core:
         _cores.discard(self)
 
     def after_fork(self) -> None:
-        """In the child: new locks, a connection to the file of its own; open transactions are the parent's."""
+        """In the child: new locks; open transactions are the parent's.  The file is opened anew when it is needed."""
         self.state.after_fork()
         self.gate.after_fork()
-        if self._archive is not None:
-            self._archive.store.reopen_after_fork()
 
     def new_key(self) -> UUID:
         """A GUID that nobody has."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final, Generic, TypeAlias, TypeVar, cast
 from uuid import UUID
 
@@ -25,7 +26,17 @@ from .events import NetEvent, NetEventTemplate
 from .explain import Explanation
 from .fields import Field
 from .layers import FlowValue, Layer, layer_named
-from .model import Callout, Filter, Lifetime, ObjectKind, PolicyObject, Provider, ProviderContext, Sublayer
+from .model import (
+    Callout,
+    CalloutFlag,
+    Filter,
+    Lifetime,
+    ObjectKind,
+    PolicyObject,
+    Provider,
+    ProviderContext,
+    Sublayer,
+)
 from .transactions import Transaction
 
 __all__ = ["Container", "FlowFields", "NetEvents", "Session"]
@@ -73,7 +84,7 @@ class Container(Generic[Item, TemplateOf]):
         with session.reading() as view:
             record = self._record(view, key)
         session.need(Right.READ, self._kind.label, record)
-        return cast(Item, record.item)
+        return self._shown(record)
 
     def enumerate(self, template: TemplateOf | None = None) -> list[Item]:
         """The objects that a template means and that this user may read, in the order in which they were added.
@@ -88,7 +99,7 @@ class Container(Generic[Item, TemplateOf]):
             is_meant = wanted.matcher(view)
             records = [record for record in view.records(self._kind) if is_meant(record)]
         visible = [record for record in records if self._may(Right.READ, record)]
-        return [cast(Item, record.item) for record in wanted.chosen(visible, self._core.state.order_of)]
+        return [self._shown(record) for record in wanted.chosen(visible, self._core.state.order_of)]
 
     def delete(self, key: UUID | int | Item) -> None:
         """Delete an object.  Raises PolicyObjectNotFound, PolicyConflict (in use, built in), PolicyAccessDenied."""
@@ -156,6 +167,13 @@ class Container(Generic[Item, TemplateOf]):
         if record is None:
             raise not_found(self._kind, key)
         return record
+
+    def _shown(self, record: Record) -> Item:
+        """The object, with the flags that are output only."""
+        item = record.item
+        if isinstance(item, Callout) and self._core.state.is_registered(item.key):
+            item = replace(item, flags=item.flags | CalloutFlag.REGISTERED)
+        return cast(Item, item)
 
     def _may(self, right: Right, record: Record) -> bool:
         return self._session.may(right, self._kind.label, record)

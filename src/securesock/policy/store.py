@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from .errors import PolicyCode, error_for
+from .errors import PolicyCode, PolicyStoreError, error_for
 
 __all__ = ["Row", "Store"]
 
@@ -51,11 +51,11 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._path: Final = path
         self._pid = os.getpid()
-        self._lost: list[sqlite3.Connection] = []
+        self._lost: Final[list[sqlite3.Connection]] = []
         self._revision = 0
         with self._errors():
             _check_file(path)
-            self._connection = self._connect()
+            self._own = self._connect()
             self._seen = self._data_version()
 
     @contextmanager
@@ -76,46 +76,57 @@ class Store:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("BEGIN IMMEDIATE")
-            [found] = connection.execute("PRAGMA application_id").fetchone()
-            if found == 0 and not connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
-                for statement in _SCHEMA.split(";"):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            elif found != _APPLICATION_ID or _number(connection, "format") != _FORMAT:
+            if not _is_store(connection):
+                connection.execute("BEGIN IMMEDIATE")
+                self._make_tables(connection)
+                connection.execute("COMMIT")
+            if _number(connection, "format") != _FORMAT:
                 raise error_for(PolicyCode.ERROR_GEN_FAILURE, f"{self._path} is no policy store of this version")
-            connection.execute("COMMIT")
-        except (sqlite3.Error, OSError):
+        except (sqlite3.Error, PolicyStoreError):
             connection.close()
             raise
         return connection
+
+    def _make_tables(self, connection: sqlite3.Connection) -> None:
+        """Make an empty database a store; another process may have done so while this one waited for the lock."""
+        if _is_store(connection):
+            return
+        if connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
+            raise error_for(PolicyCode.ERROR_GEN_FAILURE, f"{self._path} is no policy store")
+        for statement in _SCHEMA.split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        """This process's connection.
+
+        One that came through a fork may not be used, nor closed, on this side: it is kept so that nothing closes it.
+        """
+        if self._pid != os.getpid():
+            self._lost.append(self._own)
+            self._pid = os.getpid()
+            self._own = self._connect()
+            self._seen = 0
+        return self._own
 
     def close(self) -> None:
         """Close the database; what was not committed is gone.  In a forked child nothing is touched."""
         if self._pid == os.getpid():
             with self._errors():
-                self._connection.close()
-
-    def reopen_after_fork(self) -> None:
-        """Get a connection of this process's own.
-
-        SQLite's may not be used, nor closed, on this side of a fork: it is kept so that nothing closes it.
-        """
-        self._lost.append(self._connection)
-        self._pid = os.getpid()
-        with self._errors():
-            self._connection = self._connect()
-            self._seen = 0
+                self._own.close()
 
     # -- reading --------------------------------------------------------------------------------------------------
 
     def has_changed(self) -> bool:
-        """Whether another process has committed since the last call."""
+        """Whether another process has committed since ``note_seen``."""
         with self._errors():
-            version = self._data_version()
-        changed = version != self._seen
-        self._seen = version
-        return changed
+            return self._data_version() != self._seen
+
+    def note_seen(self) -> None:
+        """What is read from now on is what ``has_changed`` compares with."""
+        with self._errors():
+            self._seen = self._data_version()
 
     def _data_version(self) -> int:
         [version] = self._connection.execute("PRAGMA data_version").fetchone()
@@ -193,6 +204,11 @@ class Store:
         if self._connection.in_transaction:
             with self._errors():
                 self._connection.execute("ROLLBACK")
+
+
+def _is_store(connection: sqlite3.Connection) -> bool:
+    [found] = connection.execute("PRAGMA application_id").fetchone()
+    return bool(found == _APPLICATION_ID)
 
 
 def _number(connection: sqlite3.Connection, name: str) -> int:
