@@ -122,7 +122,7 @@ def process(child: subprocess.Popen[AnyStr]) -> Iterator[subprocess.Popen[AnyStr
 
 
 def remove_of_dead_runs() -> list[Record]:
-    """Remove what runs that no longer live left behind; says each on stderr and returns them."""
+    """Remove what runs that no longer live left behind; says each on stderr, also what could not be removed."""
     removed: list[Record] = []
     for path in sorted(registry().glob("*.json")):
         try:
@@ -135,7 +135,12 @@ def remove_of_dead_runs() -> list[Record]:
         owner = start_time(record.owner_pid)
         if owner is not None and owner == record.owner_started:
             continue
-        _remove(record)
+        try:
+            _remove(record)
+        except (OSError, ValueError, subprocess.CalledProcessError) as error:
+            # It stays recorded, and keeps nobody from running what they came for.
+            print(f"leftovers: {record.kind} {record.name} is left where it is: {error}", file=sys.stderr)
+            continue
         path.unlink(missing_ok=True)
         print(f"removed what a killed run left: {record.kind} {record.name}", file=sys.stderr)
         removed.append(record)
