@@ -21,7 +21,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import AnyStr, NamedTuple
 
@@ -74,51 +74,43 @@ def start_time(pid: int) -> str | None:
 
 
 @contextlib.contextmanager
-def _recorded(kind: str, name: str, started: str = "") -> Iterator[None]:
-    """Keep a record while the block runs; the block itself makes and removes what the record names."""
+def _recorded(kind: str, name: str, remove: Callable[[], object], started: str = "") -> Iterator[None]:
+    """Keep a record while the block runs, then ``remove`` what it names; where that fails the record stays."""
     record = Record(kind, name, started, os.getpid(), start_time(os.getpid()) or "")
     path = registry() / f"{kind}-{secrets.token_hex(8)}.json"
     path.write_text(json.dumps(record._asdict()))
-    yield
-    # Not in a finally: where removing failed, the record stays for the next run.
-    path.unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        remove()
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def folder(what: str, parent: Path | None = None) -> Iterator[Path]:
     """A new empty folder, mode 0700, removed at the end together with anything mounted in it."""
     path = (parent or Path(tempfile.gettempdir())).resolve() / random_name(what)
-    with _recorded("folder", str(path)):
-        try:
-            path.mkdir(mode=0o700)
-            yield path
-        finally:
-            _remove_folder(path)
+    with _recorded("folder", str(path), lambda: _remove_folder(path)):
+        path.mkdir(mode=0o700)
+        yield path
 
 
 @contextlib.contextmanager
 def namespace(what: str) -> Iterator[str]:
     """A new network namespace with its loopback up; root only.  Its processes are killed at the end."""
     name = random_name(what)
-    with _recorded("namespace", name):
-        try:
-            subprocess.run(["ip", "netns", "add", name], check=True)
-            subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
-            yield name
-        finally:
-            _remove_namespace(name)
+    with _recorded("namespace", name, lambda: _remove_namespace(name)):
+        subprocess.run(["ip", "netns", "add", name], check=True)
+        subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
+        yield name
 
 
 @contextlib.contextmanager
 def process(child: subprocess.Popen[AnyStr]) -> Iterator[subprocess.Popen[AnyStr]]:
     """Answer for a child just started: killed at the end if it still runs, and by the next run if this one is."""
-    with child, _recorded("process", str(child.pid), start_time(child.pid) or ""):
-        try:
-            yield child
-        finally:
-            if child.poll() is None:
-                child.kill()
-            child.wait()
+    # Popen.kill() does nothing to a child that has ended
+    with child, _recorded("process", str(child.pid), child.kill, start_time(child.pid) or ""):
+        yield child
 
 
 def remove_of_dead_runs() -> list[Record]:

@@ -58,6 +58,7 @@ def test_a_folder_is_gone_after_an_exception_too(tmp_path: Path, registry: Path)
         raise KeyError("x")
 
     assert not path.exists()
+    assert list(registry.iterdir()) == []
 
 
 def test_the_folder_of_a_dead_run_is_removed(registry: Path, tmp_path: Path) -> None:
