@@ -60,7 +60,10 @@ class StreamLink(SharedLink):
 
     def recv(self, carrier: _socket.socket, limit: int, timeout: float | None, peek: bool) -> bytes:
         """At most ``limit`` bytes; b"" only at the authenticated end (or after our own shutdown of reading)."""
-        self._enter_reading(timeout)
+        if not self._reading.acquire(False):
+            self._wait_for(self._reading, timeout, READ)
+        if self._open_in != process.generation:
+            self._refuse_entry(self._reading)
         connection = self.connection
         message: bytes | None = None
         try:
@@ -73,11 +76,19 @@ class StreamLink(SharedLink):
                 return b""
             return connection.read(limit, peek)
         finally:
-            self._leave_reading(carrier, message is None)
+            if message is None:
+                self._leave_reading(carrier)
+            else:
+                self._reading.release()
+                if self._writer is not None:
+                    self._wake_writer()
 
     def recv_into(self, carrier: _socket.socket, view: memoryview, timeout: float | None, peek: bool) -> int:
         """As recv(), into ``view``; how many bytes."""
-        self._enter_reading(timeout)
+        if not self._reading.acquire(False):
+            self._wait_for(self._reading, timeout, READ)
+        if self._open_in != process.generation:
+            self._refuse_entry(self._reading)
         connection = self.connection
         message: bytes | None = None
         try:
@@ -92,7 +103,12 @@ class StreamLink(SharedLink):
                 return 0
             return connection.read_into(view, peek)
         finally:
-            self._leave_reading(carrier, message is None)
+            if message is None:
+                self._leave_reading(carrier)
+            else:
+                self._reading.release()
+                if self._writer is not None:
+                    self._wake_writer()
 
     def pending(self) -> int:
         """Opened bytes that recv() would return at once."""
@@ -100,26 +116,13 @@ class StreamLink(SharedLink):
             refuse_inherited("connection")
         return self.connection.readable()
 
-    def _enter_reading(self, timeout: float | None) -> None:
-        if self._generation != process.generation or not self._reading.acquire(False):
-            self._enter(self._reading, timeout, READ)
-        elif self.closing:
-            self._reading.release()
-            self._refuse_closing()
-
-    def _leave_reading(self, carrier: _socket.socket, ordinary: bool) -> None:
-        """Give the lock back, and see that nothing is left for somebody who is not there."""
-        if ordinary:
-            self.connection.inbound_release()
-            self._reading.release()
-            if self.connection.outbound_waiting:
-                self._flush_if_free(carrier)
-        else:
-            self._reading.release()
-        # A sender that waits for a rekey has nobody who reads for it now.
-        writer = self._writer
-        if writer is not None:
-            writer.wake()
+    def _leave_reading(self, carrier: _socket.socket) -> None:
+        """Give buffer and lock back, and see that nothing is left for somebody who is not there."""
+        self.connection.inbound_release()
+        self._reading.release()
+        if self.connection.outbound_waiting:
+            self._flush_if_free(carrier)
+        self._wake_writer()
 
     def _receive_message(self, carrier: _socket.socket, limit: int, deadline: float | None) -> bytes | None:
         """One read, one packet: what an exchange of small messages needs.  The connection is quiet.
@@ -134,8 +137,6 @@ class StreamLink(SharedLink):
                 count = _recv_into(carrier, scratch, 0, 0 if may_wait else DONTWAIT)
             except OSError:
                 return None  # the same again on the ordinary way, which knows what to make of it
-            if self.closing or self.read_shut:
-                return None
             if 0 < count < SCRATCH_SIZE:
                 self._kernel_is_empty = True
                 message = self.connection.open_message(scratch, count, limit)
@@ -214,8 +215,7 @@ class StreamLink(SharedLink):
             self._tell_peer(carrier)
         if connection.outbound_waiting:
             self._flush_if_free(carrier)
-        if self._writer is not None:
-            self._writer.wake()
+        self._wake_writer()
 
     def _wait_to_read(self, carrier: _socket.socket, deadline: float | None) -> None:
         waiter = this_thread()
@@ -241,7 +241,10 @@ class StreamLink(SharedLink):
 
         What the carrier did not take yet goes first in any later call (``outbound_waiting``).
         """
-        self._enter_writing(timeout)
+        if not self._writing.acquire(False):
+            self._wait_for(self._writing, timeout, WRITE)
+        if self._open_in != process.generation:
+            self._refuse_entry(self._writing)
         ordinary = True
         try:
             now = monotonic()
@@ -266,7 +269,10 @@ class StreamLink(SharedLink):
 
     def sendall(self, carrier: _socket.socket, data: bytes | memoryview, timeout: float | None) -> None:
         """Seal and send all of ``data``.  After a TimeoutError nobody knows how much arrived: it is over then."""
-        self._enter_writing(timeout)
+        if not self._writing.acquire(False):
+            self._wait_for(self._writing, timeout, WRITE)
+        if self._open_in != process.generation:
+            self._refuse_entry(self._writing)
         ordinary = True
         try:
             now = monotonic()
@@ -306,7 +312,10 @@ class StreamLink(SharedLink):
 
     def finish(self, carrier: _socket.socket, timeout: float | None) -> None:
         """Send the authenticated end of our stream.  WantRead and WantWrite: call again to go on."""
-        self._enter_writing(timeout)
+        if not self._writing.acquire(False):
+            self._wait_for(self._writing, timeout, WRITE)
+        if self._open_in != process.generation:
+            self._refuse_entry(self._writing)
         try:
             deadline = deadline_of(timeout, monotonic())
             self._flush(carrier, deadline)
@@ -316,13 +325,6 @@ class StreamLink(SharedLink):
         finally:
             self._writing.release()
             self._after_writing(carrier)
-
-    def _enter_writing(self, timeout: float | None) -> None:
-        if self._generation != process.generation or not self._writing.acquire(False):
-            self._enter(self._writing, timeout, WRITE)
-        elif self.closing:
-            self._writing.release()
-            self._refuse_closing()
 
     def _after_writing(self, carrier: _socket.socket) -> None:
         """See that nothing is left for somebody who is not there."""

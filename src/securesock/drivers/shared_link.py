@@ -27,20 +27,23 @@ from .waiting import WRITE, Waiter
 __all__ = ["SharedLink", "deadline_of", "would_block"]
 
 _fileno: Final = _socket.socket.fileno
+_NEVER: Final = -1  # no process has this generation
 
 
 class SharedLink:
     """The state of a link.  ``_queued``: a reader said that something waits in the connection's queue.
 
+    ``_open_in``: the generation of the process that may call, none once close() has begun: one comparison for both.
     ``_patient``: a read of the carrier without DONTWAIT waits for an instant.  ``_short``: the last that came was
     little, so that the next may be one small message.  ``_kernel_is_empty``: the last read of the carrier took all
     there was.  ``_write_error``: why nothing can be written any more.
     """
 
     __slots__ = (
-        "_generation",
         "_kernel_is_empty",
         "_look_at",
+        "_made_in",
+        "_open_in",
         "_patient",
         "_queued",
         "_reader",
@@ -49,7 +52,6 @@ class SharedLink:
         "_write_error",
         "_writer",
         "_writing",
-        "closing",
         "connection",
         "read_shut",
     )
@@ -60,20 +62,28 @@ class SharedLink:
         self._writing = threading.Lock()
         self._reader: Waiter | None = None
         self._writer: Waiter | None = None
-        self._generation = process.generation
+        self._made_in = self._open_in = process.generation
         self._look_at = 0.0
         self._kernel_is_empty = True
         self._short = False
         self._patient = False
         self._queued = False
         self._write_error = ""
-        self.closing = False
         self.read_shut = False
 
     @property
     def inherited(self) -> bool:
         """Whether a fork lies between the process that made this and the one that asks."""
-        return self._generation != process.generation
+        return self._made_in != process.generation
+
+    @property
+    def closing(self) -> bool:
+        """Whether close() has begun: no call gets in any more."""
+        return self._open_in == _NEVER
+
+    @closing.setter
+    def closing(self, begun: bool) -> None:
+        self._open_in = _NEVER if begun else self._made_in
 
     @property
     def want_write(self) -> bool:
@@ -109,18 +119,21 @@ class SharedLink:
 
     # -- for both directions -----------------------------------------------------------------------------------------
 
-    def _enter(self, lock: threading.Lock, timeout: float | None, wanted: int) -> None:
-        """Hold ``lock``, or raise why not."""
-        if self._generation != process.generation:
+    def _wait_for(self, lock: threading.Lock, timeout: float | None, wanted: int) -> None:
+        """Hold ``lock``, which somebody holds: perhaps for ever, if that was a thread of the parent's at a fork."""
+        if self.inherited:
             refuse_inherited("connection")
-        if not lock.acquire(False):
-            if timeout == 0:
-                raise would_block(wanted)
-            if not lock.acquire(timeout=-1 if timeout is None else timeout):
-                raise TimeoutError("timed out")
-        if self.closing:
-            lock.release()
-            self._refuse_closing()
+        if timeout == 0:
+            raise would_block(wanted)
+        if not lock.acquire(timeout=-1 if timeout is None else timeout):
+            raise TimeoutError("timed out")
+
+    def _refuse_entry(self, lock: threading.Lock) -> None:
+        """The caller holds ``lock`` and is not to be let in."""
+        lock.release()
+        if self.inherited:
+            refuse_inherited("connection")
+        self._refuse_closing()
 
     def _wait(
         self,
@@ -140,6 +153,12 @@ class SharedLink:
             raise TimeoutError("timed out")
         limits = [each - now for each in (deadline, look_again_at) if each is not None]
         waiter.wait(_fileno(carrier), wanted, max(0.0, min(limits)))
+
+    def _wake_writer(self) -> None:
+        """A sender that waits for a rekey has nobody who reads for it now, or somebody has just read its answer."""
+        writer = self._writer
+        if writer is not None:
+            writer.wake()
 
     def _flush_if_free(self, carrier: _socket.socket) -> None:
         """Send what is queued if no other thread is about to; that one looks again when it is done."""
