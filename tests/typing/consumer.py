@@ -117,6 +117,40 @@ class Shouting(asyncio.Protocol):
         transport.close()
 
 
+def datagrams(context: ss.SecurityContext) -> int:
+    """One UDP socket, many peers."""
+    with ss.SecureSocket(socket.AF_INET, socket.SOCK_DGRAM, context=context) as sock:
+        assert_type(sock, ss.SecureSocket)
+        sock.set_security(ss.SecuritySettings(guarantee_encryption=True))
+        sock.bind(("", 7000))
+        sock.set_peer_target_name("host/db.example", ("192.0.2.1", 7000))
+        sock.sendto(b"hello", ("192.0.2.1", 7000))
+        data, address = sock.recvfrom(65536)
+        assert_type(address, ss.Address | None)
+        sock.sendto(data, address)
+        assert_type(sock.query_security(address), ss.SecurityInfo)
+        _, ancillary, _, _ = sock.recvmsg(65536, 256)
+        names = [value for level, kind, value in ancillary if (level, kind) == (ss.SOL_SECURESOCK, ss.SCM_PRINCIPAL)]
+        assert_type(sock.recv_batch(64), list[tuple[bytes, ss.Address]])
+        sock.delete_peer_target_name(("192.0.2.1", 7000))
+        return sock.send_batch([b"a", bytearray(b"b"), *names], ("192.0.2.1", 7001))
+
+
+class Answering(asyncio.DatagramProtocol):
+    """A datagram protocol that knows nothing of securesock."""
+
+
+async def datagrams_on_asyncio(context: ss.SecurityContext) -> ss.SecurityInfo:
+    """asyncio's call for datagrams, with ours by name."""
+    transport, protocol = await ss.aio.create_datagram_endpoint(
+        Answering, ("127.0.0.1", 0), ("192.0.2.1", 7000), peer="host/db.example", context=context
+    )
+    assert_type(protocol, Answering)
+    plain: asyncio.DatagramTransport = transport
+    plain.sendto(b"hello")
+    return transport.query_security()
+
+
 async def on_asyncio(context: ss.SecurityContext) -> int:
     """asyncio's four calls, with ours by name."""
     settings = ss.SecuritySettings(guarantee_encryption=True)

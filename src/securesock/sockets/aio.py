@@ -1,7 +1,8 @@
 """ss.aio: asyncio's connections and servers, secured.
 
 Each function has the name, the arguments and the meaning of its namesake in asyncio (``open_connection``,
-``start_server``, ``loop.create_connection``, ``loop.create_server``) but for those of TLS, and takes in addition
+``start_server``, and the loop's ``create_connection``, ``create_server`` and ``create_datagram_endpoint``) but for
+those of TLS, and takes in addition
 
     peer       who must be at the other end, as for securesock.create_connection; not given, the host itself
     settings   SecuritySettings or IPsecSettings
@@ -24,6 +25,7 @@ from contextlib import ExitStack
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias, TypeVar
 
+from ..drivers.aio_datagrams import SecuredDatagramTransport
 from ..engine.connect import (
     ExpectedPeer,
     check_offers,
@@ -38,14 +40,23 @@ from ..engine.report import Asked
 from ..errors import LocalMisuse
 from ..types import Address, AnyTrustedPeer, SecuritySettings
 from .aio_admitting import AioDoor
+from .aio_datagrams import make_endpoint
 from .aio_opening import open_transport
 from .aio_streams import ProvenStreamReader
 from .negotiation import Terms
 from .planes import stream_plane
 from .refused import RefusingSocket
 
-__all__ = ["Server", "create_connection", "create_server", "open_connection", "start_server"]
+__all__ = [
+    "Server",
+    "create_connection",
+    "create_datagram_endpoint",
+    "create_server",
+    "open_connection",
+    "start_server",
+]
 
+DatagramProtocolT = TypeVar("DatagramProtocolT", bound=asyncio.DatagramProtocol)
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 ClientConnected: TypeAlias = Callable[
     [asyncio.StreamReader, asyncio.StreamWriter], Coroutine[object, object, None] | None
@@ -231,6 +242,60 @@ async def create_server(
             await server.start_serving()
         unless_started.pop_all()
     return server
+
+
+async def create_datagram_endpoint(
+    protocol_factory: Callable[[], DatagramProtocolT],
+    local_addr: tuple[str, int] | None = None,
+    remote_addr: tuple[str, int] | None = None,
+    *,
+    family: int = 0,
+    proto: int = 0,
+    flags: int = 0,
+    reuse_port: bool | None = None,
+    allow_broadcast: bool | None = None,
+    sock: socket.socket | None = None,
+    peer: str | AnyTrustedPeer | None = None,
+    settings: SecuritySettings | None = None,
+    context: SecurityContext | None = None,
+) -> tuple[SecuredDatagramTransport, DatagramProtocolT]:
+    """As loop.create_datagram_endpoint: a UDP socket whose datagrams are protected, with as many peers as it likes.
+
+    The first datagram to an address negotiates, and is kept until that is over; a failure is told to the protocol's
+    ``error_received``: of the remote address at once, of others with the next datagram there.
+    ``peer``: who must be at ``remote_addr``; the transport's ``set_peer_target_name(name, address)`` says it of others.
+    ``sock``: a bound UDP socket of the standard library's, which is taken over.
+
+    Raises LocalMisuse, and the system's own errors of binding.  Broadcasts have no peer that could prove anything:
+    ``allow_broadcast`` is LocalMisuse.
+    """
+    _refuse_secured(sock)
+    if allow_broadcast:
+        raise LocalMisuse("a broadcast has no peer that could prove who it is: send to each peer")
+    connected = remote_addr is not None
+    if peer is not None and not connected:
+        raise LocalMisuse(
+            "peer= is who must be at remote_addr; of others the transport's set_peer_target_name() is told"
+        )
+    if connected and family == socket.AF_UNIX:
+        raise LocalMisuse("a secured endpoint is one of UDP")
+    asked = _asked(settings, None if peer is None else expected_peer(peer), context)
+    loop = asyncio.get_running_loop()
+    protocol = protocol_factory()
+    endpoint = make_endpoint(loop, protocol, asked, None if remote_addr is None else remote_addr[0])
+    if sock is not None:
+        await loop.create_datagram_endpoint(lambda: endpoint, sock=sock)
+    else:
+        await loop.create_datagram_endpoint(
+            lambda: endpoint,
+            local_addr,
+            remote_addr,
+            family=family,
+            proto=proto,
+            flags=flags,
+            reuse_port=reuse_port,
+        )
+    return endpoint.transport, protocol
 
 
 class Server(asyncio.AbstractServer):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _socket
 import errno
-import ipaddress
 import os
 import socket
 import warnings
@@ -19,14 +18,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
 from ..drivers.datagrams import DatagramCarrier
-from ..engine.connect import check_offers, expected_peer, name_of_host
+from ..engine.connect import check_offers, expected_peer
 from ..engine.context import SecurityContext
 from ..engine.ports import Arrival
 from ..engine.report import Asked, datagram_info
 from ..entropy import SystemEntropy
 from ..errors import LocalMisuse
-from ..identity.names import PeerTargetName
 from ..types import Address, AnyTrustedPeer, SecurityInfo
+from .address_book import AddressBook, LocalAddress
 from .calls import ReadableFile, readable, writable
 from .datagram_keying import SocketKeying
 from .planes import datagram_machine
@@ -49,13 +48,12 @@ SCM_SA_ID: Final = 2
 
 _NONBLOCK: Final = int(getattr(socket, "SOCK_NONBLOCK", 0))
 _EXTRAS: Final = _NONBLOCK | int(getattr(socket, "SOCK_CLOEXEC", 0))
-_MAX_KNOWN: Final = 1024  # addresses whose form was looked at; a server's peers are told apart without another look
 
 
 class SecureDatagramSocket(SecureSocket):
     """See SecureSocket, which makes it; made directly it is always of SOCK_DGRAM."""
 
-    __slots__ = ("_carrier", "_hosts", "_known", "_peer_address")
+    __slots__ = ("_book", "_carrier", "_peer_address")
 
     def __init__(
         self,
@@ -68,14 +66,13 @@ class SecureDatagramSocket(SecureSocket):
     ) -> None:
         self._clear_state(context)
         self._carrier: DatagramCarrier | None = None
-        self._known: dict[Address, Address] = {}
-        self._hosts: dict[Address, str] = {}
         self._peer_address: Address | None = None
         if fileno is not None:
             raise LocalMisuse("a descriptor comes without keys: make a SecureSocket and send and receive with it")
         if type & ~_EXTRAS != socket.SOCK_DGRAM or family not in (-1, socket.AF_INET, socket.AF_INET6):
             raise LocalMisuse("a secured datagram socket is one of AF_INET or AF_INET6, and SOCK_DGRAM")
         socket.socket.__init__(self, family, socket.SOCK_DGRAM, proto)
+        self._book = AddressBook(self.family)
         self._adopt_timeout(0.0 if type & _NONBLOCK else socket.getdefaulttimeout())
 
     def __repr__(self) -> str:
@@ -93,7 +90,7 @@ class SecureDatagramSocket(SecureSocket):
 
     def delete_peer_target_name(self, address: Address) -> None:
         """End what there is with ``address``: its SA, its latch, its name (WSADeleteSocketPeerTargetName)."""
-        self._open().forget(self._resolve(address))
+        self._open().forget(self._book.resolve(address))
 
     def query_security(self, address: Address | None = None) -> SecurityInfo:
         """What is in force with ``address`` (WSAQuerySocketSecurity); of a connected socket it may be left out.
@@ -121,38 +118,10 @@ class SecureDatagramSocket(SecureSocket):
 
     def _address(self, address: Address | None) -> Address:
         if address is not None:
-            return self._resolve(address)
+            return self._book.resolve(address)
         if self._peer_address is None:
             raise LocalMisuse("a datagram socket that is not connected has many peers: give the address of one")
         return self._peer_address
-
-    def _resolve(self, address: object) -> Address:
-        """The kernel's own form of an address, as recvfrom() will show it."""
-        if not isinstance(address, tuple) or len(address) < 2 or not isinstance(address[0], str):
-            raise LocalMisuse(f"{address!r} is no address of UDP: give (host, port)")
-        known = self._known.get(address)
-        if known is not None:
-            return known
-        host, port = address[0], address[1]
-        if not host:
-            raise LocalMisuse("an empty host says nothing about who should answer: name the host")
-        flags = socket.AI_V4MAPPED if self.family == socket.AF_INET6 else 0
-        found = socket.getaddrinfo(host, port, self.family, socket.SOCK_DGRAM, 0, flags)[0][4]
-        resolved: Address = (str(found[0]), int(found[1]))
-        if len(found) == 4:
-            scope = address[3] if len(address) == 4 and isinstance(address[3], int) else int(found[3])
-            resolved = (str(found[0]), int(found[1]), 0, scope)
-        self._hosts.setdefault(resolved, host)
-        if len(self._hosts) > _MAX_KNOWN:
-            self._hosts.clear()
-        if host == resolved[0] or host.strip("[]") == resolved[0]:  # a name may lead elsewhere the next time
-            if len(self._known) >= _MAX_KNOWN:
-                self._known.clear()
-            self._known[address] = resolved
-        return resolved
-
-    def _host(self, address: Address) -> PeerTargetName:
-        return name_of_host(self._hosts.get(address, address[0]))
 
     # -- the carrier ---------------------------------------------------------------------------------------------------
 
@@ -171,7 +140,7 @@ class SecureDatagramSocket(SecureSocket):
         kernel = socket.socket(self.family, self.type, self.proto, _socket.dup(socket.socket.fileno(self)))
         kernel.setblocking(False)
         keying = SocketKeying(
-            self.context, self._settings, _LocalAddress(kernel), lambda: time() - monotonic(), SystemEntropy()
+            self.context, self._settings, LocalAddress(kernel), lambda: time() - monotonic(), SystemEntropy()
         )
         machine = datagram_machine(self.context.plane, keying, self._settings.allow_insecure)
         carrier = self._carrier = DatagramCarrier(kernel, machine)
@@ -187,7 +156,7 @@ class SecureDatagramSocket(SecureSocket):
     def connect(self, address: _AnyAddress, /) -> None:
         """Fix the peer, as for any UDP socket; the first datagram begins the negotiation."""
         carrier = self._open()
-        resolved = self._resolve(address)
+        resolved = self._book.resolve(address)
         socket.socket.connect(self, resolved)
         self._peer_address = carrier.connected = resolved
 
@@ -259,12 +228,12 @@ class SecureDatagramSocket(SecureSocket):
     def _send(self, data: memoryview, address: object) -> int:
         carrier = self._carrier or self._open()
         where = self._where(address)
-        carrier.send(data, where, self._host, self._timeout)
+        carrier.send(data, where, self._book.host, self._timeout)
         return len(data)
 
     def _where(self, address: object) -> Address:
         if address is not None:
-            return self._resolve(address)
+            return self._book.resolve(address)
         if self._peer_address is None:
             raise OSError(errno.EDESTADDRREQ, os.strerror(errno.EDESTADDRREQ))
         return self._peer_address
@@ -275,7 +244,9 @@ class SecureDatagramSocket(SecureSocket):
         Datagrams of one length in a row go in one call where the kernel has UDP_SEGMENT.
         """
         carrier = self._carrier or self._open()
-        return carrier.send_batch([readable(each) for each in batch], self._where(address), self._host, self._timeout)
+        return carrier.send_batch(
+            [readable(each) for each in batch], self._where(address), self._book.host, self._timeout
+        )
 
     def sendfile(self, file: ReadableFile, offset: int = 0, count: int | None = None) -> NoReturn:
         """Refused: a file is a stream, and datagrams may be lost."""
@@ -383,22 +354,6 @@ class SecureDatagramSocket(SecureSocket):
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
         finally:
             _socket.socket.close(self)
-
-
-class _LocalAddress:
-    """Which of our addresses a peer is reached from; the kernel's routes say so where the socket is bound to any."""
-
-    def __init__(self, kernel: socket.socket) -> None:
-        self._kernel = kernel
-
-    def __call__(self, peer: Address) -> Address:
-        ours: Address = self._kernel.getsockname()
-        if not ipaddress.ip_address(ours[0].partition("%")[0]).is_unspecified:
-            return ours
-        with socket.socket(self._kernel.family, socket.SOCK_DGRAM) as probe:
-            probe.connect(peer)
-            found: Address = probe.getsockname()
-        return (found[0], ours[1]) if len(found) == 2 else (found[0], ours[1], 0, found[3])
 
 
 def _ancillary(arrival: Arrival) -> list[tuple[int, int, bytes]]:

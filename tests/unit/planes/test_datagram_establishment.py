@@ -182,6 +182,36 @@ def test_whoever_begins_must_be_whom_the_socket_expects_there(identities: Identi
     assert isinstance(a.machine.take_failure(B), AuthenticationFailed)
 
 
+def test_nothing_goes_to_who_began_there_without_proving_the_host_that_was_asked_for(identities: Identities) -> None:
+    net = Net(identities)
+    a = net.host(A)
+    someone_else = net.host(B, identity=identities.by_address[C])
+    a.send(b"for b.example", B)
+    someone_else.send(b"I was faster", A)
+    net.run(5)
+    assert a.received == [b"I was faster"]
+    a.send(b"for b.example, again", B)
+    net.run(15)
+    assert someone_else.received == []
+    assert isinstance(a.machine.take_failure(B), AuthenticationFailed)
+    assert a.machine.report(B).state == "failed"
+    assert a.machine.queued == 0
+
+
+def test_a_host_with_several_names_in_one_certificate_is_one_principal(identities: Identities) -> None:
+    first = identities.by_address[A]
+    many = Identity.ephemeral(["host/first.example", NAMES[B]], authority=first.authority)
+    net = Net(identities)
+    a, b = net.host(A), net.host(B, identity=many)
+    for number in range(20):
+        a.send(b"to %d" % number, B)
+        b.send(b"from %d" % number, A)
+        net.run(0.005)
+    net.run(10)
+    assert sorted(b.received) == sorted(b"to %d" % number for number in range(20))
+    assert sorted(a.received) == sorted(b"from %d" % number for number in range(20))
+
+
 def test_a_name_comes_before_the_first_datagram(identities: Identities) -> None:
     net = Net(identities)
     a, _ = net.host(A), net.host(B)

@@ -184,7 +184,10 @@ class Associations:
             self._failed(association, AuthenticationFailed(refusal, reason="other-name"), now)
             association.session.delete(now)
             return
-        peer.latched, peer.anchor = establishment.peer, establishment.anchor
+        if peer.latched is None:
+            peer.latched, peer.anchor = establishment.peer, establishment.anchor
+        if association.role is Role.INITIATOR:
+            peer.asked = None
         peer.why_clear, peer.failure = "", None
         if association.place is not None:
             association.place.leave()

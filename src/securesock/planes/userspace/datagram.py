@@ -49,7 +49,7 @@ class UserSpaceDatagrams(Associations):
     def expect(self, address: Address, expected: PeerTargetName | AnyTrustedPeer) -> None:
         """See the port."""
         peer = self._peer(address)
-        if peer.occupied:
+        if peer.begun:
             raise LocalMisuse(
                 "the peer's name comes before its first datagram: there is an SA with this address already, or one is "
                 "being negotiated; delete_peer_target_name() ends it"
@@ -62,7 +62,7 @@ class UserSpaceDatagrams(Associations):
         if peer is None:
             return
         self._drop_queue(peer)
-        peer.expected = peer.latched = peer.failure = None
+        peer.expected = peer.asked = peer.latched = peer.failure = None
         peer.why_clear = peer.anchor = ""
         for association in tuple(peer.associations):
             self._delete(association, now)
@@ -74,7 +74,7 @@ class UserSpaceDatagrams(Associations):
         peer = self._peers.get(address)
         if peer is None:
             return PeerReport("none", None, False, 0, 0, 0, 0.0, None, "")
-        live = [each for each in peer.associations if each.state == "live" and not each.replaced]
+        live = [each for each in peer.associations if each.may_carry and not each.replaced]
         shown = peer.active or (live[-1] if live else None)
         if shown is not None:
             return PeerReport(
@@ -88,9 +88,15 @@ class UserSpaceDatagrams(Associations):
                 None,
                 "",
             )
-        state: PeerState = (
-            "negotiating" if peer.begun else "clear" if peer.why_clear else "failed" if peer.failure else "none"
-        )
+        state: PeerState = "none"
+        if peer.occupied:
+            state = "negotiating"
+        elif peer.why_clear:
+            state = "clear"
+        elif peer.failure is not None:
+            state = "failed"
+        elif peer.begun:
+            state = "negotiating"
         return PeerReport(state, None, False, 0, 0, 0, 0.0, peer.failure, peer.why_clear)
 
     def take_failure(self, address: Address) -> SecureSocketError | None:
@@ -116,6 +122,8 @@ class UserSpaceDatagrams(Associations):
         if peer.occupied or peer.why_clear:
             return
         expected = peer.wanted(host)
+        if expected is host:
+            peer.asked = host
         if expected is None:
             self._forget_stranger(peer)
             raise LocalMisuse("nobody said who should be at this address: name the peer, or name its host")
@@ -183,7 +191,7 @@ class UserSpaceDatagrams(Associations):
             self._drive(association, peer.carrier, now)
         if data is None:
             return None
-        return Arrival(data, peer.address, peer.latched, sa.spec.sa_id)
+        return Arrival(data, peer.address, association.principal, sa.spec.sa_id)
 
     def _handle_ike_untrusted(self, packet: memoryview, address: Address, now: float) -> Arrival | None:
         message = packet[len(NON_ESP_MARKER) :].tobytes()

@@ -60,12 +60,17 @@ AssociationState: TypeAlias = Literal["negotiating", "live", "over"]
 
 
 class Peer:
-    """One address of the application's.  ``carrier`` is where packets go, which differs once a translator moved it."""
+    """One address of the application's.  ``carrier`` is where packets go, which differs once a translator moved it.
+
+    ``expected``: the name given for the address.  ``asked``: the host that we began with for want of one, until it was
+    proven: an SA that the peer began with another name is heard meanwhile, and not sent on.
+    """
 
     __slots__ = (
         "active",
         "address",
         "anchor",
+        "asked",
         "associations",
         "carrier",
         "clear_used_at",
@@ -83,6 +88,7 @@ class Peer:
         self.address = address
         self.carrier = address
         self.expected: PeerTargetName | AnyTrustedPeer | None = None
+        self.asked: PeerTargetName | None = None
         self.latched: Principal | None = None
         self.anchor = ""
         self.associations: list[Association] = []
@@ -102,9 +108,10 @@ class Peer:
 
     @property
     def occupied(self) -> bool:
-        """Whether an SA lives or we are negotiating: a stranger who began at this address keeps us from nothing."""
+        """Whether there is an SA to send on or we are negotiating: whoever began at this address without proving
+        the name that we ask for keeps us from nothing."""
         return any(
-            each.state == "live" or (each.state == "negotiating" and each.role is Role.INITIATOR)
+            each.may_carry or (each.state == "negotiating" and each.role is Role.INITIATOR)
             for each in self.associations
         )
 
@@ -115,8 +122,8 @@ class Peer:
 
     def wanted(self, host: PeerTargetName | None) -> PeerTargetName | AnyTrustedPeer | None:
         """Who has to answer at this address; ``host`` where neither a name nor a latch says more."""
-        if self.expected is not None:
-            return self.expected
+        if self.expected is not None or self.asked is not None:
+            return self.expected or self.asked
         if self.latched is not None and self.latched.method != "anonymous":
             return parse_peer_target_name(self.latched.name)
         return host
@@ -126,7 +133,10 @@ class Peer:
         latched = self.latched
         if latched is None:
             return None
-        same = (principal.name, principal.kind, principal.method) == (latched.name, latched.kind, latched.method)
+        # one certificate may hold several names, and its host shows the one that it was asked for
+        same = (principal.kind, principal.method) == (latched.kind, latched.method) and (
+            principal.name == latched.name or bool(principal.evidence and principal.evidence == latched.evidence)
+        )
         if same and (anchor is None or anchor == self.anchor):
             return None
         what = principal.name if not same else f"{principal.name} of another trust anchor"
@@ -173,6 +183,7 @@ class Association:
         "main_mode_sa_id",
         "peer",
         "place",
+        "principal",
         "probed_at",
         "quick_mode_sa_id",
         "rank",
@@ -201,6 +212,7 @@ class Association:
         self.leaving: deque[tuple[float, int]] = deque()
         self.sealers: list[PacketSealer] = []
         self.establishment: Establishment | None = None
+        self.principal: Principal | None = None
         self.established_at = 0.0
         self.main_mode_sa_id = 0
         self.quick_mode_sa_id = 0
@@ -224,6 +236,16 @@ class Association:
         return max(self.last_in, self.last_out)
 
     @property
+    def may_carry(self) -> bool:
+        """Whether it lives, with somebody whom the application means."""
+        asked = self.peer.asked
+        return self.state == "live" and (
+            asked is None
+            or self.role is Role.INITIATOR
+            or (self.principal is not None and self.principal.name == asked.principal)
+        )
+
+    @property
     def keepalive_at(self) -> float:
         """When a translator of addresses between the ends has to be reminded of us."""
         return max(self.last_out, self.kept_at) + KEEPALIVE_S
@@ -237,6 +259,7 @@ class Association:
         """The peer is proven and both directions are there."""
         self.state = "live"
         self.establishment = establishment
+        self.principal = establishment.peer
         self.main_mode_sa_id = establishment.main_mode_sa_id
         self.quick_mode_sa_id = establishment.quick_mode_sa_id
         self.established_at = self.last_in = self.last_out = now
@@ -308,7 +331,7 @@ def choose_sealing(peer: Peer, now: float) -> None:
     fit = [
         each
         for each in peer.associations
-        if each.state == "live" and not each.replaced and each.sealers and (each.confirmed or now >= each.confirm_by)
+        if each.may_carry and not each.replaced and each.sealers and (each.confirmed or now >= each.confirm_by)
     ]
     peer.active = max(fit, key=lambda each: (each.established_at, each.rank), default=None)
     peer.sealer = None if peer.active is None else peer.active.sealers[-1]

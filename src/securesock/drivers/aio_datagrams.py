@@ -1,0 +1,269 @@
+"""A secured UDP socket in an event loop: a protocol on the carrier's transport, a transport for the application.
+
+The loop makes an ordinary datagram transport, ``AioDatagrams`` is its protocol, and the application talks to a
+SecuredDatagramTransport.  Nothing but the public interfaces of transports is used, so that any loop will do.  Nothing
+waits: a first datagram is kept until its negotiation is over, and an application hears of a failure as asyncio tells
+it of any, through ``error_received``.
+
+Everything here runs in the loop's thread.  This module must not know how datagrams are protected, nor policy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Callable, Mapping
+from math import inf
+from time import monotonic
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from ..engine.fork import process, refuse_inherited
+from ..engine.ports import SecuredDatagrams
+from ..errors import LocalMisuse
+from ..identity.names import PeerTargetName
+from ..types import Address, AnyTrustedPeer, SecurityInfo
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+__all__ = ["AioDatagrams", "Directory", "SecuredDatagramTransport"]
+
+_CLOSE_S: Final = 2.0  # how long close() waits for first datagrams (semantics "Datagrams")
+_LEAST_WAIT_S: Final = 0.001  # the loop's clock is coarser than ours: a deadline is never met too early
+
+
+class Directory(Protocol):
+    """What an endpoint asks about addresses and peers."""
+
+    def resolve(self, address: object) -> Address:
+        """The kernel's own form of an address; LocalMisuse when it is none."""
+        ...
+
+    def host(self, address: Address) -> PeerTargetName:
+        """Who is expected at an address where nothing else says so."""
+        ...
+
+    def expected(self, peer: str | AnyTrustedPeer) -> PeerTargetName | AnyTrustedPeer:
+        """A peer target name as an application writes it."""
+        ...
+
+    def info(self, machine: SecuredDatagrams, address: Address) -> SecurityInfo | None:
+        """What is in force with an address."""
+        ...
+
+
+class AioDatagrams(asyncio.DatagramProtocol):
+    """Between the carrier's transport and the application's protocol.  Made before the carrier is."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        protocol: asyncio.DatagramProtocol,
+        begin: Callable[[asyncio.DatagramTransport], tuple[SecuredDatagrams, Directory, Address | None]],
+    ) -> None:
+        self.loop = loop
+        self.protocol = protocol
+        self.closing = False
+        self._begin = begin
+        self._generation = process.generation
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = inf
+        self._over = False
+
+    # -- what the carrier tells ----------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The descriptor is bound: the machine is made, and the application told."""
+        self.carrier = cast(asyncio.DatagramTransport, transport)  # uvloop's is none by its class
+        self.machine, self.directory, self.connected = self._begin(self.carrier)
+        self.transport = SecuredDatagramTransport(self)
+        self.protocol.connection_made(self.transport)
+
+    def datagram_received(self, data: bytes, addr: Address) -> None:
+        """Open it and deliver what it holds."""
+        if self._over or self._generation != process.generation:
+            return
+        arrival = self.machine.handle_untrusted(memoryview(bytearray(data)), addr, monotonic())
+        self.settle()
+        if arrival is None:
+            self._tell_failure()
+        elif not self.closing:
+            self.protocol.datagram_received(arrival.data, arrival.address)
+
+    def error_received(self, exc: Exception) -> None:
+        """What anybody on the path can cause (ICMP) ends nothing; timeouts say what is to be said."""
+
+    def pause_writing(self) -> None:
+        """The carrier keeps more than it likes."""
+        self.protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The carrier takes more."""
+        self.protocol.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The descriptor is gone."""
+        self._over = self.closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self.protocol.connection_lost(exc)
+
+    # -- what the transport does ---------------------------------------------------------------------------------------
+
+    def send(self, data: memoryview, address: Address) -> None:
+        """Seal and send, or keep it until the negotiation is over; what hinders it is told to the protocol."""
+        if self._generation != process.generation:
+            refuse_inherited("datagram endpoint")
+        machine, now = self.machine, monotonic()
+        packet = machine.seal(data, address, now)
+        if packet is None:
+            failure = machine.take_failure(address)
+            if failure is not None:
+                self.protocol.error_received(failure)
+                return
+            machine.begin(address, self.directory.host(address), now)
+            packet = machine.seal(data, address, now)
+            if packet is None and not machine.enqueue(data.tobytes(), address):
+                full = BlockingIOError(errno.EAGAIN, "enough datagrams wait for the negotiation with this peer")
+                self.protocol.error_received(full)
+        if packet is not None:
+            self._put(packet, machine.carrier_address(address))
+        self.settle()
+
+    def _put(self, packet: bytes | bytearray | memoryview, to: Address) -> None:
+        self.carrier.sendto(packet, None if self.connected is not None else to)
+
+    def settle(self) -> None:
+        """After every turn of the machine: send what it wants sent, and set the timer."""
+        while (out := self.machine.poll_transmit()) is not None:
+            self._put(*out)
+        deadline = self.machine.next_deadline()
+        if deadline is not None and deadline < self._timer_at and not self._over:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = deadline
+            self._timer = self.loop.call_later(max(deadline - monotonic(), 0) + _LEAST_WAIT_S, self._tick)
+        if self.closing and not self.machine.queued:
+            self._finish()
+
+    def _tick(self) -> None:
+        self._timer, self._timer_at = None, inf
+        if not self._over and self._generation == process.generation:
+            self.machine.handle_timeout(monotonic())
+            self.settle()
+            self._tell_failure()
+
+    def _tell_failure(self) -> None:
+        failure = None if self.connected is None else self.machine.take_failure(self.connected)
+        if failure is not None and not self.closing:
+            self.protocol.error_received(failure)
+
+    def close(self) -> None:
+        """Say goodbye, when first datagrams whose negotiation is under way have gone, or in two seconds."""
+        if not self.closing:
+            self.closing = True
+            if self.machine.queued and self._generation == process.generation:
+                self.loop.call_later(_CLOSE_S, self._finish)
+            else:
+                self._finish()
+
+    def _finish(self) -> None:
+        if self._over:
+            return
+        self._over = True
+        if self._generation == process.generation:
+            self.machine.close(monotonic())
+            while (out := self.machine.poll_transmit()) is not None:
+                self._put(*out)
+        self.carrier.close()
+
+    def abort(self) -> None:
+        """Be gone at once."""
+        self.closing = self._over = True
+        self.carrier.abort()
+
+
+class SecuredDatagramTransport(asyncio.DatagramTransport):
+    """What the application's protocol is handed: an asyncio.DatagramTransport, and the calls of names and reports."""
+
+    def __init__(self, endpoint: AioDatagrams) -> None:
+        super().__init__()
+        self._endpoint = endpoint
+
+    def sendto(self, data: ReadableBuffer, addr: tuple[object, ...] | str | ReadableBuffer | None = None) -> None:
+        """Seal and send one datagram; without ``addr`` to the remote address of the endpoint.
+
+        Kept until the negotiation with that address is over, 64 or 64 KiB of them; ``error_received`` of the protocol
+        hears why one was not sent.  LocalMisuse: no address, or a name in it, which looking up would wait for.
+        """
+        endpoint = self._endpoint
+        if endpoint.closing:
+            return
+        endpoint.send(memoryview(data).cast("B"), self._where(addr))
+
+    def _where(self, address: object) -> Address:
+        endpoint = self._endpoint
+        if address is not None:
+            where = endpoint.directory.resolve(address)
+            if endpoint.connected not in (None, where):
+                raise ValueError(f"Invalid address: must be None or {endpoint.connected}")
+            return where
+        if endpoint.connected is None:
+            raise LocalMisuse("an endpoint without a remote address has many peers: give the address of one")
+        return endpoint.connected
+
+    def set_peer_target_name(self, peer: str | AnyTrustedPeer, address: Address | None = None) -> None:
+        """Who has to be at ``address``; before the first datagram there.  As SecureSocket's."""
+        endpoint = self._endpoint
+        endpoint.machine.expect(self._where(address), endpoint.directory.expected(peer))
+
+    def delete_peer_target_name(self, address: Address) -> None:
+        """End what there is with ``address``.  As SecureSocket's."""
+        self._endpoint.machine.forget(self._where(address), monotonic())
+        self._endpoint.settle()
+
+    def query_security(self, address: Address | None = None) -> SecurityInfo:
+        """What is in force with ``address``.  As SecureSocket's."""
+        where = self._where(address)
+        info = self._endpoint.directory.info(self._endpoint.machine, where)
+        if info is None:
+            raise LocalMisuse(f"nothing is negotiated with {where[0]} port {where[1]}", errno=errno.ENOTCONN)
+        return info
+
+    @property
+    def refusals(self) -> Mapping[str, int]:
+        """How many datagrams and negotiations were dropped or refused, by reason."""
+        return MappingProxyType(dict(self._endpoint.machine.counters))
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        """The carrier's, and "security": the SecurityInfo of the remote address, None while there is none."""
+        endpoint = self._endpoint
+        if name != "security":
+            found: object = endpoint.carrier.get_extra_info(name, default)
+            return found
+        if endpoint.connected is None:
+            return default
+        return endpoint.directory.info(endpoint.machine, endpoint.connected) or default
+
+    def is_closing(self) -> bool:
+        """Whether close() or abort() was called."""
+        return self._endpoint.closing
+
+    def close(self) -> None:
+        """Send what is kept, say goodbye, and call connection_lost."""
+        self._endpoint.close()
+
+    def abort(self) -> None:
+        """Call connection_lost soon; nothing more is sent."""
+        self._endpoint.abort()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Who is told from now on."""
+        if not isinstance(protocol, asyncio.DatagramProtocol):
+            raise LocalMisuse("a datagram endpoint speaks to a DatagramProtocol")
+        self._endpoint.protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """Who is told."""
+        return self._endpoint.protocol

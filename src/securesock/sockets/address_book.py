@@ -1,0 +1,104 @@
+"""Addresses as applications write them and as the kernel does: one peer is one key, whatever it was called.
+
+Knows the addresses of one datagram socket, and which host an application named when it meant one of them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import Final, Protocol
+
+from ..engine.connect import name_of_host
+from ..errors import LocalMisuse
+from ..identity.names import PeerTargetName
+from ..types import Address
+
+__all__ = ["AddressBook", "LocalAddress"]
+
+_MAX_KNOWN: Final = 1024  # addresses whose form was looked at; a server's peers are told apart without another look
+
+
+class AddressBook:
+    """For a socket of ``family``.  ``numeric``: names are refused, because looking them up would wait."""
+
+    __slots__ = ("_family", "_flags", "_hosts", "_known")
+
+    def __init__(self, family: int, *, numeric: bool = False) -> None:
+        self._family = family
+        self._flags = (socket.AI_V4MAPPED if family == socket.AF_INET6 else 0) | (
+            socket.AI_NUMERICHOST if numeric else 0
+        )
+        self._known: dict[Address, Address] = {}
+        self._hosts: dict[Address, str] = {}
+
+    def resolve(self, address: object) -> Address:
+        """The kernel's own form of an address, as a receiving call will show it.
+
+        LocalMisuse for what is no address; gaierror for a host that cannot be found.
+        """
+        if not isinstance(address, tuple) or len(address) < 2 or not isinstance(address[0], str):
+            raise LocalMisuse(f"{address!r} is no address of UDP: give (host, port)")
+        known = self._known.get(address)
+        if known is not None:
+            return known
+        host, port = address[0], address[1]
+        if not host:
+            raise LocalMisuse("an empty host says nothing about who should answer: name the host")
+        found = self._look_up(host, port)
+        resolved: Address = (str(found[0]), int(found[1]))
+        if len(found) == 4:
+            scope = address[3] if len(address) == 4 and isinstance(address[3], int) else int(found[3])
+            resolved = (str(found[0]), int(found[1]), 0, scope)
+        self.meant(resolved, host)
+        if host == resolved[0]:  # a name may lead elsewhere the next time
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[address] = resolved
+        return resolved
+
+    def _look_up(self, host: str, port: object) -> tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]:
+        if not isinstance(port, int) or not 0 < port < 65536:
+            raise LocalMisuse(f"{port!r} is no port: give a number from 1 to 65535")
+        try:
+            return socket.getaddrinfo(host, port, self._family, socket.SOCK_DGRAM, 0, self._flags)[0][4]
+        except socket.gaierror as error:
+            if self._flags & socket.AI_NUMERICHOST and error.errno == socket.EAI_NONAME:
+                raise LocalMisuse(f"{host!r} is a name: look it up first, with loop.getaddrinfo()") from None
+            raise
+
+    def meant(self, address: Address, host: str) -> None:
+        """An application named ``host`` and meant ``address``; the first name stays."""
+        if len(self._hosts) >= _MAX_KNOWN:
+            self._hosts.clear()
+        self._hosts.setdefault(address, host)
+
+    def host(self, address: Address) -> PeerTargetName:
+        """Who is expected at ``address`` where nothing else says so."""
+        return name_of_host(self._hosts.get(address, address[0]))
+
+
+class _Bound(Protocol):
+    @property
+    def family(self) -> int: ...
+
+    def getsockname(self) -> Address: ...
+
+
+class LocalAddress:
+    """Which of our addresses a peer is reached from; the kernel's routes say so where the socket is bound to any."""
+
+    __slots__ = ("_bound",)
+
+    def __init__(self, bound: _Bound) -> None:
+        self._bound = bound
+
+    def __call__(self, peer: Address) -> Address:
+        """Our end of the path to ``peer``; the system's own error where there is none."""
+        ours = self._bound.getsockname()
+        if not ipaddress.ip_address(ours[0].partition("%")[0]).is_unspecified:
+            return ours
+        with socket.socket(self._bound.family, socket.SOCK_DGRAM) as probe:
+            probe.connect(peer)
+            found: Address = probe.getsockname()
+        return (found[0], ours[1]) if len(found) == 2 else (found[0], ours[1], 0, found[3])

@@ -1,0 +1,66 @@
+"""What stands behind ss.aio.create_datagram_endpoint: the endpoint's machine and what it asks about addresses.
+
+This module must not know how anything is negotiated or sealed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from time import monotonic, time
+
+from ..drivers.aio_datagrams import AioDatagrams, Directory
+from ..engine.connect import ExpectedPeer, expected_peer
+from ..engine.ports import SecuredDatagrams
+from ..engine.report import Asked, datagram_info
+from ..entropy import SystemEntropy
+from ..identity.names import PeerTargetName
+from ..types import Address, AnyTrustedPeer, SecurityInfo
+from .address_book import AddressBook, LocalAddress
+from .datagram_keying import SocketKeying
+from .planes import datagram_machine
+
+__all__ = ["make_endpoint"]
+
+
+class _Directory:
+    """See drivers.aio_datagrams.Directory."""
+
+    def __init__(self, book: AddressBook, asked: Asked) -> None:
+        self._book = book
+        self._asked = asked
+
+    def resolve(self, address: object) -> Address:
+        return self._book.resolve(address)
+
+    def host(self, address: Address) -> PeerTargetName:
+        return self._book.host(address)
+
+    def expected(self, peer: str | AnyTrustedPeer) -> ExpectedPeer:
+        return expected_peer(peer)
+
+    def info(self, machine: SecuredDatagrams, address: Address) -> SecurityInfo | None:
+        return datagram_info(self._asked, machine.report(address), "userspace", time() - monotonic())
+
+
+def make_endpoint(
+    loop: asyncio.AbstractEventLoop, protocol: asyncio.DatagramProtocol, asked: Asked, remote_host: str | None
+) -> AioDatagrams:
+    """The carrier's protocol; ``asked.expected`` is who has to be at the remote address, if there is one."""
+
+    def begin(carrier: asyncio.DatagramTransport) -> tuple[SecuredDatagrams, Directory, Address | None]:
+        bound: socket.socket = carrier.get_extra_info("socket")
+        keying = SocketKeying(
+            asked.context, asked.settings, LocalAddress(bound), lambda: time() - monotonic(), SystemEntropy()
+        )
+        machine = datagram_machine(asked.context.plane, keying, asked.settings.allow_insecure)
+        book = AddressBook(bound.family, numeric=True)
+        remote: Address | None = carrier.get_extra_info("peername")
+        if remote is not None:
+            if remote_host:
+                book.meant(remote, remote_host)
+            if asked.expected is not None:
+                machine.expect(remote, asked.expected)
+        return machine, _Directory(book, Asked(asked.settings, None, asked.context)), remote
+
+    return AioDatagrams(loop, protocol, begin)
