@@ -21,7 +21,16 @@ pytest.register_assert_rewrite("tests.support")
 TESTS = Path(__file__).resolve().parent
 REQUIRE_SYSTEM = bool(os.environ.get("SECURESOCK_REQUIRE_SYSTEM"))
 # Seconds for one test.  Machines on a fake clock need none; a suite with real processes waits for the scheduler.
-TIME_LIMIT_S = {"unit": 20, "vectors": 20, "pair": 30, "property": 60, "fuzz": 60, "system": 60, "demo": 90}
+TIME_LIMIT_S = {
+    "unit": 20,
+    "vectors": 20,
+    "pair": 30,
+    "property": 60,
+    "fuzz": 60,
+    "system": 60,
+    "demo": 90,
+    "interop": 60,
+}
 DEFAULT_TIME_LIMIT_S = 120
 
 # The same examples in every run: a failure seen by one is seen by all.  `make fuzz` is where new ones are looked for.

@@ -1,0 +1,133 @@
+"""strongSwan's charon in a network namespace of its own, beside a namespace for our end; nothing of it touches the
+machine.
+
+A context manager each: the pair of namespaces with a cable between them, and a charon that was given its configuration.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tools import leftovers
+
+OUR_HOST: Final = "10.90.0.1"
+PEER_HOST: Final = "10.90.0.2"
+PATIENCE_S: Final = 20.0
+PLUGINS: Final = (
+    "random nonce openssl pem pkcs1 pkcs8 pubkey x509 constraints kdf drbg hmac sha1 sha2 gcm aes curve25519 chapoly "
+    "kernel-libipsec kernel-netlink socket-default vici updown"
+)
+
+
+class Namespaces(NamedTuple):
+    """Names of the two namespaces."""
+
+    ours: str
+    peers: str
+
+
+@contextlib.contextmanager
+def cable() -> Iterator[Namespaces]:
+    """Two namespaces, 10.90.0.1 and 10.90.0.2, joined by a veth pair."""
+    with leftovers.namespace("ours") as ours, leftovers.namespace("swan") as peers:
+        _ip("link", "add", "end0", "netns", ours, "type", "veth", "peer", "name", "end1", "netns", peers)
+        for name, device, host in ((ours, "end0", OUR_HOST), (peers, "end1", PEER_HOST)):
+            _ip("-n", name, "addr", "add", f"{host}/24", "dev", device)
+            _ip("-n", name, "link", "set", device, "up")
+            _ip("-n", name, "link", "set", "lo", "up")
+        yield Namespaces(ours, peers)
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=PATIENCE_S)
+
+
+class Charon:
+    """A running charon; ``log`` is what it has said so far."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @property
+    def log(self) -> str:
+        """Everything it has written."""
+        return (self._folder / "charon.log").read_text()
+
+    def initiate(self) -> None:
+        """Have it begin; whether it succeeds is in the log."""
+        self.swanctl("--initiate", "--child", "net", "--timeout", "10", check=False)
+
+    def swanctl(self, *arguments: str, check: bool = True) -> None:
+        """One command of swanctl."""
+        subprocess.run(
+            ["swanctl", *arguments, "--uri", f"unix://{self._folder}/charon.vici"],
+            env={**os.environ, "SWANCTL_DIR": str(self._folder / "swanctl")},
+            check=check,
+            capture_output=True,
+            timeout=PATIENCE_S,
+        )
+
+    def wait_for(self, words: str) -> str:
+        """The log, once it holds ``words``."""
+        wait_until(lambda: words in self.log, f"charon never said {words!r}:\n{self.log[-2000:]}")
+        return self.log
+
+
+def wait_until(holds: Callable[[], bool], otherwise: str) -> None:
+    """Look until it holds; AssertionError after PATIENCE_S."""
+    limit = time.monotonic() + PATIENCE_S
+    pause = threading.Event()
+    while not holds():
+        assert time.monotonic() < limit, otherwise
+        pause.wait(0.02)
+
+
+@contextlib.contextmanager
+def charon(namespace: str, folder: Path, connection: str, secrets: str = "") -> Iterator[Charon]:
+    """charon with one connection called peer; certificates and keys lie in folder/swanctl already."""
+    swanctl = folder / "swanctl"
+    swanctl.mkdir(exist_ok=True)
+    (swanctl / "swanctl.conf").write_text(
+        f"connections {{\n peer {{\n{connection}\n }}\n}}\nsecrets {{\n{secrets}\n}}\n"
+    )
+    (folder / "strongswan.conf").write_text(
+        f"""charon-systemd {{
+  load = {PLUGINS}
+  install_virtual_ip = no
+  plugins {{
+    vici {{ socket = unix://{folder}/charon.vici }}
+  }}
+  filelog {{
+    log {{
+      path = {folder}/charon.log
+      default = 1
+      flush_line = yes
+    }}
+  }}
+  journal {{ default = -1 }}
+  syslog {{
+    daemon {{ default = -1 }}
+    auth {{ default = -1 }}
+  }}
+}}
+"""
+    )
+    child = subprocess.Popen(
+        ["ip", "netns", "exec", namespace, "/usr/sbin/charon-systemd"],
+        env={**os.environ, "STRONGSWAN_CONF": str(folder / "strongswan.conf")},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    with leftovers.process(child):
+        wait_until((folder / "charon.vici").exists, "charon did not start")
+        running = Charon(folder)
+        running.swanctl("--load-all", "--noprompt")
+        yield running
