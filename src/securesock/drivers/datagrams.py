@@ -53,7 +53,7 @@ _BUFFER_SIZE: Final = 65536  # no UDP datagram is larger, and no run of segments
 _FROM_THE_PATH: Final = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNRESET)
 
 
-HostName: TypeAlias = Callable[[Address], PeerTargetName]
+HostName: TypeAlias = Callable[[Address], PeerTargetName | AnyTrustedPeer]
 """Who is expected at an address where nothing else says so; asked only when a negotiation begins."""
 
 

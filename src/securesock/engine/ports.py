@@ -223,7 +223,10 @@ class Arrival(NamedTuple):
 
 
 class PeerReport(NamedTuple):
-    """What is in force with one address.  ``why_clear`` is empty unless ``state`` is "clear"."""
+    """What is in force with one address.  ``why_clear`` is empty unless ``state`` is "clear".
+
+    ``any_trusted``: we began, and expected any machine of the trust anchors.
+    """
 
     state: PeerState
     establishment: Establishment | None
@@ -234,6 +237,7 @@ class PeerReport(NamedTuple):
     established_at: float
     error: SecureSocketError | None
     why_clear: str
+    any_trusted: bool = False
 
 
 class HalfOpenPlace(Protocol):
@@ -312,7 +316,7 @@ class SecuredDatagrams(Protocol):
         """Why the last negotiation with ``address`` failed, if nobody was told yet."""
         ...
 
-    def begin(self, address: Address, host: PeerTargetName | None, now: float) -> None:
+    def begin(self, address: Address, host: PeerTargetName | AnyTrustedPeer | None, now: float) -> None:
         """Negotiate, unless there is an SA or a negotiation; ``host`` is expected where nothing else is known."""
         ...
 

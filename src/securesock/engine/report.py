@@ -80,7 +80,8 @@ def datagram_info(asked: Asked, report: PeerReport, plane: str, wall_offset_s: f
     if report.establishment is None:
         return None
     if report.we_began:
-        asked = replace(asked, expected=parse_peer_target_name(report.establishment.peer.name))
+        named = parse_peer_target_name(report.establishment.peer.name)
+        asked = replace(asked, expected=ANY_TRUSTED_PEER if report.any_trusted else named)
     established = secured_info(asked, report.establishment, plane, utc_at(report.established_at, wall_offset_s))
     return live_info(
         established,

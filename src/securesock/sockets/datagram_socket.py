@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
 from ..drivers.datagrams import DatagramCarrier
-from ..engine.connect import check_offers, expected_peer
+from ..engine.connect import ExpectedPeer, check_offers, expected_peer
 from ..engine.context import SecurityContext
 from ..engine.ports import Arrival
 from ..engine.report import Asked, datagram_info
@@ -122,6 +122,12 @@ class SecureDatagramSocket(SecureSocket):
         if self._peer_address is None:
             raise LocalMisuse("a datagram socket that is not connected has many peers: give the address of one")
         return self._peer_address
+
+    def _host(self, address: Address) -> ExpectedPeer:
+        return self._unnamed or self._book.host(address)
+
+    def _why_failed(self, address: Address | None = None) -> OSError | None:
+        return self._open().report(self._address(address)).error
 
     # -- the carrier ---------------------------------------------------------------------------------------------------
 
@@ -228,7 +234,7 @@ class SecureDatagramSocket(SecureSocket):
     def _send(self, data: memoryview, address: object) -> int:
         carrier = self._carrier or self._open()
         where = self._where(address)
-        carrier.send(data, where, self._book.host, self._timeout)
+        carrier.send(data, where, self._host, self._timeout)
         return len(data)
 
     def _where(self, address: object) -> Address:
@@ -244,9 +250,7 @@ class SecureDatagramSocket(SecureSocket):
         Datagrams of one length in a row go in one call where the kernel has UDP_SEGMENT.
         """
         carrier = self._carrier or self._open()
-        return carrier.send_batch(
-            [readable(each) for each in batch], self._where(address), self._book.host, self._timeout
-        )
+        return carrier.send_batch([readable(each) for each in batch], self._where(address), self._host, self._timeout)
 
     def sendfile(self, file: ReadableFile, offset: int = 0, count: int | None = None) -> NoReturn:
         """Refused: a file is a stream, and datagrams may be lost."""

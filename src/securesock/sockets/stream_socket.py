@@ -183,7 +183,10 @@ class SecureSocket(SocketCalls):
 
     def _forget_peer_target_name(self) -> None:
         self._expected = None
-        self._trust_any_unless_named()
+
+    def _why_failed(self, address: Address | None = None) -> OSError | None:
+        """What ended the negotiation, if one failed; ``address``: of a datagram socket."""
+        return self._failure
 
     def _admit(self, admission: Admission, public_addresses: tuple[Address, ...]) -> None:
         self._admission, self._public_addresses = admission, public_addresses

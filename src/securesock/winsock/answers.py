@@ -6,6 +6,7 @@ choices where it is silent.
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..errors import (
@@ -14,11 +15,13 @@ from ..errors import (
     PeerIncompatible,
     PolicyRefused,
 )
+from ..sockets.datagram_socket import SecureDatagramSocket
 from ..sockets.stream_socket import SecureSocket
-from ..types import SecurityInfo
+from ..types import Address, SecurityInfo
 from ..wire.winsock_errors import WSAError, WSAErrorCode
 from ..wire.winsock_numbers import (
     ERROR_IPSEC_IKE,
+    ERROR_IPSEC_IKE_GENERAL_PROCESSING_ERROR,
     SOCKET_INFO_CONNECTION,
     SOCKET_INFO_CONNECTION_ENCRYPTED,
     SOCKET_INFO_CONNECTION_IMPERSONATED,
@@ -47,36 +50,44 @@ _WINERR: Final[tuple[tuple[type[OSError], ERROR_IPSEC_IKE], ...]] = (
     (PolicyRefused, ERROR_IPSEC_IKE.ERROR_IPSEC_IKE_NO_POLICY),
     (PeerIncompatible, ERROR_IPSEC_IKE.ERROR_IPSEC_IKE_POLICY_MATCH),
     (TimeoutError, ERROR_IPSEC_IKE.ERROR_IPSEC_IKE_TIMED_OUT),  # KeyingTimeout, and the socket's own
-    (OSError, ERROR_IPSEC_IKE.ERROR_IPSEC_IKE_GENERAL_PROCESSING_ERROR),
 )
 
 
-def negotiated(sock: SecureSocket) -> SecurityInfo:
-    """What the socket's negotiation came to, be it a failure.
+def negotiated(sock: SecureSocket, peer: Address | None = None) -> SecurityInfo:
+    """What the socket's negotiation came to, be it a failure; ``peer`` is whose, for a datagram socket.
 
-    WSAENOTCONN when there was none or it is under way; WSAECONNRESET when an established connection has broken.
+    WSAENOTCONN when there was none or it is under way; WSAECONNRESET when an established connection has broken;
+    WSAEAFNOSUPPORT for a peer of another family than the socket's.
     """
     try:
-        info = sock.query_security()
+        if isinstance(sock, SecureDatagramSocket):
+            info = sock.query_security(peer)
+        else:
+            info = sock.query_security()
     except LocalMisuse as error:
         raise WSAError(WSAErrorCode.WSAENOTCONN, str(error)) from error
+    except socket.gaierror as error:
+        raise WSAError(WSAErrorCode.WSAEAFNOSUPPORT, "the peer's address is of another family") from error
     if info.secured and info.latch == "broken":
         raise WSAError(WSAErrorCode.WSAECONNRESET, f"the connection has broken: {info.negotiation_error}")
     return info
 
 
 def is_connected(sock: SecureSocket) -> bool:
-    """Whether the socket has, or had, a connection that applications may use."""
+    """Whether the socket has, or had, a connection that applications may use, or a datagram socket its one peer."""
     try:
+        if isinstance(sock, SecureDatagramSocket):
+            return bool(socket.socket.getpeername(sock))
         info = sock.query_security()
-    except LocalMisuse:
+    except OSError:
         return False
     return info.secured or info.latch == "established"
 
 
 def answer(sock: SecureSocket, template: Template | None) -> QueryInfo:
     """The form that the template asks for.  No token handles: see docs/winsock.md."""
-    info = negotiated(sock)
+    peer = None if template is None else template.PeerAddress
+    info = negotiated(sock, peer)
     flags = SOCKET_INFO_CONNECTION(0)
     for bit, holds in (
         (SOCKET_INFO_CONNECTION_SECURED, info.secured),
@@ -91,21 +102,18 @@ def answer(sock: SecureSocket, template: Template | None) -> QueryInfo:
             Flags=flags,
             MmSaId=info.main_mode_sa_id if main_mode else 0,
             QmSaId=info.quick_mode_sa_id if quick_mode else 0,
-            NegotiationWinerr=_negotiation_winerr(sock, info),
+            NegotiationWinerr=_negotiation_winerr(sock, info, peer),
         )
     if template is None or template == SOCKET_SECURITY_QUERY_TEMPLATE() or not info.secured:
         return SOCKET_SECURITY_QUERY_INFO(SOCKET_SECURITY_PROTOCOL_DEFAULT, flags)
     return SOCKET_SECURITY_QUERY_INFO(SOCKET_SECURITY_PROTOCOL_IPSEC, flags)
 
 
-def _negotiation_winerr(sock: SecureSocket, info: SecurityInfo) -> int:
+def _negotiation_winerr(sock: SecureSocket, info: SecurityInfo, peer: Address | None) -> int:
     if info.secured:
         return 0
     if info.latch == "established":
         # In clear, which is allowed only where the peer did not answer IKE.
         return ERROR_IPSEC_IKE.ERROR_IPSEC_IKE_DROP_NO_RESPONSE
-    try:
-        sock.do_handshake()  # raises at once what ended the negotiation
-    except OSError as error:
-        return next(code for kind, code in _WINERR if isinstance(error, kind))
-    return 0
+    error = sock._why_failed(peer)
+    return next((code for kind, code in _WINERR if isinstance(error, kind)), ERROR_IPSEC_IKE_GENERAL_PROCESSING_ERROR)

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_settings",
+    "one_of_many",
     "read_name",
     "read_peer",
     "read_settings",
@@ -134,17 +135,25 @@ def read_name(given: GivenName) -> SOCKET_PEER_TARGET_NAME:
     return given
 
 
-def read_template(given: GivenTemplate) -> Template | None:
-    """A query template of a connected stream, whose PeerAddress is not looked at; None for none, or no bytes."""
+def read_template(given: GivenTemplate, *, stream: bool) -> Template | None:
+    """A query template; None for none, or no bytes, which is WSAEMSGSIZE unless the socket is a stream.
+
+    A stream's PeerAddress is not looked at; any other socket's is an address and a port.
+    """
     if isinstance(given, SOCKET_SECURITY_QUERY_TEMPLATE | SOCKET_SECURITY_QUERY_TEMPLATE_IPSEC2):
         given = given.pack()
     data = b"" if given is None else bytes_of(given, "SecurityQueryTemplate")
-    if not data:
+    if not data and stream:
         return None
-    data = data[: _PEER_ADDRESS.start] + bytes(len(data[_PEER_ADDRESS])) + data[_PEER_ADDRESS.stop :]
+    if stream:
+        data = data[: _PEER_ADDRESS.start] + bytes(len(data[_PEER_ADDRESS])) + data[_PEER_ADDRESS.stop :]
     (protocol,) = _PROTOCOL.unpack(leading(data, _PROTOCOL.size, "SecurityQueryTemplate"))
     if protocol != SOCKET_SECURITY_PROTOCOL_IPSEC2:
         return SOCKET_SECURITY_QUERY_TEMPLATE.unpack(data)
+    return _checked_ipsec2(data)
+
+
+def _checked_ipsec2(data: bytes) -> SOCKET_SECURITY_QUERY_TEMPLATE_IPSEC2:
     template = SOCKET_SECURITY_QUERY_TEMPLATE_IPSEC2.unpack(data)
     _check_bits("Flags", template.Flags, SOCKET_QUERY_IPSEC2)
     _check_bits("FieldMask", template.FieldMask, SOCKET_QUERY_IPSEC2_FIELD_MASK)
@@ -163,6 +172,13 @@ def read_peer(given: GivenPeer, name: str) -> Address | None:
     if isinstance(given, tuple):
         return checked_address(given, name)
     return read_sockaddr_untrusted(bytes_of(given, name), name)
+
+
+def one_of_many(address: Address | None, name: str) -> Address:
+    """The address that tells a datagram socket's peers apart; WSAEINVAL unless it has both a host and a port."""
+    if address is None or not address[1] or address[0] in ("0.0.0.0", "::"):
+        raise invalid(f"{name} is the host and the port of a datagram socket's peer")
+    return address
 
 
 def _check_bits(name: str, value: int, kind: type[IntFlag]) -> None:

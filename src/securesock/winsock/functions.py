@@ -2,8 +2,9 @@
 
 They take what Windows' take, without pointers and lengths: a structure or its packed bytes; they return 0 or the
 structure asked for, and raise WSAError with the documented code.  The rules of order are SecureSocket's own; here they
-get their codes.  Only streams so far.  Source: ws2tcpip.h, and Microsoft's page on each function; docs/winsock.md has
-what those leave open.
+get their codes.  A stream has one peer; a datagram socket has one for each address, so that name, template and
+impersonation need it.  Source: ws2tcpip.h, and Microsoft's page on each function; docs/winsock.md has what those leave
+open.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import weakref
 from typing import TYPE_CHECKING, Final
 
 from ..errors import LocalMisuse
+from ..sockets.datagram_socket import SecureDatagramSocket
 from ..sockets.stream_socket import SecureSocket
 from ..types import Address, IPsecSettings
 from ..wire.winsock_errors import WSAError, WSAErrorCode
 from ..wire.winsock_fields import invalid
 from ..wire.winsock_structures import SOCKET_SECURITY_SETTINGS_IPSEC
 from .answers import QueryInfo, answer, is_connected, negotiated
-from .arguments import check_settings, read_name, read_peer, read_settings, read_template, secure_socket
+from .arguments import check_settings, one_of_many, read_name, read_peer, read_settings, read_template, secure_socket
 from .overlapped import Completion, CompletionRoutine, Overlapped
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ __all__ = [
     "query_into",
 ]
 
-# For which address a socket's name was given, if for one.
+# For which address a stream's name was given, if for one.
 _named: Final[weakref.WeakKeyDictionary[SecureSocket, Address]] = weakref.WeakKeyDictionary()
 
 
@@ -87,12 +89,13 @@ def WSAQuerySocketSecurity(
     No template, or one that is all zero, asks for Flags alone; one of the IPSEC2 form for the SA ids of its FieldMask
     and the outcome of the negotiation.  After a negotiation that failed nothing is secured, and NegotiationWinerr says
     why.  Token handles are zero: there are no tokens yet.
+    A datagram socket's template is required, with the host and port of the peer.
     ``info_length``: how many bytes the caller has for the answer; None for as many as it takes, 0 to ask for the size,
     which the error has as ``needed_length``.
 
     WSAENOTCONN: nothing negotiated yet, or a listener.  WSAECONNRESET: the connection has broken.  WSAEFAULT: an
-    ``info_length`` of 0 without a template.  WSAEMSGSIZE: any other that is too small, or a template that is cut short.
-    WSAEINVAL, WSAEOPNOTSUPP: a bit of the template.  WSAENOTSOCK.
+    ``info_length`` of 0 without a template.  WSAEMSGSIZE: any other that is too small, or a template that is cut short
+    or missing.  WSAEINVAL, WSAEOPNOTSUPP: a bit of the template, or its address.  WSAEAFNOSUPPORT, WSAENOTSOCK.
     """
     return query_into(sock, template, overlapped, completion_routine, info_length, None)
 
@@ -105,22 +108,27 @@ def WSASetSocketPeerTargetName(
 ) -> int:
     """Whom ``sock`` must reach, before connect(); 0.  Of several the last one holds.
 
-    PeerAddress is not needed: a stream has one peer, and its name holds wherever the socket connects to.
+    A stream needs no PeerAddress: it has one peer, and its name holds wherever it connects to.  A datagram socket takes
+    one name for each address, before the first datagram there.
 
-    WSAEISCONN: connected.  WSAEINVAL: a text that is no peer target name, a listener, a connect() under way or failed.
-    WSAEFAULT: None.  WSAEAFNOSUPPORT: PeerAddress of another family.  WSAEMSGSIZE, WSAENOTSOCK.
+    WSAEISCONN: connected.  WSAEINVAL: a text that is no peer target name, a listener, a connect() under way or failed,
+    no host or port for a datagram socket.  WSAEFAULT: None.  WSAEAFNOSUPPORT: PeerAddress of another family.
+    WSAEMSGSIZE, WSAENOTSOCK.
     """
     secure = secure_socket(sock)
     completion = Completion(overlapped, completion_routine)
     name = read_name(peer_target_name)
     _check_not_connected(secure)
     try:
-        secure.set_peer_target_name(name.PeerTargetName)
+        if isinstance(secure, SecureDatagramSocket):
+            secure.set_peer_target_name(name.PeerTargetName, one_of_many(name.PeerAddress, "PeerAddress"))
+        else:
+            secure.set_peer_target_name(name.PeerTargetName)
+            _remember(secure, name.PeerAddress)
     except LocalMisuse as error:
         raise invalid(str(error)) from error
-    _named.pop(secure, None)
-    if name.PeerAddress is not None:
-        _named[secure] = name.PeerAddress
+    except socket.gaierror as error:
+        raise WSAError(WSAErrorCode.WSAEAFNOSUPPORT, "PeerAddress is of another family than the socket") from error
     return completion.succeed(0)
 
 
@@ -132,34 +140,45 @@ def WSADeleteSocketPeerTargetName(
 ) -> int:
     """No authentication towards ``peer_addr`` (an address tuple, or the bytes of a sockaddr) uses a name any more; 0.
 
-    A stream's name goes unless it was given for another host; after that any machine of the trust anchors will do.
-    What is connected already stays as it is.  There may be nothing to delete.
+    A stream's name goes unless it was given for another host; what is connected already stays as it is.  A datagram
+    socket's SA with the address ends, too.  There may be nothing to delete.
 
-    WSAEFAULT: None.  WSAEAFNOSUPPORT: another family.  WSAEINVAL: no address.  WSAEMSGSIZE, WSAENOTSOCK.
+    WSAEFAULT: None.  WSAEAFNOSUPPORT: another family.  WSAEINVAL: no address; no host or port for a datagram socket.
+    WSAEMSGSIZE, WSAENOTSOCK.
     """
     secure = secure_socket(sock)
     completion = Completion(overlapped, completion_routine)
     peer = read_peer(peer_addr, "PeerAddr")
+    if isinstance(secure, SecureDatagramSocket):
+        try:
+            secure.delete_peer_target_name(one_of_many(peer, "PeerAddr"))
+        except LocalMisuse as error:
+            raise invalid(str(error)) from error
+        except socket.gaierror as error:
+            raise WSAError(WSAErrorCode.WSAEAFNOSUPPORT, "PeerAddr is of another family than the socket") from error
+        return completion.succeed(0)
     named = _named.get(secure)
     if named is None or (peer is not None and peer[0] == named[0]):
         secure._forget_peer_target_name()
-        _named.pop(secure, None)
+        _remember(secure, None)
     return completion.succeed(0)
 
 
 def WSAImpersonateSocketPeer(sock: SecureSocket, peer_addr: GivenPeer = None) -> int:
     """Have the calling thread act as the account of the peer: refused, as no principal maps to an account yet.
 
-    ``peer_addr`` is not looked at, as the socket is a stream.
+    ``peer_addr`` says which peer of a datagram socket, and is not looked at for a stream.
 
-    WSAEINVAL: the socket is non-blocking.  WSAENOTCONN, WSAECONNRESET: as for WSAQuerySocketSecurity.  WSAEACCES: the
-    peer has no account on this machine.  WSAENOTSOCK.  Nothing of the thread is changed.
+    WSAEINVAL: the socket is non-blocking, or an address without host or port.  WSAENOTCONN, WSAECONNRESET: as for
+    WSAQuerySocketSecurity, and after a negotiation that failed.  WSAEACCES: the peer has no account on this machine.
+    WSAEFAULT: None for a datagram socket.  WSAEAFNOSUPPORT, WSAEMSGSIZE, WSAENOTSOCK.  Nothing of the thread changes.
     """
     secure = secure_socket(sock)
     if secure.gettimeout() == 0:
         raise invalid("only blocking sockets have a peer to act as")
-    info = negotiated(secure)
-    if not is_connected(secure):
+    peer = None if _is_stream(secure) else one_of_many(read_peer(peer_addr, "PeerAddr"), "PeerAddr")
+    info = negotiated(secure, peer)
+    if info.latch == "broken":
         raise WSAError(WSAErrorCode.WSAENOTCONN, f"the socket is not connected: {info.negotiation_error}")
     who = info.peer_user or info.peer_machine
     if who is None:
@@ -183,7 +202,9 @@ def query_into(
     """WSAQuerySocketSecurity, with room for the packed answer: it is there before the call completes."""
     secure = secure_socket(sock)
     completion = Completion(overlapped, completion_routine)
-    asked = read_template(template)
+    asked = read_template(template, stream=_is_stream(secure))
+    if asked is not None and not _is_stream(secure):
+        one_of_many(asked.PeerAddress, "PeerAddress")
     info = answer(secure, asked)
     packed = info.pack()
     needed = len(packed)
@@ -193,6 +214,17 @@ def query_into(
     if into is not None:
         into[:needed] = packed
     return completion.succeed(info, needed)
+
+
+def _is_stream(sock: SecureSocket) -> bool:
+    return not isinstance(sock, SecureDatagramSocket)
+
+
+def _remember(sock: SecureSocket, address: Address | None) -> None:
+    if address is None:
+        _named.pop(sock, None)
+    else:
+        _named[sock] = address
 
 
 def _check_not_connected(sock: SecureSocket) -> None:

@@ -19,7 +19,7 @@ from ...engine.ports import Arrival, PeerReport, PeerState
 from ...errors import LocalMisuse, SecureSocketError, WireError
 from ...identity.names import PeerTargetName
 from ...keying.contract import Role
-from ...types import Address, AnyTrustedPeer
+from ...types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer
 from ...wire.esp import ESP_HEADER, ESP_HEADER_LENGTH
 from ...wire.isakmp import IkeHeader, read_header_untrusted
 from ...wire.numbers import ExchangeType, HeaderFlag
@@ -55,6 +55,7 @@ class UserSpaceDatagrams(Associations):
                 "being negotiated; delete_peer_target_name() ends it"
             )
         peer.expected = expected
+        peer.any_trusted = False
 
     def forget(self, address: Address, now: float) -> None:
         """See the port."""
@@ -63,6 +64,7 @@ class UserSpaceDatagrams(Associations):
             return
         self._drop_queue(peer)
         peer.expected = peer.asked = peer.latched = peer.failure = None
+        peer.any_trusted = False
         peer.why_clear = peer.anchor = ""
         for association in tuple(peer.associations):
             self._delete(association, now)
@@ -87,6 +89,7 @@ class UserSpaceDatagrams(Associations):
                 shown.established_at,
                 None,
                 "",
+                peer.any_trusted,
             )
         state: PeerState = "none"
         if peer.occupied:
@@ -114,7 +117,7 @@ class UserSpaceDatagrams(Associations):
 
     # -- outbound ------------------------------------------------------------------------------------------------------
 
-    def begin(self, address: Address, host: PeerTargetName | None, now: float) -> None:
+    def begin(self, address: Address, host: PeerTargetName | AnyTrustedPeer | None, now: float) -> None:
         """See the port.  LocalMisuse when nothing says who should be there."""
         peer = self._peer(address)
         if peer.why_clear and now >= peer.clear_used_at + IDLE_S:
@@ -122,12 +125,13 @@ class UserSpaceDatagrams(Associations):
         if peer.occupied or peer.why_clear:
             return
         expected = peer.wanted(host)
-        if expected is host:
+        if expected is host and host is not ANY_TRUSTED_PEER:
             peer.asked = host
         if expected is None:
             self._forget_stranger(peer)
             raise LocalMisuse("nobody said who should be at this address: name the peer, or name its host")
         peer.failure = None
+        peer.any_trusted = peer.any_trusted or expected is ANY_TRUSTED_PEER
         session = self._keying.make_session(Role.INITIATOR, address, expected, LatchAdmission(peer), self._openers, now)
         association = Association(peer, session, Role.INITIATOR, b"", now)
         peer.associations.append(association)

@@ -70,6 +70,7 @@ class Peer:
         "active",
         "address",
         "anchor",
+        "any_trusted",
         "asked",
         "associations",
         "carrier",
@@ -89,6 +90,7 @@ class Peer:
         self.carrier = address
         self.expected: PeerTargetName | AnyTrustedPeer | None = None
         self.asked: PeerTargetName | None = None
+        self.any_trusted = False  # nobody was named when we first began here: any machine would have done
         self.latched: Principal | None = None
         self.anchor = ""
         self.associations: list[Association] = []
@@ -120,7 +122,7 @@ class Peer:
         """Whether nothing was promised about it and nothing waits: a stranger's address is not kept."""
         return not (self.associations or self.latched or self.expected or self.queue or self.failure or self.why_clear)
 
-    def wanted(self, host: PeerTargetName | None) -> PeerTargetName | AnyTrustedPeer | None:
+    def wanted(self, host: PeerTargetName | AnyTrustedPeer | None) -> PeerTargetName | AnyTrustedPeer | None:
         """Who has to answer at this address; ``host`` where neither a name nor a latch says more."""
         if self.expected is not None or self.asked is not None:
             return self.expected or self.asked
