@@ -8,7 +8,7 @@ decided, and what comes in is handled in the order in which it came.
 
 Who may call what at the same time.  The driver owns two locks.  Inbound methods are
 called under its read lock and touch ``_intake`` and ``_opener``; outbound methods under its write
-lock and touch ``_sealer`` and ``_finished``.  The keying session is behind a lock of its
+lock and touch ``_sealer``, ``_finished`` and what stands beside it.  The keying session is behind a lock of its
 own in ``_link``, which is held only while one message or one request is handled; what
 it wants to have sent waits there until the outbound side takes it between two packets.
 So a reader never waits for a writer.
@@ -51,6 +51,8 @@ class StreamConnection:
         self._short_sealing = ShortSealing(self._link, self._sealer)
         self._abandoned = False
         self._finished = False  # our FIN or RST was sealed, or never will be
+        self._consented = role is Role.RESPONDER  # whatever consent there is to give was sealed
+        self._withdrawn = False
         self.carrier_ended = False
 
     # for anyone at any time
@@ -331,10 +333,9 @@ class StreamConnection:
         if link.state == "closed":
             return
         self._finished = self._short_sealing.stopped = True
-        if link.state == "negotiating" or Mark.CONFIRM in link.control:
+        if link.state == "negotiating" or not self._consented:
             # nothing may be sealed that the peer would take for our consent
-            if Mark.CONFIRM in link.control:
-                link.control.remove(Mark.CONFIRM)
+            self._withdrawn = True
             link.delete(now)
             return
         self._drain_control()
@@ -463,8 +464,10 @@ class StreamConnection:
             elif isinstance(item, int):
                 if sealer.sa is not None and sealer.sa.spi == item:
                     sealer.sa = None
-            elif sealer.sa is not None and not self._seal_empty(sealer.sa, PSH_ACK):
-                return False
+            elif item is Mark.CONFIRM and sealer.sa is not None and not self._withdrawn:
+                if not self._seal_empty(sealer.sa, PSH_ACK):
+                    return False
+                self._consented = True
             control.popleft()
         return True
 
