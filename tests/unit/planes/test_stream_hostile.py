@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
+from securesock.crypto.esp_cipher import make_esp_cipher
 from securesock.crypto.suites import AES_256_CBC, AES_256_GCM_16, HMAC_SHA2_256_128, EspSuite
 from securesock.errors import ConnectionBroken, PeerMisbehaved, StreamTruncated
 from securesock.keying.contract import InstallSa, RemoveSa
@@ -181,6 +182,22 @@ def test_wrong_padding_and_other_protocols_are_fatal(changed: dict[str, Any], ma
     is_broken(end, match)
 
 
+@pytest.mark.parametrize("segment", [bytes(19), bytes(20), bytes(21)])
+def test_a_plaintext_that_is_not_aligned_is_fatal_however_authentic(segment: bytes) -> None:
+    end, spec = victim()
+    feed_all(end, craft(spec, 2, segment=segment, padding=b""))
+    is_broken(end, "length that cannot be")
+
+
+def test_an_authentic_packet_without_plaintext_is_fatal() -> None:
+    end, spec = victim()
+    header = spec.spi.to_bytes(4, "big") + (2).to_bytes(4, "big")
+    packet = bytearray(header + bytes(8 + 16))
+    make_esp_cipher(spec.suite, spec.keys).seal_packet(memoryview(packet), 2)
+    feed_all(end, (len(packet) + 2).to_bytes(2, "big") + packet)
+    is_broken(end, "length that cannot be")
+
+
 def test_more_padding_than_needed_is_legal() -> None:
     end, spec = victim()
     feed_all(end, craft(spec, 2, b"data", padding=bytes(range(1, 1 + 254))))
@@ -273,6 +290,13 @@ def test_the_opening_side_enforces_packets_and_bytes_whatever_the_peers_limits()
     assert pair.responder.error is None
     feed_all(pair.responder, craft(spec, 4, b"", offset=1998))
     is_broken(pair.responder, "past its limits", bytes(1998))
+    strict = PreKeyedSession(RESPONDER, lifetimes=Lifetimes(1e6, 1000, 1 << 20), refuse_rekeys=True)
+    pair = StreamPair(PreKeyedSession(INITIATOR, refuse_rekeys=True), strict).establish()
+    spec = pair.sessions[INITIATOR].spec("outbound")
+    feed_all(pair.responder, craft(spec, 2, bytes(1000)))
+    assert pair.responder.error is None
+    feed_all(pair.responder, craft(spec, 3, b"", offset=1000))
+    is_broken(pair.responder, "past its limits", bytes(1000))
 
 
 def test_what_was_proven_before_a_broken_packet_is_delivered_first() -> None:

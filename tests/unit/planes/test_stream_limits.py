@@ -76,6 +76,48 @@ def test_the_key_exchange_sa_is_replaced_by_the_data_of_all_its_pairs() -> None:
     assert pair.initiator.ike_rekeys == 2
 
 
+@pytest.mark.parametrize("short", [False, True], ids=["ordinary", "short"])
+def test_the_key_exchange_sa_is_replaced_by_the_packets_of_all_its_pairs_at_the_end_that_seals(short: bool) -> None:
+    pair = pair_with(main=Lifetimes(1e6, 1 << 40, 40))
+    for count in range(1, 20):
+        assert pair.initiator.ike_rekeys == 0
+        frame = pair.initiator.seal_message(b"x", 0.0) if short else None
+        if frame is None:
+            pair.send(INITIATOR, b"x")
+        else:
+            pair.wires[INITIATOR] += frame
+        assert words(pair) == [], count
+    # the twentieth packet was sealed, the confirmation among them
+    assert pair.initiator.seal_message(b"x", 0.0) is None
+    pair.send(INITIATOR, b"x")
+    pair.flush(INITIATOR)
+    assert words(pair) == [b"REKEY-IKE"]
+    assert pair.receive(RESPONDER) == b"x" * 20
+
+
+@pytest.mark.parametrize("short", [False, True], ids=["ordinary", "short"])
+@pytest.mark.parametrize("limit", [Lifetimes(1e6, 1 << 40, 40), Lifetimes(1e6, 39, 1 << 40)], ids=["packets", "bytes"])
+def test_the_reader_sees_to_a_new_key_exchange_sa_when_only_its_limits_are_near(limit: Lifetimes, short: bool) -> None:
+    pair = StreamPair(PreKeyedSession(INITIATOR), PreKeyedSession(RESPONDER, main_mode_lifetimes=limit)).establish()
+    read = 0
+    while not pair.responder.outbound_waiting:
+        pair.send(INITIATOR, b"x")
+        frame = pair.wires[INITIATOR]
+        view = memoryview(frame)
+        if not short or pair.responder.open_message(view, len(frame), 10) is None:
+            view.release()
+            pair.receive(RESPONDER)
+        else:
+            view.release()
+            frame.clear()
+        read += 1
+        assert read <= 40
+    # three quarters of 40 packets, the confirmation among them; of 39 bytes; the short way looks one message later
+    assert read == 29 + short
+    pair.settle()
+    assert pair.responder.ike_rekeys == 1
+
+
 def test_the_key_exchange_sa_is_replaced_by_time() -> None:
     pair = pair_with(main=Lifetimes(1000.0, 1 << 40, 1 << 40))
     pair.now = 500.0

@@ -124,6 +124,29 @@ def test_sealing_steps_aside_at_a_soft_limit_and_goes_on_after_the_ordinary_way_
     assert pair.initiator.child_rekeys == 1
 
 
+def test_sealing_steps_aside_at_a_limit_that_was_far_when_it_last_looked() -> None:
+    for limits, later in ((Lifetimes(100.0, 1 << 40, 1 << 40), 50.0), (Lifetimes(1e6, 1 << 40, 6), 0.0)):
+        pair = pair_with(lifetimes=limits)
+        assert pair.initiator.seal_message(b"x", 0.0) is not None
+        assert pair.initiator.seal_message(b"x", 0.0) is not None
+        assert pair.initiator.seal_message(b"x", later) is None
+
+
+def test_sealing_goes_on_under_the_new_sa_whoever_took_the_switch_from_the_queue() -> None:
+    pair = pair_with()
+    frame = sealed(pair.initiator, b"old ")
+    assert frame[2:6] == pair.sessions[INITIATOR].spi("outbound", 0).to_bytes(4, "big")
+    assert open_message(pair.responder, frame) == b"old "
+    pair.initiator.rekey_child(0.0)
+    pair.settle()
+    assert pair.initiator.child_rekeys == 1
+    frame = sealed(pair.initiator, b"new")
+    assert frame[2:6] == pair.sessions[INITIATOR].spi("outbound", 1).to_bytes(4, "big")
+    assert open_message(pair.responder, frame) is None
+    feed_all(pair.responder, frame)
+    assert pair.responder.read(10) == b"new"
+
+
 def test_sealing_steps_aside_at_the_sessions_deadline() -> None:
     pair = pair_with()
     pair.sessions[INITIATOR].deadline = 7.0
@@ -186,6 +209,8 @@ def test_opening_steps_aside_for_what_is_kept_before_it() -> None:
 def test_opening_steps_aside_for_half_a_frame_for_two_and_for_more_than_the_reader_takes() -> None:
     pair = pair_with()
     first, second = sealed(pair.initiator, b"one"), sealed(pair.initiator, b"two")
+    for length in range(12):
+        assert pair.responder.open_message(memoryview(first[:length]), length, 100) is None
     for odd in (b"", first[:1], first[:9], first[:-1], first + second, first + second[:5]):
         assert open_message(pair.responder, odd) is None
     assert open_message(pair.responder, first, limit=2) is None
@@ -216,9 +241,10 @@ def test_opening_steps_aside_for_every_flipped_bit_and_the_ordinary_way_says_wha
         ({"data": b"x", "header": (1, 2, 0, 0, 0x50, 0x18, 0, 0, 0)}, True),
         ({"data": b"x", "padding": b"\x02"}, True),
         ({"segment": b"", "padding": b"\x01\x02"}, True),
+        ({"data": b"xy", "padding": b"\x01"}, True),
         ({"segment": bytes(21), "padding": b"\x01", "pad_length": 255}, True),
     ],
-    ids=["FIN", "RST", "dummy", "offset", "ports", "padding", "short", "pad length"],
+    ids=["FIN", "RST", "dummy", "offset", "ports", "padding", "short", "alignment", "pad length"],
 )
 def test_opening_steps_aside_for_everything_that_is_not_plain_data(unusual: dict[str, Any], fatal: bool) -> None:
     pair = pair_with()
@@ -290,3 +316,7 @@ def test_opening_steps_aside_before_establishment_and_after_the_end() -> None:
     feed_all(pair.responder, late)
     assert isinstance(pair.responder.error, ConnectionBroken)
     assert open_message(pair.responder, late) is None
+    pair = pair_with()
+    assert open_message(pair.responder, sealed(pair.initiator, b"before")) == b"before"
+    pair.responder.abort(0.0)
+    assert open_message(pair.responder, sealed(pair.initiator, b"after")) is None

@@ -67,7 +67,7 @@ class Opener:
     def remove(self, spi: int) -> None:
         """The peer has said that it seals nothing more under this one."""
         sa = self._sas.pop(spi, None)
-        if sa is not None and sa is self.sa:
+        if sa is self.sa:
             self.sa = None
 
     def authenticated(self) -> None:
@@ -142,11 +142,11 @@ class Opener:
 
     def _take_unusual(self, sa: InboundSa, plaintext: memoryview) -> None:
         """An end of stream, an abort, a dummy, or what cannot be."""
-        pad, next_header = plaintext[-2:] if len(plaintext) >= 2 else (0, 0)
+        pad, next_header = plaintext[-2:]
         stop = len(plaintext) - 2 - pad
         if next_header == NEXT_HEADER_DUMMY:
             return  # RFC 4303 2.6: discarded without a word
-        if stop < 0 or plaintext[stop:] != TCP_TRAILERS[pad]:
+        if plaintext[stop:] != TCP_TRAILERS[pad]:
             raise ConnectionBroken("the peer sealed an ESP packet with wrong padding or protocol")
         segment = plaintext[:stop]
         try:
@@ -158,7 +158,7 @@ class Opener:
             raise ConnectionBroken("the peer sealed a segment for other ports than were agreed")
         if offset != self.offset & LOW_32:
             raise ConnectionBroken("the peer sealed a segment that is not the next one of the stream")
-        if flags == RST and not data:
+        if flags == RST:
             raise ConnectionBroken("the peer aborted the connection")
         if flags != FIN_ACK or self.fin:
             raise ConnectionBroken("the peer sealed data behind the end of its stream")
