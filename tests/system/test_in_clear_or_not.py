@@ -415,3 +415,5 @@ def test_every_call_works_in_clear_too() -> None:
         sock.settimeout(PATIENCE_S)
         sock.shutdown(socket.SHUT_WR)
         assert sock.recv(1) == b""
+        sock.shutdown(socket.SHUT_RD)
+        assert sock.recv(1) == b""

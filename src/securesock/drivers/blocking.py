@@ -17,6 +17,7 @@ This module knows the connection's port and the descriptor; it must not know how
 from __future__ import annotations
 
 import _socket
+import contextlib
 import socket
 import struct
 from time import monotonic
@@ -154,9 +155,10 @@ class StreamLink(SharedLink):
         that expects a small message soon waits by itself, so shortly that nobody notices if it has to be woken.
         """
         if DONTWAIT:
-            _socket.socket.setsockopt(carrier, socket.SOL_SOCKET, socket.SO_RCVTIMEO, _INSTANT)
-            _socket.socket.settimeout(carrier, None)
-            self._patient = True
+            with contextlib.suppress(OSError):  # some systems refuse options of a socket that the peer has reset
+                _socket.socket.setsockopt(carrier, socket.SOL_SOCKET, socket.SO_RCVTIMEO, _INSTANT)
+                _socket.socket.settimeout(carrier, None)
+                self._patient = True
 
     def _carry_over(self, carrier: _socket.socket, scratch: memoryview, count: int) -> None:
         """What is not one small message goes on as usual."""
@@ -173,11 +175,28 @@ class StreamLink(SharedLink):
             self._refuse_closing()
             if self.read_shut:
                 return False
+            if not connection.wants_input:
+                self._unload(carrier, deadline)
+                continue
             if self._kernel_is_empty and deadline != 0:
                 self._wait_to_read(carrier, deadline)
             if not self._read_once(carrier) and deadline == 0:
                 raise would_block(READ)
         return True
+
+    def _unload(self, carrier: _socket.socket, deadline: float | None) -> None:
+        """The peer asks and does not listen: nothing more of it is read until it took what it asked for."""
+        self._flush_if_free(carrier)
+        if self.connection.wants_input:
+            return
+        self._refuse_broken()
+        waiter = this_thread()
+        self._reader = waiter
+        try:
+            self._refuse_closing()
+            self._wait(waiter, carrier, WRITE, deadline)
+        finally:
+            self._reader = None
 
     def _read_once(self, carrier: _socket.socket) -> bool:
         """One read of the carrier by the holder of the read lock; False when nothing was there."""

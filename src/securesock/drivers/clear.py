@@ -86,11 +86,12 @@ class ClearLink:
                     self._held = self._held[count:]
                 return count
             flags = socket.MSG_PEEK if peek else 0
-            while True:
+            while not self.read_shut:
                 try:
                     return _recv_into(carrier, view, 0, flags)
                 except BlockingIOError:
                     self._wait(carrier, READ, deadline)
+            return 0
         finally:
             self._reading.release()
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import _socket
 import atexit
+import contextlib
 import socket
 import sys
 import threading
@@ -134,6 +135,8 @@ class Closing:
             while not connection.finish(now) and connection.state == "established":
                 while connection.readable():
                     connection.read_into(scratch)  # nobody will ever read it
+                if not connection.wants_input:
+                    return
                 connection.inbound_received(self.carrier.recv_into(connection.inbound_buffer()), now)
         except BlockingIOError:
             return
@@ -178,7 +181,8 @@ def close_link(link: StreamLink | ClearLink, owner: socket.socket, *, never_wait
         return
     if not link.take_over(LINGER_S):
         # A thread that does not come back within that time is stuck in a call: end its carrier under it.
-        _socket.socket.shutdown(owner, socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            _socket.socket.shutdown(owner, socket.SHUT_RDWR)
         _socket.socket.close(owner)
         return
     linger_s = linger_of(owner)

@@ -11,6 +11,8 @@ import pytest
 
 from securesock.drivers.blocking import PATIENCE_S, SCRATCH_SIZE, StreamLink
 from securesock.errors import ConnectionBroken, StreamTruncated, WantRead, WantWrite
+from securesock.planes.userspace.buffers import BUFFER_SIZE
+from securesock.planes.userspace.link import MAX_CONTROL
 from tests.support.stream_pair import INITIATOR, RESPONDER, StreamPair, feed_all
 
 _PATIENCE_S = 10.0
@@ -264,3 +266,39 @@ def test_close_ends_a_patient_read_within_an_instant(wire: Wire) -> None:
     assert wire.link.take_over(_PATIENCE_S)
     thread.join(_PATIENCE_S)
     assert ended[0] - started < 1.0
+
+
+def test_a_peer_that_asks_and_does_not_listen_is_not_read_until_it_took_the_answers(wire: Wire) -> None:
+    """Otherwise it could have any number of answers piled up here."""
+    end = wire.pair.initiator
+    wire.carrier.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    count = (BUFFER_SIZE + 4 * MAX_CONTROL) // 3000  # more than the sealed bytes that may wait
+    answers = [bytes([number % 256]) * 3000 for number in range(count)]
+    for answer in answers:
+        end._link._send(answer)
+    assert not end.wants_input
+    wire.far.send(wire.sealed(b"behind all those questions"))
+    with pytest.raises(TimeoutError):
+        wire.recv(timeout=0.05)
+    with pytest.raises(WantWrite):
+        wire.recv(timeout=0)
+    taken = bytearray()
+    done = threading.Event()
+
+    def take() -> None:
+        while not done.is_set():
+            try:
+                taken.extend(wire.far.recv(1 << 16))
+            except BlockingIOError:
+                continue
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    assert wire.recv() == b"behind all those questions"
+    while end.outbound_waiting:
+        wire.link._flush_if_free(wire.carrier)
+    while len(taken) < count * 3000 and thread.is_alive():
+        continue
+    done.set()
+    thread.join(_PATIENCE_S)
+    assert bytes(taken) == b"".join(answers)
