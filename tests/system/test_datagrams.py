@@ -369,6 +369,19 @@ def test_a_selector_sees_datagrams_and_no_key_exchange() -> None:
         assert not selector.select(0)
 
 
+def test_a_socket_may_be_looked_at_before_it_is_bound() -> None:
+    with ss.SecureSocket(socket.AF_INET, socket.SOCK_DGRAM, context=server_context()) as server:
+        number = server.fileno()
+        server.bind(("127.0.0.1", 0))
+        assert server.fileno() == number
+        with bound(client_context()) as client:
+            assert not select.select([server], [], [], 0)[0]
+            client.sendto(b"seen", server.getsockname())
+            assert select.select([server], [], [], PATIENCE_S)[0]
+            server.setblocking(False)
+            assert server.recv(10) == b"seen"
+
+
 def test_socketserver_serves_datagrams() -> None:
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:

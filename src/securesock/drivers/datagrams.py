@@ -35,7 +35,7 @@ from .batches import enable_gro, receive_segments, send_segments
 from .reactor import Timer, reactor
 from .waiting import READ, WRITE, Waiter, this_thread
 
-__all__ = ["DatagramCarrier"]
+__all__ = ["DatagramCarrier", "readiness_pair"]
 
 MAX_ARRIVED: Final = 1 << 20
 """Bytes of opened datagrams that wait for the application; each counts 512 more, as the kernel counts its own room."""
@@ -57,10 +57,24 @@ HostName: TypeAlias = Callable[[Address], PeerTargetName | AnyTrustedPeer]
 """Who is expected at an address where nothing else says so; asked only when a negotiation begins."""
 
 
-class DatagramCarrier:
-    """``kernel`` is a non-blocking UDP descriptor of our own, bound already."""
+def readiness_pair() -> tuple[socket.socket, socket.socket]:
+    """The first is what an application waits for; a byte in it means that a datagram waits."""
+    inbox, outbox = socket.socketpair()
+    inbox.setblocking(False)
+    outbox.setblocking(False)
+    return inbox, outbox
 
-    def __init__(self, kernel: socket.socket, machine: SecuredDatagrams) -> None:
+
+class DatagramCarrier:
+    """``kernel`` is a non-blocking UDP descriptor of our own, bound already; ``readiness`` as readiness_pair made it,
+    where the application has asked for it before there was a carrier."""
+
+    def __init__(
+        self,
+        kernel: socket.socket,
+        machine: SecuredDatagrams,
+        readiness: tuple[socket.socket, socket.socket] | None = None,
+    ) -> None:
         self.connected: Address | None = None
         self.counters: Counter[str] = Counter()
         self._kernel = kernel
@@ -75,7 +89,7 @@ class DatagramCarrier:
         self._receivers: list[Waiter] = []
         self._received_at = -inf
         self._watched = self._armed = False
-        self._pair: tuple[socket.socket, socket.socket] | None = None
+        self._pair = readiness
         self._timer: Timer | None = None
         self._timer_at = inf
         self._closed = False
@@ -115,6 +129,8 @@ class DatagramCarrier:
 
     def dropped(self) -> dict[str, int]:
         """What was dropped or refused, by reason."""
+        if self._generation != process.generation:
+            refuse_inherited("datagram socket")
         with self._lock:
             return dict(self.counters + Counter(self._machine.counters))
 
@@ -373,9 +389,7 @@ class DatagramCarrier:
         self._check()
         with self._lock:
             if self._pair is None:
-                self._pair = socket.socketpair()
-                for each in self._pair:
-                    each.setblocking(False)
+                self._pair = readiness_pair()
                 if self._arrived:
                     self._pair[1].send(b"\0")
                 reactor().call(self._watch)
@@ -414,11 +428,14 @@ class DatagramCarrier:
             self._arm()
             return
         with self._lock:
-            for _ in range(_READ_AT_ONCE):
-                arrival = self._read()
-                if arrival is None:
-                    break
-                self._keep(arrival)
+            try:
+                for _ in range(_READ_AT_ONCE):
+                    arrival = self._read()
+                    if arrival is None:
+                        break
+                    self._keep(arrival)
+            except OSError:
+                self.counters["carrier-error"] += 1  # the next receiving call will meet it, if it lasts
             self._wake_receivers()
 
     def _arm(self) -> None:

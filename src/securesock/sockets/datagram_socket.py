@@ -17,7 +17,7 @@ from time import monotonic, time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
-from ..drivers.datagrams import DatagramCarrier
+from ..drivers.datagrams import DatagramCarrier, readiness_pair
 from ..engine.connect import ExpectedPeer, check_offers, expected_peer
 from ..engine.context import SecurityContext
 from ..engine.ports import Arrival
@@ -53,7 +53,7 @@ _EXTRAS: Final = _NONBLOCK | int(getattr(socket, "SOCK_CLOEXEC", 0))
 class SecureDatagramSocket(SecureSocket):
     """See SecureSocket, which makes it; made directly it is always of SOCK_DGRAM."""
 
-    __slots__ = ("_book", "_carrier", "_peer_address")
+    __slots__ = ("_book", "_carrier", "_peer_address", "_readiness")
 
     def __init__(
         self,
@@ -67,6 +67,7 @@ class SecureDatagramSocket(SecureSocket):
         self._clear_state(context)
         self._carrier: DatagramCarrier | None = None
         self._peer_address: Address | None = None
+        self._readiness: tuple[socket.socket, socket.socket] | None = None
         if fileno is not None:
             raise LocalMisuse("a descriptor comes without keys: make a SecureSocket and send and receive with it")
         if type & ~_EXTRAS != socket.SOCK_DGRAM or family not in (-1, socket.AF_INET, socket.AF_INET6):
@@ -149,7 +150,7 @@ class SecureDatagramSocket(SecureSocket):
             self.context, self._settings, LocalAddress(kernel), lambda: time() - monotonic(), SystemEntropy()
         )
         machine = datagram_machine(self.context.plane, keying, self._settings.allow_insecure)
-        carrier = self._carrier = DatagramCarrier(kernel, machine)
+        carrier = self._carrier = DatagramCarrier(kernel, machine, self._readiness)
         carrier.start()
         return carrier
 
@@ -185,6 +186,11 @@ class SecureDatagramSocket(SecureSocket):
         """
         if socket.socket.fileno(self) < 0:
             return -1
+        if self._carrier is None and not self._bound:
+            # not bound by being looked at: the descriptor becomes the carrier's when there is one
+            if self._readiness is None:
+                self._readiness = readiness_pair()
+            return self._readiness[0].fileno()
         return self._open().fileno()
 
     # -- sending -------------------------------------------------------------------------------------------------------
@@ -347,6 +353,9 @@ class SecureDatagramSocket(SecureSocket):
         _socket.socket.close(self)
         if carrier is not None:
             carrier.close(wait=self._timeout != 0)
+        else:
+            for each in self._readiness or ():
+                each.close()
 
     def __del__(self) -> None:
         if socket.socket.fileno(self) < 0:

@@ -82,6 +82,26 @@ def test_a_key_exchange_sa_is_replaced_too(identities: Identities) -> None:
     assert len(a.machine._by_ike_spi) < 20
 
 
+@pytest.mark.parametrize("limits", [{"max_packets": 60}, {"max_bytes": 3000}])
+def test_a_key_exchange_sas_data_is_counted_over_all_sas_under_it(
+    identities: Identities, limits: dict[str, int]
+) -> None:
+    def adapt(context: SecurityContext) -> SecurityContext:
+        lifetimes = context.main_mode.lifetimes._replace(**limits)
+        return replace(context, main_mode=replace(context.main_mode, lifetimes=lifetimes))
+
+    net = Net(identities)
+    a, b = net.host(A, adapt=adapt), net.host(B, adapt=adapt)
+    sa_ids = set()
+    for number in range(200):
+        a.send(b"%030d" % number, B)
+        net.run(0.2)
+        sa_ids.add(a.machine.report(B).main_mode_sa_id)
+    assert b.received == [b"%030d" % number for number in range(200)]
+    assert len(sa_ids) >= 4
+    assert a.machine.counters["past-its-limits"] == 0
+
+
 # what is not delivered
 
 
@@ -238,6 +258,25 @@ def test_a_peer_that_only_listens_is_alive(identities: Identities) -> None:
         net.run(1)
     assert len(b.received) == 100
     assert a.machine.report(B).quick_mode_sa_id == sa_id
+
+
+def test_a_beginning_that_cannot_be_answered_is_counted_and_nothing_more(
+    identities: Identities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_route(*_: object) -> None:
+        raise OSError("no route to whoever says to be there")
+
+    net = Net(identities)
+    a, b = net.host(A), net.host(B)
+    with monkeypatch.context() as patch:
+        patch.setattr(b.machine._keying, "make_session", no_route)
+        a.send(b"first", B)
+        net.run(0.4)
+        assert b.machine.counters["cannot-answer"] == 1
+        assert not b.machine._peers
+        assert len(b.table) == 0
+    net.run(2)
+    assert b.received == [b"first"]
 
 
 # translation of addresses

@@ -98,10 +98,20 @@ class Associations:
 
     def _approach_limit(self, association: Association, sa: OutboundSa, now: float) -> None:
         """A soft limit asks for a successor; at a hard one without a successor to come, the association ends."""
+        session, limits = association.session, association.limits
         if sa.ask_once():
-            association.session.rekey_child(now)
-            self._drive(association, association.peer.carrier, now)
-        elif sa.exhausted(now) and not association.session.child_rekey_pending:
+            session.rekey_child(now)
+        if limits is not None and limits.due_at(*association.sealed(), now) and limits.ask_once():
+            session.rekey_ike(now)
+        self._drive(association, association.peer.carrier, now)
+        of_child = sa.exhausted(now) and not session.child_rekey_pending
+        of_ike = (
+            limits is not None
+            and limits is association.limits
+            and limits.exhausted_at(*association.sealed(), now)
+            and not session.ike_rekey_pending
+        )
+        if of_child or of_ike:
             self.counters["past-its-limits"] += 1
             self._delete(association, now)
 
@@ -136,12 +146,11 @@ class Associations:
                 case InstallSa(spec, "inbound"):
                     self._install(association, spec, now)
                 case InstallSa(spec, _):
-                    association.sealers.append(PacketSealer(OutboundSa(spec, now)))
-                    association.quick_mode_sa_id = spec.sa_id
+                    association.add_sealer(PacketSealer(OutboundSa(spec, now)))
                 case RemoveSa(spi, "inbound"):
                     association.leaving.append((now + RETIRE_S, spi))
                 case RemoveSa(spi, _):
-                    association.sealers = [each for each in association.sealers if each.sa.spi != spi]
+                    association.drop_sealer(spi)
                 case FlowReady(establishment):
                     self._ready(association, establishment, now)
                 case FlowFailed(error):
@@ -150,9 +159,9 @@ class Associations:
                     self._end(association, now)
                 case Rekeyed(what, sa_id):
                     association.rekeys += 1
-                    if what == "ike" and association.establishment is not None:
+                    if what == "ike":
                         association.main_mode_sa_id = sa_id
-                        association.hard_at = now + association.establishment.main_mode_lifetimes.seconds
+                        association.begin_limits(now)
                 case Trace(reason):
                     self.counters[reason] += 1
         self._note_spis(association)

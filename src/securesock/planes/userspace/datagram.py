@@ -92,7 +92,7 @@ class UserSpaceDatagrams(Associations):
                 peer.any_trusted,
             )
         state: PeerState = "none"
-        if peer.occupied:
+        if peer.occupied or (peer.why_clear and peer.begun):
             state = "negotiating"
         elif peer.why_clear:
             state = "clear"
@@ -259,7 +259,16 @@ class UserSpaceDatagrams(Associations):
             place.speaks_ike()
         peer = self._peer(address)
         expected = peer.expected
-        session = self._keying.make_session(Role.RESPONDER, address, expected, LatchAdmission(peer), self._openers, now)
+        try:
+            session = self._keying.make_session(
+                Role.RESPONDER, address, expected, LatchAdmission(peer), self._openers, now
+            )
+        except OSError:
+            # no way back to whoever claims to be there, or nothing that we could agree to
+            self.counters["cannot-answer"] += 1
+            place.leave()
+            self._forget_stranger(peer)
+            return None
         association = Association(peer, session, Role.RESPONDER, header.initiator_spi, now)
         association.place = place
         peer.associations.append(association)

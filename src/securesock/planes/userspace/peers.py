@@ -19,6 +19,7 @@ from ...engine.ports import HalfOpenPlace
 from ...errors import SecureSocketError
 from ...identity.names import PeerTargetName, parse_peer_target_name
 from ...keying.contract import Establishment, KeyingSession, Role
+from ...sad.entries import SEALING_SHARE, Limits
 from ...types import Address, AnyTrustedPeer, Principal
 from .packet import PacketSealer
 
@@ -170,6 +171,8 @@ class Association:
     """
 
     __slots__ = (
+        "_sealed_bytes",
+        "_sealed_packets",
         "bury_at",
         "confirm_by",
         "confirmed",
@@ -182,6 +185,7 @@ class Association:
         "last_in",
         "last_out",
         "leaving",
+        "limits",
         "main_mode_sa_id",
         "peer",
         "place",
@@ -213,6 +217,8 @@ class Association:
         self.inbound: set[int] = set()
         self.leaving: deque[tuple[float, int]] = deque()
         self.sealers: list[PacketSealer] = []
+        self.limits: Limits | None = None
+        self._sealed_packets = self._sealed_bytes = 0
         self.establishment: Establishment | None = None
         self.principal: Principal | None = None
         self.established_at = 0.0
@@ -265,10 +271,53 @@ class Association:
         self.main_mode_sa_id = establishment.main_mode_sa_id
         self.quick_mode_sa_id = establishment.quick_mode_sa_id
         self.established_at = self.last_in = self.last_out = now
-        self.hard_at = now + establishment.main_mode_lifetimes.seconds
+        self.begin_limits(now)
         # the initiator has read our answer; a responder waits for a sign that its own was read
         self.confirmed = self.role is Role.INITIATOR
         self.confirm_by = inf if self.confirmed else now + CONFIRM_S
+
+    # what its key exchange SA may still carry
+
+    def add_sealer(self, sealer: PacketSealer) -> None:
+        """Seal with it from now on."""
+        self.sealers.append(sealer)
+        self.quick_mode_sa_id = sealer.sa.spec.sa_id
+        self._bound(sealer)
+
+    def drop_sealer(self, spi: int) -> None:
+        """Its SA is gone; what it sealed still counts."""
+        for sealer in [each for each in self.sealers if each.sa.spi == spi]:
+            self.sealers.remove(sealer)
+            self._sealed_packets += sealer.sa.packets
+            self._sealed_bytes += sealer.sa.byte_count
+
+    def begin_limits(self, now: float) -> None:
+        """There is a new key exchange SA: its limits (semantics "Who drives it") count from here."""
+        if self.establishment is None:
+            return
+        lifetimes = self.establishment.main_mode_lifetimes
+        self.hard_at = now + lifetimes.seconds
+        self.limits = Limits(lifetimes, now, SEALING_SHARE, *self.sealed())
+        for sealer in self.sealers:
+            self._bound(sealer)
+
+    def sealed(self) -> tuple[int, int]:
+        """Packets and bytes of application data, over all SAs."""
+        return (
+            self._sealed_packets + sum(each.sa.packets for each in self.sealers),
+            self._sealed_bytes + sum(each.sa.byte_count for each in self.sealers),
+        )
+
+    def _bound(self, sealer: PacketSealer) -> None:
+        """No SA may carry more than the one that it was made under, so that the fast path looks at one limit."""
+        limits, sa = self.limits, sealer.sa
+        if limits is not None:
+            packets, byte_count = self.sealed()
+            left, left_bytes = limits.hard_packets - packets, limits.hard_bytes - byte_count
+            sa.hard_packets = min(sa.hard_packets, sa.packets + left)
+            sa.hard_bytes = min(sa.hard_bytes, sa.byte_count + left_bytes)
+            sa.check_packets = min(sa.check_packets, sa.packets + max(1, left // 2))
+            sa.check_bytes = min(sa.check_bytes, sa.byte_count + max(1, left_bytes // 2))
 
     def join(self, other: Association, now: float) -> None:
         """This one became live while ``other`` was: which of the two goes.
