@@ -48,10 +48,16 @@ CLOSE_S: Final = 2.0
 STOP_S: Final = 5.0
 _COMING: Final = ("negotiating", "established")  # established, and yet nothing to seal with: a rekey is under way
 _READ_AT_ONCE: Final = 64  # packets that the reactor takes per turn, so that other sockets have their turns too
+_TRIES: Final = 3  # what an error of the path may cost one datagram: another can come in between
 _BUFFER_SIZE: Final = 65536  # no UDP datagram is larger, and no run of segments that the kernel joins
 # what an ICMP message of anybody makes the kernel say: no reason to end anything, and reported instead of the call
 _FROM_THE_PATH: Final = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNRESET)
 
+
+# not by way of the object, whose own attributes would be looked through first
+_send: Final = _socket.socket.send
+_sendto: Final = _socket.socket.sendto
+_recvfrom_into: Final = _socket.socket.recvfrom_into
 
 HostName: TypeAlias = Callable[[Address], PeerTargetName | AnyTrustedPeer]
 """Who is expected at an address where nothing else says so; asked only when a negotiation begins."""
@@ -142,9 +148,23 @@ class DatagramCarrier:
         A non-blocking socket keeps it until then, and raises BlockingIOError when enough are kept; the next call
         raises why the negotiation failed.  TimeoutError: not within ``timeout`` (None: 10 s for a negotiation).
         """
-        packet, to = self._seal(data, address, host, timeout)
-        if packet is not None:
-            self._to_kernel(packet, to, timeout)
+        if self._generation != process.generation or self._closed:
+            self._check()
+        machine = self._machine
+        with self._lock:
+            packet = machine.seal(data, address, monotonic())
+            if packet is None:
+                packet = self._negotiate(data, address, host, timeout)
+                if packet is None:
+                    return
+            to = machine.carrier_address(address)
+        try:
+            if to == self.connected:
+                _send(self._kernel, packet)
+            else:
+                _sendto(self._kernel, packet, to)
+        except OSError as error:
+            self._send_again(packet, to, timeout, error)
 
     def send_batch(self, batch: Sequence[memoryview], address: Address, host: HostName, timeout: float | None) -> int:
         """Seal and send several, as few system calls as the kernel allows; how many were sent."""
@@ -233,28 +253,32 @@ class DatagramCarrier:
         if failure is not None:
             raise failure
 
-    def _to_kernel(self, packet: bytes | bytearray | memoryview, to: Address, timeout: float | None) -> None:
-        for _ in range(3):
+    def _send_again(
+        self, packet: bytes | bytearray | memoryview, to: Address, timeout: float | None, error: OSError
+    ) -> None:
+        """The kernel did not take it: wait until it does, or pass its error on."""
+        for _ in range(_TRIES):
+            if isinstance(error, BlockingIOError):
+                if timeout == 0:
+                    raise error
+                self._wait_writable(timeout)
+            elif error.errno not in _FROM_THE_PATH:
+                raise error
+            else:
+                self.counters["carrier-error"] += 1  # about an earlier datagram; this one was not sent
             try:
                 self._put(packet, to)
-            except BlockingIOError:
-                if timeout == 0:
-                    raise
-                self._wait_writable(timeout)
-            except OSError as error:
-                # about an earlier datagram, and this one was not sent: once more
-                if error.errno not in _FROM_THE_PATH:
-                    raise
-                self.counters["carrier-error"] += 1
+            except OSError as again:
+                error = again
             else:
                 return
         self.counters["not-sent"] += 1
 
     def _put(self, packet: bytes | bytearray | memoryview, to: Address) -> None:
         if to == self.connected:
-            _socket.socket.send(self._kernel, packet)
+            _send(self._kernel, packet)
         else:
-            _socket.socket.sendto(self._kernel, packet, to)
+            _sendto(self._kernel, packet, to)
 
     def _wait_writable(self, timeout: float | None) -> None:
         if not this_thread().wait(self._kernel.fileno(), WRITE, timeout):
@@ -341,7 +365,7 @@ class DatagramCarrier:
             try:
                 if self._gro:
                     return self._read_run()
-                count, address = _socket.socket.recvfrom_into(self._kernel, buffer)
+                count, address = _recvfrom_into(self._kernel, buffer)
             except BlockingIOError:
                 return None
             except OSError as error:
