@@ -80,10 +80,10 @@ def identities(tmp_path: Path) -> dict[str, str]:
     return {name: str(tmp_path / name) for name in ("server", "client")}
 
 
-@pytest.fixture
-def server_port(identities: dict[str, str]) -> Iterator[str]:
+@pytest.fixture(params=["echo_server.py", "aio_echo_server.py"])
+def server_port(identities: dict[str, str], request: pytest.FixtureRequest) -> Iterator[str]:
     """An echo server under the first machine's identity."""
-    command = [sys.executable, str(EXAMPLES / "echo_server.py"), "0"]
+    command = [sys.executable, str(EXAMPLES / request.param), "0"]
     started = subprocess.Popen(
         command, env=environment(SECURESOCK_CONFIG=identities["server"]), stdout=subprocess.PIPE, text=True
     )
@@ -93,17 +93,19 @@ def server_port(identities: dict[str, str]) -> Iterator[str]:
         yield process.stdout.readline().split()[-1]
 
 
-def test_two_machines_with_configured_identities(identities: dict[str, str], server_port: str) -> None:
+@pytest.mark.parametrize("client", ["echo_client.py", "aio_echo_client.py"])
+def test_two_machines_with_configured_identities(identities: dict[str, str], server_port: str, client: str) -> None:
     arguments = ["127.0.0.1", server_port, "server.example"]
-    done = run_example("echo_client.py", *arguments, text="one\ntwo\n", SECURESOCK_CONFIG=identities["client"])
+    done = run_example(client, *arguments, text="one\ntwo\n", SECURESOCK_CONFIG=identities["client"])
 
     assert done.returncode == 0, done.stderr
     assert done.stdout == "one\ntwo\n"
 
 
-def test_a_client_that_expects_another_name_is_told(identities: dict[str, str], server_port: str) -> None:
+@pytest.mark.parametrize("client", ["echo_client.py", "aio_echo_client.py"])
+def test_a_client_that_expects_another_name_is_told(identities: dict[str, str], server_port: str, client: str) -> None:
     arguments = ["127.0.0.1", server_port, "other.example"]
-    done = run_example("echo_client.py", *arguments, text="one\n", SECURESOCK_CONFIG=identities["client"])
+    done = run_example(client, *arguments, text="one\n", SECURESOCK_CONFIG=identities["client"])
 
     assert done.returncode == 1
     assert done.stdout == ""
