@@ -23,8 +23,10 @@ Everything here runs in the loop's thread.  This module must not know how bytes 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections import deque
+from pathlib import Path
 from time import monotonic
 from typing import Final, cast
 
@@ -165,7 +167,11 @@ class AioLink(asyncio.BufferedProtocol):
         if self._lent:
             lent, self._lent = self._lent, 0
             self._connection.outbound_sent(lent)
-        if not self._parted:
+        # In a turn of its own: a transport of asyncio's that is aborted from within this call is lost twice.
+        self._loop.call_soon(self._writing_resumed)
+
+    def _writing_resumed(self) -> None:
+        if not self._parted and not self._over:
             self._flush()
             self._part_when_done()
 
@@ -505,11 +511,15 @@ class AioLink(asyncio.BufferedProtocol):
             refuse_inherited("connection")
 
     def _leave_to_parent(self) -> None:
-        """In a forked child: our copy of the descriptor is closed, nothing is written."""
+        """In a forked child: our copy of the connection is closed, nothing is written.
+
+        The loop is left alone: its selector is shared with the parent, who would not hear of this connection again.
+        """
         self._connection.abandon()
         self._parted = True
         self._stop()
-        self.carrier.abort()
+        with Path(os.devnull).open("r+b") as nothing:
+            os.dup2(nothing.fileno(), self.carrier.get_extra_info("socket").fileno(), inheritable=False)
 
 
 def duplicate(carrier: asyncio.BaseTransport) -> socket.socket:

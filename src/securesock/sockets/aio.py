@@ -42,7 +42,7 @@ from ..types import Address, AnyTrustedPeer, SecuritySettings
 from .aio_admitting import AioDoor
 from .aio_datagrams import make_endpoint
 from .aio_opening import open_transport
-from .aio_streams import ProvenStreamReader
+from .aio_streams import DEFAULT_LIMIT, ProvenStreamReader
 from .negotiation import Terms
 from .planes import stream_plane
 from .refused import RefusingSocket
@@ -61,7 +61,6 @@ ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 ClientConnected: TypeAlias = Callable[
     [asyncio.StreamReader, asyncio.StreamWriter], Coroutine[object, object, None] | None
 ]
-_LIMIT: Final = 1 << 16  # asyncio's own default
 _NO_SETTINGS: Final = SecuritySettings()
 
 
@@ -69,7 +68,7 @@ async def open_connection(
     host: str | None = None,
     port: int | None = None,
     *,
-    limit: int = _LIMIT,
+    limit: int = DEFAULT_LIMIT,
     family: int = 0,
     proto: int = 0,
     flags: int = 0,
@@ -164,7 +163,7 @@ async def start_server(
     host: str | Sequence[str] | None = None,
     port: int | None = None,
     *,
-    limit: int = _LIMIT,
+    limit: int = DEFAULT_LIMIT,
     family: int = socket.AF_UNSPEC,
     flags: int = socket.AI_PASSIVE,
     sock: socket.socket | None = None,
