@@ -173,7 +173,7 @@ class End:
         self.connection.start(0.0)
         self.carrier = Carrier(loop)
         self.application = Application()
-        self.link = AioLink(loop, self.carrier, self.connection, SecurityInfo(), paused=False)  # type: ignore[arg-type]
+        self.link = AioLink(loop, self.carrier, self.connection, SecurityInfo(), paused=False)
 
     def begin(self) -> None:
         self.link.begin(self.application, SecuredTransport(self.link))
@@ -196,8 +196,8 @@ class Pair:
     def __init__(self, limits: Lifetimes | None = None) -> None:
         self.loop = Loop()
         made = {"lifetimes": limits} if limits is not None else {}
-        self.client = End(self.loop, PreKeyedSession(Role.INITIATOR, **made))  # type: ignore[arg-type]
-        self.server = End(self.loop, PreKeyedSession(Role.RESPONDER, **made))  # type: ignore[arg-type]
+        self.client = End(self.loop, PreKeyedSession(Role.INITIATOR, **made))
+        self.server = End(self.loop, PreKeyedSession(Role.RESPONDER, **made))
         ends = (self.client, self.server), (self.server, self.client)
         while self.client.connection.state == "negotiating" or self.server.connection.state == "negotiating":
             for sender, receiver in ends:
@@ -413,6 +413,7 @@ def test_the_machines_deadline_is_kept_and_a_closed_link_has_no_timer(monkeypatc
     assert not pair.loop.later
     client.session.deadline = 1e9
     client.connection.rekey_child(0.0)  # anything that the machine does
+    client.application.transport.write(b"data")
     pair.run()
     [timer] = pair.loop.later
     assert timer.delay > 1e8
@@ -425,6 +426,7 @@ def test_the_machines_deadline_is_kept_and_a_closed_link_has_no_timer(monkeypatc
     assert client.session.timeouts == 1
     client.session.deadline = 2e9
     client.connection.rekey_child(0.0)
+    client.application.transport.write(b"data")
     pair.run()
     client.application.transport.abort()
     pair.run()
