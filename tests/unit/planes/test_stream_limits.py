@@ -167,6 +167,23 @@ def test_at_the_limit_nothing_is_sealed_until_the_new_keys_are_there(limits: Lif
     assert pair.responder.read(1) == b""
 
 
+@pytest.mark.parametrize(
+    "limits", [Lifetimes(1e6, 1 << 40, 7), Lifetimes(1e6, 300_000, 1 << 40)], ids=["packets", "bytes"]
+)
+def test_a_limit_inside_a_large_write_is_kept_to_the_packet(limits: Lifetimes) -> None:
+    pair = pair_with(limits)
+    data = memoryview(bytes(1 << 20))
+    taken = 0
+    while count := pair.initiator.seal(data[taken:], 0.0):
+        taken += count
+        pair.flush(INITIATOR)
+    sa = pair.initiator._sealer.sa
+    assert sa is not None
+    # a packet may pass as long as the count before it is under the limit
+    assert sa.packets == 7 or 300_000 <= sa.byte_count < 300_000 + 65478
+    assert words(pair) == [b"REKEY 1"]
+
+
 def test_both_ends_asleep_past_every_lifetime_go_on_with_new_keys_in_both_directions() -> None:
     limits = Lifetimes(100.0, 1 << 40, 1 << 40)
     pair = pair_with(limits, limits, limits)
