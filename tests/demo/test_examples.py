@@ -42,7 +42,9 @@ def test_every_example_is_in_the_list_and_is_run_here() -> None:
         assert f'"{path.name}"' in tested
 
 
-@pytest.mark.parametrize(("name", "answer"), [("both_ends.py", "HELLO"), ("asyncio_echo.py", "hello")])
+@pytest.mark.parametrize(
+    ("name", "answer"), [("both_ends.py", "HELLO"), ("asyncio_echo.py", "hello"), ("datagrams.py", "HELLO")]
+)
 def test_both_ends_in_one_program(name: str, answer: str) -> None:
     done = run_example(name)
 
