@@ -197,11 +197,13 @@ class Associations:
             peer.latched, peer.anchor = establishment.peer, establishment.anchor
         if association.role is Role.INITIATOR:
             peer.asked = None
-        peer.why_clear, peer.failure = "", None
+        peer.why_clear = ""
         if association.place is not None:
             association.place.leave()
         others = [each for each in peer.associations if each.state == "live"]
         association.establish(establishment, now)
+        if association.may_carry:
+            peer.failure = None
         for other in others:
             association.join(other, now)
             self._drive(other, peer.carrier, now)
