@@ -341,6 +341,8 @@ class AioLink(asyncio.BufferedProtocol):
         if self._app_paused and self.write_buffer_size() <= self._low:
             self._app_paused = False
             self.protocol.resume_writing()
+        if self._resting:  # a peer that asks and does not listen is read again when it took its answers
+            self._balance()
 
     def _hand_over(self, waiting: memoryview) -> None:
         """Give the carrier's transport what waits; it may refer to that memory until it says resume_writing."""

@@ -361,6 +361,24 @@ def test_ike_goes_on_while_the_application_does_not_read() -> None:
     assert pair.server.application.data == b"unread, and more of it"
 
 
+def test_a_peer_that_asks_and_does_not_listen_is_not_read_until_it_took_its_answers() -> None:
+    pair = Pair()
+    client, server = pair.client, pair.server
+    server.carrier.room = 0
+    for _ in range(20_000):
+        client.session.say("REKEY-IKE")
+    client.connection.handle_timeout(0.0)
+    client.application.transport.write(b"behind all that")
+    pair.run(limit=50_000)
+    assert not server.carrier.reading
+    assert not server.application.data
+    assert client.carrier.wire
+    server.carrier.move(1 << 30)
+    pair.run(limit=50_000)
+    assert server.carrier.reading
+    assert server.application.data == b"behind all that"
+
+
 def test_at_the_hard_limit_the_application_waits_and_the_rekey_lets_it_go_on() -> None:
     pair = Pair(Lifetimes(1e6, 1 << 50, 8))
     client, server = pair.client, pair.server
