@@ -5,7 +5,9 @@ and the application talks to a SecuredTransport above it.  Nothing but the publi
 that any loop will do.
 
 Receiving.  The carrier reads straight into the connection's pooled buffer; what was opened is delivered in the same
-call and the buffer given back, so that an idle connection owns none.  While the application has reading paused the
+call and the buffer given back, so that an idle connection owns none.  Small messages have a short way in both
+directions, past that buffer, because their cost is that of the steps around them.  While the application has reading
+paused the
 carrier is read on, so that IKE goes on, until the connection wants no more.
 
 Sending.  Data is sealed from the application's own memory and handed to the carrier's transport, whose write buffer
@@ -43,7 +45,10 @@ _HIGH_WATER: Final = 65536  # asyncio's own defaults
 _LOW_WATER: Final = 16384
 _JOIN: Final = 65536
 """Small writes that had to wait are sealed together up to this size, which is about a full packet."""
+_SCRATCH_SIZE: Final = 8192
+"""Where small messages are read to; a read that fills it is no small message and goes on in the connection's buffer."""
 _LEAST_WAIT_S: Final = 0.05  # a deadline that cannot be met at once is looked at again so much later
+_scratches: Final[list[memoryview]] = []  # lent from the loop's question for a buffer until it has put something there
 _NOBODY: Final = asyncio.Protocol()  # in the place of the application's before and after its connection
 
 
@@ -74,6 +79,8 @@ class AioLink(asyncio.BufferedProtocol):
         "_parted",
         "_reading_paused",
         "_resting",
+        "_scratch",
+        "_short",
         "_timer",
         "carrier",
         "closing",
@@ -105,6 +112,8 @@ class AioLink(asyncio.BufferedProtocol):
         self._reading_paused = False  # by the application
         self._resting = False  # the carrier is not read, because the connection wants no more
         self._eof_told = False
+        self._short = True  # the last read was no more than a small message
+        self._scratch: memoryview | None = None
         # outbound
         self._carrier_paused = paused
         self._lent = 0  # bytes of connection.outbound() that the carrier's transport may still refer to
@@ -143,12 +152,32 @@ class AioLink(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """The connection's own buffer."""
-        self._refuse_in_child()
-        return self._connection.inbound_buffer()
+        if self._generation != process.generation:
+            refuse_inherited("connection")
+        connection = self._connection
+        if self._scratch is not None:
+            return self._scratch
+        if self._short and connection.quiet:
+            self._scratch = _scratches.pop() if _scratches else memoryview(bytearray(_SCRATCH_SIZE))
+            return self._scratch
+        return connection.inbound_buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
         """Open it and deliver what it holds."""
-        self._connection.inbound_received(nbytes, monotonic())
+        connection, scratch = self._connection, self._scratch
+        self._short = nbytes < _SCRATCH_SIZE
+        if scratch is not None:
+            self._scratch = None
+            message = None
+            if self._short and not (self._reading_paused or self._into_app_buffer or self.closing):
+                message = connection.open_message(scratch, nbytes, _SCRATCH_SIZE)
+            if message is None:
+                connection.inbound_buffer()[:nbytes] = scratch[:nbytes]
+            _scratches.append(scratch)
+            if message is not None:
+                cast(asyncio.Protocol, self.protocol).data_received(message)
+                return
+        connection.inbound_received(nbytes, monotonic())
         self._go_on()
 
     def eof_received(self) -> bool:
@@ -278,22 +307,30 @@ class AioLink(asyncio.BufferedProtocol):
 
     def write(self, data: Data) -> None:
         """See SecuredTransport.write."""
-        self._refuse_in_child()
+        if self._generation != process.generation:
+            refuse_inherited("connection")
         view = memoryview(data).cast("B")
         if self._fin_wanted and not self.closing:
             raise RuntimeError("Cannot call write() after write_eof()")
         if not view or self.closing:
             return
         if not self._backlog and not self._carrier_paused:
-            view = self._seal(view, monotonic())
-            if not view:
-                return
-        # What is not sealed yet must not change under us when the caller goes on to use its buffer.
-        self._backlog.append(view if isinstance(data, bytes) else memoryview(bytes(view)))
-        self._backlog_size += len(view)
-        if self._connection.error is not None:
-            self._loop.call_soon(self._go_on_later)  # it waited for the application to read, which may never be
-        elif not self._app_paused and self.write_buffer_size() > self._high:
+            now = monotonic()
+            message = self._connection.seal_message(view, now)
+            if message is not None:
+                self.carrier.write(message)
+                view = view[:0]
+            else:
+                view = self._seal(view, now)
+        if view:
+            # What is not sealed yet must not change under us when the caller goes on to use its buffer.
+            self._backlog.append(view if isinstance(data, bytes) else memoryview(bytes(view)))
+            self._backlog_size += len(view)
+            if self._connection.error is not None:
+                self._loop.call_soon(self._go_on_later)  # it waited for the application to read, which may never be
+        elif not self._carrier_paused:
+            return
+        if not self._app_paused and self.write_buffer_size() > self._high:
             self._pause_app()
 
     def write_eof(self) -> None:

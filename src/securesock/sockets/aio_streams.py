@@ -107,7 +107,7 @@ class ProvenStreamReader(asyncio.StreamReader):
         while not self._size and not self._ended:
             await self._more("read")
         if not self._size and self._broken is not None:
-            raise self._broken
+            raise self._broken.with_traceback(None)
         return self._take(min(n, self._size))
 
     async def readexactly(self, n: int) -> bytes:
@@ -221,5 +221,5 @@ class ProvenStreamReader(asyncio.StreamReader):
     def _incomplete(self, expected: int | None) -> NoReturn:
         incomplete = asyncio.IncompleteReadError(self._take(self._size), expected)
         if self._broken is not None:
-            raise self._broken from incomplete
+            raise self._broken.with_traceback(None) from incomplete
         raise incomplete

@@ -222,6 +222,7 @@ class Pair:
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("write"), st.integers(1, 300_000)),
+        st.tuples(st.just("write"), st.integers(1, 300)),
         st.tuples(st.just("room"), st.integers(1, 400_000)),
         st.tuples(st.just("deliver"), st.integers(1, 100_000)),
         st.tuples(st.just("pause"), st.just(0)),
@@ -270,6 +271,63 @@ def test_whatever_the_carrier_keeps_and_whenever_it_lets_go_all_arrives_in_order
     assert not client.carrier.kept
     paused = [each for each in client.application.told if each in ("pause", "resume")]
     assert paused == ["pause", "resume"] * (len(paused) // 2)
+
+
+@pytest.mark.parametrize("size", [1, 64, 4096, 4097, 8100, 8192, 9000])
+def test_small_messages_are_delivered_one_by_one_whatever_their_size(size: int) -> None:
+    pair = Pair()
+    for number in range(20):
+        for here, there in ((pair.client, pair.server), (pair.server, pair.client)):
+            message = bytes([number]) * size
+            here.application.transport.write(message)
+            pair.run()
+            assert there.application.data == message
+            there.application.data.clear()
+
+
+def test_a_small_message_is_kept_while_reading_is_paused_and_dropped_after_close() -> None:
+    pair = Pair()
+    server = pair.server
+    server.application.transport.pause_reading()
+    pair.client.application.transport.write(b"one")
+    pair.run()
+    pair.client.application.transport.write(b" two")
+    pair.run()
+    assert not server.application.data
+    server.application.transport.resume_reading()
+    pair.run()
+    assert server.application.data == b"one two"
+    server.application.transport.close()
+    pair.client.application.transport.write(b" three")
+    pair.run()
+    assert server.application.data == b"one two"
+
+
+def test_a_changed_small_message_ends_the_connection() -> None:
+    pair = Pair()
+    pair.client.application.transport.write(b"small")
+    pair.loop.until_idle()
+    pair.client.carrier.wire[-1] ^= 1
+    pair.run()
+    assert pair.server.application.told == ["lost"]
+    assert not pair.server.application.data
+    assert isinstance(pair.server.application.error, ConnectionResetError)
+
+
+def test_a_limit_of_zero_pauses_as_soon_as_anything_waits() -> None:
+    for size in (10, 100_000):
+        pair = Pair()
+        transport = pair.client.application.transport
+        transport.set_write_buffer_limits(high=0)
+        transport.write(bytes(size))
+        assert pair.client.application.told == []
+        pair.client.carrier.room = 5
+        transport.write(bytes(size))
+        assert pair.client.application.told == ["pause"]
+        pair.client.carrier.move(1 << 30)
+        pair.run()
+        assert pair.client.application.told == ["pause", "resume"]
+        assert len(pair.server.application.data) == 2 * size
 
 
 def test_no_buffer_is_sealed_into_while_the_carrier_still_refers_to_it() -> None:
