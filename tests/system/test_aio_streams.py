@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import os
 import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
-from securesock.errors import ConnectionBroken, StreamTruncated
+from securesock.errors import ConnectionBroken, LocalMisuse, StreamTruncated
+from securesock.sockets import aio
+from securesock.sockets.stream_socket import SecureSocket
 from securesock.types import SecurityInfo
 from tests.support.aio_peers import CLIENT, LOCALHOST, SERVER, Relay, Streams, connect, connected, contexts, listening
 from tests.support.event_loops import on_every_loop
@@ -250,3 +255,158 @@ async def test_what_is_written_before_the_other_end_is_scheduled_is_delivered_in
         client.writer.writelines([b"the", memoryview(b" "), bytearray(b"end")])
         client.writer.write_eof()
         assert await server.reader.read() == b"".join(b"%06d" % number for number in range(1000)) + b"the end"
+
+
+def handled(handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> list[dict[str, Any]]:
+    """What the loop is told when a client meets this handler; the client must see that its answer is not whole."""
+    told: list[dict[str, Any]] = []
+
+    async def body() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+        server = await aio.start_server(handler, LOCALHOST, 0, context=contexts()[0])
+        client = await connect(server.sockets[0].getsockname()[1])
+        client.writer.write(b"question\n")
+        assert await client.reader.readexactly(6) == b"half a"
+        with pytest.raises(ConnectionBroken, match="aborted"):
+            await client.reader.read()
+        await client.close()
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(body())
+    return told
+
+
+def test_a_handler_that_fails_leaves_no_whole_answer() -> None:
+    async def fail(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b"half a")
+        raise ZeroDivisionError("a defect of the handler's")
+
+    [told] = handled(fail)
+    assert isinstance(told["exception"], ZeroDivisionError)
+    assert "client_connected_cb" in told["message"]
+
+
+def test_a_handler_that_is_cancelled_leaves_no_whole_answer() -> None:
+    async def be_cancelled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b"half a")
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    assert handled(be_cancelled) == []
+
+
+def test_a_forgotten_writer_is_an_abort() -> None:
+    async def body() -> None:
+        async with listening() as there:
+            client = await connect(there.port)
+            server = await there.accepted.get()
+            client.writer.write(b"half a")
+            reader = client.reader
+            with pytest.warns(ResourceWarning, match="unclosed"):
+                del client
+                gc.collect()
+            assert await server.reader.readexactly(6) == b"half a"
+            with pytest.raises(ConnectionBroken, match="aborted"):
+                await server.reader.read()
+            assert await reader.read() == b""  # as after an end of our own
+
+    asyncio.run(body())
+
+
+def test_a_plain_function_may_take_the_streams_too() -> None:
+    async def body() -> None:
+        taken: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
+        server = await aio.start_server(
+            lambda reader, writer: taken.set_result(writer), LOCALHOST, 0, context=contexts()[0]
+        )
+        client = await connect(server.sockets[0].getsockname()[1])
+        (await taken).close()
+        assert await client.reader.read() == b""
+        await client.close()
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(body())
+
+
+@on_every_loop
+async def test_a_server_closes_or_aborts_its_clients() -> None:
+    for call, error in (("close_clients", None), ("abort_clients", ConnectionBroken)):
+        async with listening() as there:
+            clients = [await connect(there.port) for _ in range(3)]
+            for _ in clients:
+                await there.accepted.get()
+            getattr(there.server, call)()
+            for client in clients:
+                if error is None:
+                    assert await client.reader.read() == b""
+                else:
+                    with pytest.raises(error):
+                        await client.reader.read()
+                await client.close()
+
+
+@on_every_loop
+async def test_a_server_is_an_asynchronous_context_manager() -> None:
+    server = await aio.start_server(lambda *streams: None, LOCALHOST, 0, context=contexts()[0])
+    async with server as same:
+        assert same is server
+        assert server.is_serving()
+        assert server.get_loop() is asyncio.get_running_loop()
+        assert len(server.sockets) == 1
+        assert server.refusals == {}
+    assert not server.is_serving()
+    assert server.sockets == ()
+
+
+@on_every_loop
+async def test_ipv6_is_carried_too() -> None:
+    server = await aio.start_server(lambda *streams: streams[1].close(), "::1", 0, context=contexts()[0])
+    port = server.sockets[0].getsockname()[1]
+    reader, writer = await aio.open_connection("::1", port, peer=SERVER, context=contexts()[1])
+    assert writer.get_extra_info("peername")[:2] == ("::1", port)
+    assert writer.get_extra_info("security").requested_address[:2] == ("::1", port)
+    assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
+
+
+@on_every_loop
+async def test_a_connected_socket_may_be_given() -> None:
+    loop = asyncio.get_running_loop()
+    listener = socket.create_server((LOCALHOST, 0))
+    async with listening() as there:
+        sock = socket.socket()
+        sock.setblocking(False)
+        await loop.sock_connect(sock, (LOCALHOST, there.port))
+        reader, writer = await aio.open_connection(sock=sock, peer=SERVER, context=contexts()[1])
+        server = await there.accepted.get()
+        server.writer.write(b"welcome")
+        assert await reader.readexactly(7) == b"welcome"
+        writer.close()
+        await writer.wait_closed()
+    given = await aio.start_server(lambda *streams: streams[1].close(), sock=listener, context=contexts()[0])
+    client = await connect(listener.getsockname()[1])
+    assert await client.reader.read() == b""
+    await client.close()
+    given.close()
+    await given.wait_closed()
+
+
+@on_every_loop
+async def test_what_is_no_tcp_socket_is_not_taken_for_one() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        with pytest.raises(LocalMisuse, match="TCP"):
+            await aio.open_connection(sock=datagrams, peer=SERVER, context=contexts()[1])
+        with pytest.raises(LocalMisuse, match="TCP"):
+            await aio.start_server(lambda *streams: None, sock=datagrams, context=contexts()[0])
+    secured = SecureSocket(socket.AF_INET, socket.SOCK_STREAM, context=contexts()[1])
+    with secured, pytest.raises(LocalMisuse, match="plain"):
+        await aio.open_connection(sock=secured, peer=SERVER, context=contexts()[1])

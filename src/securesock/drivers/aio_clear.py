@@ -42,19 +42,19 @@ class ClearGuard(asyncio.Protocol):
         self, carrier: asyncio.Transport, protocol: asyncio.BaseProtocol, info: SecurityInfo, head: bytes
     ) -> None:
         self._carrier = carrier
-        self._info = info
         self._held = head
         self.ended = False
         self._reading_paused = False
         self._broken: ConnectionBroken | None = None
         self.on_guard = True
         self.protocol = protocol
+        self.transport = ClearTransport(carrier, info, self)
 
     def begin(self) -> None:
         """Take the carrier over and tell the application of its connection."""
         self._carrier.set_protocol(self)
         self._carrier.set_write_buffer_limits()  # asyncio's own again
-        self.protocol.connection_made(ClearTransport(self._carrier, self._info, self))
+        self.protocol.connection_made(self.transport)
         self.look()
 
     def data_received(self, data: bytes) -> None:

@@ -28,7 +28,7 @@ class SecuredTransport(asyncio.Transport):
     carrier's.
     """
 
-    __slots__ = ("_link",)
+    __slots__ = ("__weakref__", "_link")
 
     def __init__(self, link: AioLink) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class ClearTransport(asyncio.Transport):
     ``guard`` stands before the application's protocol as long as it is the carrier's.
     """
 
-    __slots__ = ("_carrier", "_guard", "_info")
+    __slots__ = ("__weakref__", "_carrier", "_guard", "_info")
 
     def __init__(self, carrier: asyncio.Transport, info: SecurityInfo, guard: ClearGuard | None = None) -> None:
         super().__init__()

@@ -20,10 +20,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeVar
 
 from ..drivers.aio_datagrams import SecuredDatagramTransport
 from ..engine.connect import (
@@ -42,7 +42,7 @@ from ..types import Address, AnyTrustedPeer, SecuritySettings
 from .aio_admitting import AioDoor
 from .aio_datagrams import make_endpoint
 from .aio_opening import open_transport
-from .aio_streams import DEFAULT_LIMIT, ProvenStreamReader
+from .aio_streams import DEFAULT_LIMIT, ClientConnected, ProvenStreamProtocol, ProvenStreamReader, ProvenStreamWriter
 from .negotiation import Terms
 from .planes import stream_plane
 from .refused import RefusingSocket
@@ -58,9 +58,6 @@ __all__ = [
 
 DatagramProtocolT = TypeVar("DatagramProtocolT", bound=asyncio.DatagramProtocol)
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
-ClientConnected: TypeAlias = Callable[
-    [asyncio.StreamReader, asyncio.StreamWriter], Coroutine[object, object, None] | None
-]
 _NO_SETTINGS: Final = SecuritySettings()
 
 
@@ -87,7 +84,7 @@ async def open_connection(
     """
     loop = asyncio.get_running_loop()
     reader = ProvenStreamReader(limit, loop)
-    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    protocol = ProvenStreamProtocol(reader, None, loop)
     transport, _ = await create_connection(
         lambda: protocol,
         host,
@@ -103,7 +100,7 @@ async def open_connection(
         settings=settings,
         context=context,
     )
-    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+    return reader, ProvenStreamWriter(transport, protocol, reader, loop)
 
 
 async def create_connection(
@@ -128,9 +125,8 @@ async def create_connection(
     is what must be proven.
 
     Raises the system's own errors while TCP connects.  Then LocalMisuse, AuthenticationFailed, PeerIncompatible,
-    PeerMisbehaved or KeyingTimeout (10 s): nothing is left of the attempt, and the protocol has heard nothing.  The
-    same
-    when the caller is cancelled, unless the protocol has heard connection_made: then it hears connection_lost.
+    PeerMisbehaved or KeyingTimeout (10 s): nothing is left of the attempt, and the protocol has heard nothing.  So when
+    the caller is cancelled, unless the protocol has heard connection_made by then: it hears connection_lost.
     """
     expected = _expected(host, sock, peer)
     asked = _asked(settings, expected, context)
@@ -179,8 +175,8 @@ async def start_server(
     """As asyncio.start_server: ``client_connected_cb(reader, writer)`` for each client that is proven and admitted."""
     loop = asyncio.get_running_loop()
 
-    def protocol_factory() -> asyncio.StreamReaderProtocol:
-        return asyncio.StreamReaderProtocol(ProvenStreamReader(limit, loop), client_connected_cb, loop=loop)
+    def protocol_factory() -> ProvenStreamProtocol:
+        return ProvenStreamProtocol(ProvenStreamReader(limit, loop), client_connected_cb, loop)
 
     return await create_server(
         protocol_factory,
@@ -223,7 +219,7 @@ async def create_server(
     so many are kept (64 of one source, 1000 in all).  Everybody refused is counted in ``Server.refusals``.
     Raises LocalMisuse, and the system's own errors of binding and listening.
     """
-    _refuse_secured(sock)
+    _check_carrier(sock)
     terms = Terms(_asked(settings, None, context), read_admission(allow), read_public_addresses(public_addresses))
     loop = asyncio.get_running_loop()
     door = AioDoor(loop, terms, protocol_factory)
@@ -268,7 +264,7 @@ async def create_datagram_endpoint(
     Raises LocalMisuse, and the system's own errors of binding.  Broadcasts have no peer that could prove anything:
     ``allow_broadcast`` is LocalMisuse.
     """
-    _refuse_secured(sock)
+    _check_carrier(sock)
     if allow_broadcast:
         raise LocalMisuse("a broadcast has no peer that could prove who it is: send to each peer")
     connected = remote_addr is not None
@@ -342,6 +338,16 @@ class Server(asyncio.AbstractServer):
         self._served.close()
         self._door.close()
 
+    def close_clients(self) -> None:
+        """Close every connection that was handed out and is still open."""
+        for transport in tuple(self._door.admitted):
+            transport.close()
+
+    def abort_clients(self) -> None:
+        """Abort every connection that was handed out and is still open."""
+        for transport in tuple(self._door.admitted):
+            transport.abort()
+
     async def wait_closed(self) -> None:
         """Until the listening sockets are closed (and, since Python 3.12, all connections too)."""
         await self._served.wait_closed()
@@ -360,7 +366,7 @@ def _asked(settings: SecuritySettings | None, expected: ExpectedPeer | None, con
 
 
 def _expected(host: str | None, sock: socket.socket | None, peer: str | AnyTrustedPeer | None) -> ExpectedPeer:
-    _refuse_secured(sock)
+    _check_carrier(sock)
     if peer is not None:
         return expected_peer(peer)
     if sock is not None:
@@ -368,6 +374,8 @@ def _expected(host: str | None, sock: socket.socket | None, peer: str | AnyTrust
     return name_of_host(host or "")
 
 
-def _refuse_secured(sock: socket.socket | None) -> None:
+def _check_carrier(sock: socket.socket | None) -> None:
     if isinstance(sock, RefusingSocket):
         raise LocalMisuse("sock= is the bare carrier: a plain socket.socket; a SecureSocket has its own calls")
+    if sock is not None and (sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_STREAM):
+        raise LocalMisuse("sock= is a TCP socket: AF_INET or AF_INET6, and SOCK_STREAM")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -46,6 +47,7 @@ class AioDoor:
         self.factory = factory
         self.refusals: Counter[str] = Counter()
         self.pending: set[AioAdmitting] = set()
+        self.admitted: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
         self.closed = False
 
     def carrier_protocol(self) -> AioAdmitting:
@@ -145,12 +147,15 @@ class AioAdmitting(AioNegotiation):
         asked = self._door.terms.asked
         info = secured_info(asked, establishment, stream_plane(asked.context.plane).name, datetime.now(UTC))
         link = AioLink(self._loop, carrier, connection, info, paused=self.paused)
-        link.begin(self._door.factory(), SecuredTransport(link))
+        transport = SecuredTransport(link)
+        self._door.admitted.add(transport)
+        link.begin(self._door.factory(), transport)
 
     def _in_clear(self, carrier: asyncio.Transport, why: str) -> ClearGuard:
         self.end()
         self._leave()
         guard = ClearGuard(carrier, self._door.factory(), clear_info(self._door.terms.asked, why), self._head)
+        self._door.admitted.add(guard.transport)
         guard.begin()
         return guard
 

@@ -13,6 +13,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from copy import copy
 from datetime import UTC, datetime
 from time import time
 from typing import Final, TypeAlias
@@ -25,7 +26,7 @@ from ..engine.connect import ExpectedPeer, connecting
 from ..engine.half_open import NEGOTIATION_S
 from ..engine.ports import SecuredStream
 from ..engine.report import Asked, clear_info, secured_info
-from ..errors import KeyingTimeout, PeerIncompatible, PeerMisbehaved
+from ..errors import KeyingTimeout, PeerIncompatible, PeerMisbehaved, SecureSocketError
 from ..types import Address
 from .opening import SILENCE_S
 from .planes import stream_plane
@@ -55,13 +56,17 @@ class AioOpening(AioNegotiation):
         self.why_clear = ""
 
     def begin(self, carrier: asyncio.Transport, now: float) -> None:
-        """Say the first word, unless nobody waits any more."""
-        if self.over:
-            return
+        """The clock runs; the first word is said by ``negotiate``, whose caller is told if that cannot be."""
         self._started = now
         self.limit = now + (SILENCE_S if self._asked.settings.allow_insecure else NEGOTIATION_S)
-        connection = self.connection = self.make_connection(carrier, now)
-        self.advance(connection)
+
+    async def negotiate(self) -> asyncio.Transport:
+        """Say the first word and wait for the outcome."""
+        if not self.over and self.carrier is not None:
+            if self.connection is None:
+                self.connection = self.make_connection(self.carrier, self._started)
+            self.advance(self.connection)
+        return await self.outcome
 
     def make_connection(self, carrier: asyncio.Transport, now: float) -> SecuredStream:
         """As initiator, towards who is expected."""
@@ -96,7 +101,7 @@ class AioOpening(AioNegotiation):
         """Tell who waits, and whether clear text may follow."""
         if isinstance(error, PeerMisbehaved | PeerIncompatible | KeyingTimeout):
             self._may_fall_back(f"the peer does not speak IKE: {error}")
-        elif isinstance(error, OSError):
+        elif isinstance(error, OSError) and not isinstance(error, SecureSocketError):
             self._may_fall_back(f"the peer's end broke before it answered IKE: {error}")
         self._end_with(carrier, error)
 
@@ -133,7 +138,8 @@ class AioOpening(AioNegotiation):
     def _end_with(self, carrier: asyncio.Transport, error: Exception) -> None:
         carrier.close()
         if not self.outcome.done():
-            self.outcome.set_exception(error)
+            # The connection keeps its own: one instance that is raised would keep its raisers' frames alive.
+            self.outcome.set_exception(copy(error) if isinstance(error, SecureSocketError) else error)
 
     def _may_fall_back(self, why: str) -> None:
         connection = self.connection
@@ -149,7 +155,7 @@ async def open_transport(
     transport: asyncio.Transport | None = None
     try:
         await connect(lambda: opening, None)
-        transport = await opening.outcome
+        transport = await opening.negotiate()
         return transport
     except OSError:
         if not opening.why_clear:

@@ -1,24 +1,30 @@
-"""The reader of ss.aio's streams: asyncio.StreamReader's calls, with two promises of its own.
+"""The streams of ss.aio: asyncio's, but that an end is an end only if somebody meant it.
 
-It delivers what was proven and then raises what ended the stream; asyncio's raises first and forgets what it holds, and
-takes no care that a broken stream never looks like one that ended.  And it hands large pieces on as they came, where
-asyncio's copies each byte three times more.
+The reader delivers what was proven and then raises what ended the stream; asyncio's raises first and forgets what it
+holds, and takes no care that a broken stream never looks like one that ended.  And it hands large pieces on as they
+came, where asyncio's copies each byte three times more.  It stands on the public methods of asyncio.StreamReader alone,
+all of which are here; it is a subclass because StreamWriter and applications ask for one.
 
-It stands on asyncio.StreamReader's public methods alone, all of which are here; it is a subclass because StreamWriter
-and applications ask for one.
+Where asyncio closes a connection that nobody closed, because its writer was forgotten or its handler failed, ours is
+aborted: the peer must not take half an answer for a whole one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections import deque
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final, NoReturn, SupportsIndex
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Final, NoReturn, SupportsIndex, TypeAlias
 
 if TYPE_CHECKING:
     from asyncio.streams import _ReaduntilBuffer
 
-__all__ = ["DEFAULT_LIMIT", "ProvenStreamReader"]
+__all__ = ["DEFAULT_LIMIT", "ClientConnected", "ProvenStreamProtocol", "ProvenStreamReader", "ProvenStreamWriter"]
+
+ClientConnected: TypeAlias = Callable[
+    [asyncio.StreamReader, asyncio.StreamWriter], Coroutine[object, object, None] | None
+]
 
 DEFAULT_LIMIT: Final = 1 << 16  # asyncio's own
 _SMALL: Final = 4096
@@ -223,3 +229,69 @@ class ProvenStreamReader(asyncio.StreamReader):
         if self._broken is not None:
             raise self._broken.with_traceback(None) from incomplete
         raise incomplete
+
+
+class ProvenStreamWriter(asyncio.StreamWriter):
+    """As asyncio.StreamWriter; forgetting it without close() is an abort."""
+
+    def __init__(
+        self,
+        transport: asyncio.WriteTransport,
+        protocol: asyncio.StreamReaderProtocol,
+        reader: asyncio.StreamReader,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(transport, protocol, reader, loop)
+        self._on = loop
+
+    def __del__(self) -> None:
+        if not self.transport.is_closing():
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            if not self._on.is_closed():
+                self.transport.abort()
+
+
+class ProvenStreamProtocol(asyncio.StreamReaderProtocol):
+    """Between a transport and a reader; ``connected`` is called with reader and writer, and is a server's."""
+
+    def __init__(
+        self, reader: ProvenStreamReader, connected: ClientConnected | None, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        super().__init__(reader, loop=loop)
+        self._on = loop
+        self._connected = connected
+        self._until_made: ProvenStreamReader | None = None if connected is None else reader
+        self._held: tuple[asyncio.StreamWriter, asyncio.Task[None] | None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Tell the server's application; it holds on to nothing that its connection does not."""
+        super().connection_made(transport)
+        reader, self._until_made = self._until_made, None
+        if self._connected is None or reader is None or not isinstance(transport, asyncio.Transport):
+            return
+        writer = ProvenStreamWriter(transport, self, reader, self._on)
+        self._held = writer, None
+        handling = self._connected(reader, writer)
+        if asyncio.iscoroutine(handling):
+            task = self._on.create_task(handling)
+            self._held = writer, task
+            task.add_done_callback(lambda done: self._handled(done, transport))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the reader and whoever waits."""
+        super().connection_lost(exc)
+        self._held = None
+
+    def _handled(self, task: asyncio.Task[None], transport: asyncio.Transport) -> None:
+        """A handler that failed, or was cancelled, has not meant the end that close() would tell the peer."""
+        if task.cancelled():
+            transport.abort()
+        elif (error := task.exception()) is not None:
+            self._on.call_exception_handler(
+                {
+                    "message": "Unhandled exception in client_connected_cb",
+                    "exception": error,
+                    "transport": transport,
+                }
+            )
+            transport.abort()
