@@ -83,6 +83,7 @@ class KeyingConfig:
 
     ``expected_peer`` is None for a responder.  Addresses are as our end of the carrier sees them (numeric hosts).
     ``public_addresses``: where a responder may be reached through translation; empty = anywhere.
+    ``further_children``: the peer may make CHILD_SAs for further flows; a plane that carries one flow says no.
     ``log_keys``: emit KeyMaterial, for a capture to be read by.
     ``wall_offset_s`` turns ``now`` into Unix time, to judge certificates.
     """
@@ -99,6 +100,7 @@ class KeyingConfig:
     admission: Admission = field(default_factory=AdmitAnyTrusted)
     public_addresses: tuple[Address, ...] = ()
     log_keys: bool = False
+    further_children: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ class ChildSa:
     refused: bool = False
     deleting: bool = False
     outbound_in_use: bool = False
+    pattern: bool = False
 
     @property
     def may_rekey(self) -> bool:

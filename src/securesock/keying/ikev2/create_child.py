@@ -10,6 +10,7 @@ no end sends under either before it knows which one stays, so that the outbound 
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 
@@ -17,6 +18,7 @@ from ...crypto.kdf import derive_child_keys
 from ...crypto.key_exchange import answer_key_exchange, begin_key_exchange
 from ...crypto.suites import EspSuite
 from ...errors import PeerMisbehaved
+from ...sad.spec import InnerFlow
 from ...wire.ikev2.payloads import (
     Delete,
     KeyExchange,
@@ -47,9 +49,9 @@ from .followup import TRY_AGAIN, ExpectFollowupReply, PendingFollowup, remember_
 from .ike_sa import IkeSa
 from .lifetimes import rekey_time, retry_time
 from .proposals import answer, find_same, latched_child_proposal, same_transforms
-from .selectors import flow_selectors
+from .selectors import exact_flow, flow_selectors
 
-__all__ = ["answer_create_child", "begin_child_rekey", "peer_deleted"]
+__all__ = ["answer_create_child", "begin_child_rekey", "begin_new_child", "peer_deleted"]
 
 
 def _with_pfs(suite: EspSuite, sa: IkeSa) -> EspSuite:
@@ -65,10 +67,25 @@ def begin_child_rekey(core: Core, child: ChildSa, now: float) -> None:
         ExpectChildReply(core, sa, child).ask(now)
 
 
-class ExpectChildReply:
-    """Whoever began: asked for a replacement, waits for the peer's half."""
+def begin_new_child(core: Core, flow: InnerFlow, now: float) -> None:
+    """Make a CHILD_SA for another flow beside the one that there is, with its transforms (RFC 7296 1.3.1)."""
+    sa = core.ike
+    if sa is not None and core.children:
+        ExpectChildReply(core, sa, _pattern(core, flow), rekey=False).ask(now)
 
-    def __init__(self, core: Core, sa: IkeSa, old: ChildSa) -> None:
+
+def _pattern(core: Core, flow: InnerFlow) -> ChildSa:
+    """What a new CHILD_SA is made after: the latched transforms for another flow.  It never carries anything itself."""
+    first = core.children[0]
+    inbound, outbound = replace(first.inbound, flow=flow), replace(first.outbound, flow=flow)
+    return ChildSa(inbound, outbound, math.inf, pattern=True)
+
+
+class ExpectChildReply:
+    """Whoever began: asked for a replacement or a further CHILD_SA, waits for the peer's half."""
+
+    def __init__(self, core: Core, sa: IkeSa, old: ChildSa, *, rekey: bool = True) -> None:
+        self._rekey = rekey
         self._core = core
         self._sa = sa
         self._old = old
@@ -81,19 +98,21 @@ class ExpectChildReply:
         self._attempt: Attempt[ChildSa] = Attempt(ours=True, lowest_nonce=self._nonce)
 
     def ask(self, now: float) -> None:
-        """Send CREATE_CHILD_SA with REKEY_SA."""
+        """Send CREATE_CHILD_SA, with REKEY_SA where it replaces something."""
         self._asked_at = now
         core, old = self._core, self._old
         old.attempts.append(self._attempt)
         self._proposal = latched_child_proposal(self._suite, self._spi.to_bytes(4, "big"))
         self._selectors = flow_selectors(old.flow, initiator_first=core.we_are_initiator)
         payloads: list[Payload] = [
-            # RFC 7296 3.10: the SPI that the sender expects inbound
-            Notify(NotifyType.REKEY_SA, b"", ProtocolId.ESP, old.inbound_spi.to_bytes(4, "big")),
             Notify(NotifyType.USE_TRANSPORT_MODE),
             SecurityAssociation((self._proposal,)),
             Nonce(self._nonce),
         ]
+        if self._rekey:
+            # RFC 7296 3.10: the SPI that the sender expects inbound
+            spi = old.inbound_spi.to_bytes(4, "big")
+            payloads.insert(0, Notify(NotifyType.REKEY_SA, b"", ProtocolId.ESP, spi))
         if self._exchange is not None:
             payloads.append(KeyExchange(self._group, self._exchange.public))
         payloads += self._selectors
@@ -182,8 +201,8 @@ def answer_create_child(core: Core, sa: IkeSa, opened: Opened, now: float) -> No
     found = notifies(opened.payloads)
     rekey = found.get(NotifyType.REKEY_SA)
     if rekey is None:
-        # one connection is one flow, and its one CHILD_SA is there
-        raise Refusal(NotifyType.NO_ADDITIONAL_SAS)
+        _AnswerRekey(core, sa, opened, _further(core, sa, opened)).run(found, now)
+        return
     old = next((each for each in core.children if each.outbound_spi.to_bytes(4, "big") == rekey.spi), None)
     if old is None or rekey.protocol != ProtocolId.ESP:
         raise _child_not_found(rekey)
@@ -192,6 +211,24 @@ def answer_create_child(core: Core, sa: IkeSa, opened: Opened, now: float) -> No
     if has_peers_complete(old.attempts) or len(core.children) >= MAX_SAS:
         raise Refusal(NotifyType.TEMPORARY_FAILURE)
     _AnswerRekey(core, sa, opened, old).run(found, now)
+
+
+def _further(core: Core, sa: IkeSa, opened: Opened) -> ChildSa:
+    """What the peer's further CHILD_SA is made after: one exact flow between the hosts that the first one is for."""
+    if not core.config.further_children or not core.children or len(core.children) >= MAX_SAS:
+        # one connection is one flow, and its one CHILD_SA is there
+        raise Refusal(NotifyType.NO_ADDITIONAL_SAS)
+    if sa.closing or sa.replaced or sa.attempts:
+        raise Refusal(NotifyType.TEMPORARY_FAILURE)  # RFC 7296 2.25.2
+    tsi = find(opened.payloads, TrafficSelectors, PayloadType.TSi)
+    tsr = find(opened.payloads, TrafficSelectors, PayloadType.TSr)
+    first = core.children[0].flow
+    # TSi is the requester's side (RFC 7296 2.9), the flow is kept in the first initiator's view
+    sides = (tsr, tsi) if core.we_are_initiator else (tsi, tsr)
+    flow = exact_flow(sides[0], sides[1], first.protocol) if sides[0] is not None and sides[1] is not None else None
+    if flow is None or (flow.initiator_host, flow.responder_host) != (first.initiator_host, first.responder_host):
+        raise Refusal(NotifyType.TS_UNACCEPTABLE)
+    return _pattern(core, flow)
 
 
 def _child_not_found(rekey: Notify) -> Refusal:
@@ -334,6 +371,9 @@ def _settle(core: Core, old: ChildSa) -> None:
         child.replaced = True
     for child in outcome.ours_to_delete:
         core.tasks.append(partial(_delete, core, child))
+    if old.pattern:
+        use_outbound(core, outcome.kept)  # a further flow: nothing is replaced, so nothing is waited for
+        return
     outcome.kept.replaces = old
     if outcome.we_began or core.on_stream:
         # on a stream, everything that we say after our reply reaches a peer that has read the reply

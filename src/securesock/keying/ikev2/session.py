@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Container
+from functools import partial
 
 from cryptography.exceptions import InvalidTag
 
@@ -24,13 +25,14 @@ from ...errors import (
     SecureSocketError,
     WireError,
 )
+from ...sad.spec import InnerFlow
 from ...wire.ikev2.message import Encrypted, Message, parse_message_untrusted, parse_payloads, write_message
 from ...wire.ikev2.payloads import Notify
 from ...wire.isakmp import IkeHeader, read_header_untrusted
 from ...wire.numbers import ExchangeType, HeaderFlag, NotifyType
 from ..contract import Action, KeyingConfig, Role, SendDatagram
 from .core import Core, Exchange, Opened, Refusal
-from .create_child import begin_child_rekey
+from .create_child import begin_child_rekey, begin_new_child
 from .fragments import Whole
 from .ike_sa import IkeSa
 from .informational import begin_delete, begin_liveness
@@ -147,6 +149,11 @@ class IkeSession:
         for child in self._core.children:
             child.rekey_wanted = True
             child.rekey_at = min(child.rekey_at, now)
+        self._go_on(now)
+
+    def create_child(self, flow: InnerFlow, now: float) -> None:
+        """Make a CHILD_SA for another flow (in the first initiator's view) as soon as the window allows."""
+        self._core.tasks.append(partial(begin_new_child, self._core, flow))
         self._go_on(now)
 
     def rekey_ike(self, now: float) -> None:
