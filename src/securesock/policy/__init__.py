@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from .access import EVERYONE, AccessEntry, Right, SecurityDescriptor, Token, allow
     from .changes import Change, ChangeType, FlowWatch, Subscription
-    from .classify import Verdict
     from .conditions import Condition, match
     from .enumeration import ContextTemplate, EnumFlag, EnumType, FilterTemplate, ObjectTemplate
     from .errors import PolicyCode, PolicyError
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from .session import Container, Session
     from .users import current_user, local_user
     from .values import MatchType, Value
+    from .verdicts import Verdict
     from .weights import AUTOMATIC, exact_weight, ranged_weight
 
 __all__ = [
@@ -91,7 +91,7 @@ _HOMES: Final = {
         ),
         "changes",
     ),
-    **dict.fromkeys(("Verdict",), "classify"),
+    **dict.fromkeys(("Verdict",), "verdicts"),
     **dict.fromkeys(
         (
             "Condition",

@@ -14,9 +14,9 @@ from enum import IntEnum
 from typing import Final, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
-from .classify import Verdict
 from .errors import PolicyCode, error_for
 from .model import ObjectKind, PolicyObject
+from .verdicts import Verdict
 
 __all__ = ["Change", "ChangeType", "FlowWatch", "Subscription"]
 

@@ -9,43 +9,24 @@ policy; which of the two is the caller's to know.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import Final
 from uuid import UUID
 
 from .arbitration import Arbitration
 from .callouts import CalloutAnswer, CalloutCall, CalloutFunction, IPsecDemand
 from .layers import Layer, Slots
-from .model import ActionType, Filter, FilterFlag, ProviderContext
+from .model import ActionType, FilterFlag, ProviderContext
 from .rules import Rule
+from .verdicts import NO_MATCH, Verdict, decided
 
-__all__ = ["Inquiry", "Verdict", "classify"]
+__all__ = ["Inquiry", "classify", "verdict_of"]
 
 _PERMIT: Final = ActionType.PERMIT
 _BLOCK: Final = ActionType.BLOCK
 
 
-class Verdict(NamedTuple):
-    """What the layer decided: ``action`` is PERMIT, BLOCK, NONE (filters matched, none decided) or NONE_NO_MATCH.
-
-    ``filter`` decided it; ``is_hard``: no lower sublayer could have changed it; ``vetoed``: the filter whose hard
-    permit a callout overrode; ``demand``: what matching IPsec callouts ask for, also when the traffic is blocked.
-    """
-
-    action: ActionType
-    filter: Filter | None
-    reason: str
-    is_hard: bool = False
-    vetoed: Filter | None = None
-    demand: IPsecDemand | None = None
-
-    @property
-    def is_blocked(self) -> bool:
-        """Whether the traffic must not pass."""
-        return self.action is _BLOCK
-
-
 class Inquiry:
-    """What asking rules needs beside the rules: callouts and contexts.  It collects the demands."""
+    """What asking rules needs beside the rules: the flow, callouts and contexts.  It collects the demands."""
 
     __slots__ = ("contexts", "demand", "functions", "layer", "slots")
 
@@ -65,40 +46,40 @@ class Inquiry:
     def ask(self, rule: Rule, arbitration: Arbitration) -> bool:
         """Ask a matching rule and give its decision to ``arbitration``; whether it decided."""
         filter_ = rule.filter
-        action = filter_.action
-        clears_right = bool(filter_.flags & FilterFlag.CLEAR_ACTION_RIGHT)
-        if action is _PERMIT or action is _BLOCK:
-            arbitration.consider(action, clears_right or action is _BLOCK, False, filter_)
+        if rule.is_plain:
+            arbitration.consider(filter_.action, rule.is_hard, False, filter_)
             return True
         function = self.functions.get(filter_.action_key)
         if function is None:
-            return _consider_unregistered(filter_, clears_right, arbitration)
+            return _consider_unregistered(rule, arbitration)
         key = filter_.provider_context
         context = None if key is None else self.contexts(key)
         answer = function(CalloutCall(self.layer, self.slots, filter_, context, arbitration.may_write))
         if answer.demand is not None:
             self.demand = answer.demand if self.demand is None else self.demand.joined(answer.demand)
-        return _consider_answer(answer, filter_, clears_right, arbitration)
+        return _consider_answer(answer, rule, arbitration)
 
 
-def _consider_unregistered(filter_: Filter, clears_right: bool, arbitration: Arbitration) -> bool:
+def _consider_unregistered(rule: Rule, arbitration: Arbitration) -> bool:
     """A filter whose callout is not registered blocks, or permits if it says so; an inspection never decides."""
-    if filter_.action is ActionType.CALLOUT_INSPECTION:
+    if rule.filter.action is ActionType.CALLOUT_INSPECTION:
         return False
-    permits = bool(filter_.flags & FilterFlag.PERMIT_IF_CALLOUT_UNREGISTERED)
-    arbitration.consider(_PERMIT if permits else _BLOCK, clears_right or not permits, False, filter_)
+    if rule.filter.flags & FilterFlag.PERMIT_IF_CALLOUT_UNREGISTERED:
+        arbitration.consider(_PERMIT, rule.is_hard, False, rule.filter)
+    else:
+        arbitration.consider(_BLOCK, True, False, rule.filter)
     return True
 
 
-def _consider_answer(answer: CalloutAnswer, filter_: Filter, clears_right: bool, arbitration: Arbitration) -> bool:
-    if filter_.action is ActionType.CALLOUT_INSPECTION:
+def _consider_answer(answer: CalloutAnswer, rule: Rule, arbitration: Arbitration) -> bool:
+    if rule.filter.action is ActionType.CALLOUT_INSPECTION:
         return False
     if answer.action is _PERMIT or answer.action is _BLOCK:
-        arbitration.consider(answer.action, clears_right or answer.is_hard, True, filter_)
+        arbitration.consider(answer.action, rule.is_hard or answer.is_hard, True, rule.filter)
         return True
-    if filter_.action is ActionType.CALLOUT_TERMINATING:
+    if rule.filter.action is ActionType.CALLOUT_TERMINATING:
         # It promised to decide and did not: a broken callout must not open anything.
-        arbitration.consider(_BLOCK, True, True, filter_)
+        arbitration.consider(_BLOCK, True, True, rule.filter)
         return True
     return False
 
@@ -108,35 +89,36 @@ def classify(
 ) -> Verdict:
     """The verdict over what LayerIndex.find found.  ``order_of`` sorts sublayers, by id, into their order."""
     best, maybe = found
-    if not best and not maybe:
-        return _NO_MATCH
+    if not maybe:
+        if not best:
+            return NO_MATCH
+        if len(best) == 1 and best[0].is_plain:
+            return best[0].verdict
     arbitration = Arbitration()
-    if maybe or len(best) > 1:
-        for candidates in _by_sublayer(best, maybe, order_of):
-            for rule in candidates:
-                if inquiry.ask(rule, arbitration):
-                    break
-    else:
-        inquiry.ask(best[0], arbitration)
+    by: Rule | None = None
+    for candidates in _by_sublayer(best, maybe, order_of):
+        for rule in candidates:
+            if inquiry.ask(rule, arbitration):
+                by = rule if arbitration.decided_by is rule.filter else by
+                break
+    if by is not None and by.is_plain and inquiry.demand is None:
+        # A plain rule is never a veto, and hard exactly if it says so: what it decided was worded before.
+        return by.verdict
     return verdict_of(arbitration, inquiry)
 
 
 def verdict_of(arbitration: Arbitration, inquiry: Inquiry) -> Verdict:
     """The verdict when every sublayer has been asked."""
-    decided_by = arbitration.decided_by
-    action = arbitration.action
-    if action is None or decided_by is None:
+    by, action = arbitration.decided_by, arbitration.action
+    if action is None or by is None:
         reason = "filters matched, and none of them decided"
         return Verdict(ActionType.NONE, None, reason, False, None, inquiry.demand)
+    verdict = decided(action, by, not arbitration.may_write)._replace(demand=inquiry.demand)
     vetoed = arbitration.vetoed
-    word = "permitted" if action is _PERMIT else "blocked"
-    reason = f"{word} by filter {decided_by.id} {decided_by.name!r}"
-    if vetoed is not None:
-        reason += f", whose callout vetoed the hard permit of filter {vetoed.id} {vetoed.name!r}"
-    return Verdict(action, decided_by, reason, not arbitration.may_write, vetoed, inquiry.demand)
-
-
-_NO_MATCH: Final = Verdict(ActionType.NONE_NO_MATCH, None, "no filter matched")
+    if vetoed is None:
+        return verdict
+    reason = f"{verdict.reason}, whose callout vetoed the hard permit of filter {vetoed.id} {vetoed.name!r}"
+    return verdict._replace(reason=reason, vetoed=vetoed)
 
 
 def _by_sublayer(

@@ -26,7 +26,6 @@ from .archive import Archive
 from .builtin import BUILT_IN_OBJECTS, ike_exemptions
 from .catalog import Name, Record, View
 from .changes import Change, ChangeType, Subscription
-from .classify import Verdict
 from .codec import encode_security
 from .errors import PolicyCode, error_for
 from .events import ClassifyDrop, NetEventLog, event_of_flow
@@ -37,6 +36,7 @@ from .state import State
 from .store import Store
 from .transactions import HOLD_LIMIT_S, Gate, Transaction
 from .users import current_user
+from .verdicts import Verdict
 
 __all__ = ["Core"]
 

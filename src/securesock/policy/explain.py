@@ -14,13 +14,14 @@ from itertools import groupby
 from ..types import Json
 from .access import SecurityDescriptor, Token
 from .arbitration import Arbitration
-from .classify import Inquiry, Verdict, verdict_of
+from .classify import Inquiry, verdict_of
 from .conditions import Condition
 from .fields import Field, Kind
 from .layers import Layer, LayerInfo, Slots
 from .model import ActionType, Filter, Sublayer
 from .rules import Rule
 from .values import DataType, MatchType, Range, V4Mask, V6Mask, Value
+from .verdicts import NO_MATCH, Verdict
 
 __all__ = ["Considered", "Explanation", "SublayerAccount", "describe_condition", "explain"]
 
@@ -132,9 +133,7 @@ def explain(rules: Iterable[Rule], sublayers: dict[int, Sublayer], inquiry: Inqu
     for sublayer, group in groupby(matching, key=lambda rule: rule.sublayer):
         considered = _account(list(group), inquiry, arbitration)
         accounts.append(SublayerAccount(sublayers[sublayer], considered, _outcome(arbitration)))
-    verdict = verdict_of(arbitration, inquiry)
-    if not matching:
-        verdict = Verdict(ActionType.NONE_NO_MATCH, None, "no filter matched")
+    verdict = verdict_of(arbitration, inquiry) if matching else NO_MATCH
     return Explanation(
         inquiry.layer, _describe_flow(info, inquiry.slots), verdict, tuple(accounts), count, tuple(misses)
     )

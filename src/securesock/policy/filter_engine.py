@@ -26,7 +26,6 @@ from ..entropy import Entropy
 from .access import SecurityDescriptor, Token
 from .callouts import CalloutFunction
 from .changes import FlowWatch
-from .classify import Verdict
 from .engine import Core
 from .enumeration import ContextTemplate, FilterTemplate, ObjectTemplate
 from .errors import PolicyCode, error_for
@@ -35,6 +34,7 @@ from .identifiers import ZERO_GUID
 from .layers import Layer
 from .model import Callout, Filter, Provider, ProviderContext, Sublayer
 from .session import Container, FlowFields, NetEvents, Session
+from .verdicts import Verdict
 
 __all__ = ["FilterEngine"]
 

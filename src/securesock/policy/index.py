@@ -21,7 +21,7 @@ from operator import itemgetter
 from typing import Final, TypeAlias
 
 from .conditions import Key, keys_of_value
-from .layers import LayerInfo, Slots
+from .layers import ABSENT, LayerInfo, Slots
 from .rules import Rule
 from .spans import SpanTree, blocks_of
 
@@ -61,7 +61,8 @@ class _Groups:
 class _Tops:
     """Of some cells of a tree: the best rule of each sublayer, which usually is all that needs to be looked at.
 
-    ``tops`` is None where that is not enough to know: a cell goes on as a tree, or a rule may leave the decision open.
+    ``tops`` is empty where that is not enough to know: a cell goes on as a tree, or a rule may not hold, or leave the
+    decision open.
     """
 
     __slots__ = ("cells", "tops")
@@ -99,20 +100,28 @@ class _Findings:
 
     def search(self, cell: Cell) -> None:
         """Look at the rules of a cell that could be better than what is known."""
-        if isinstance(cell, list):
+        if type(cell) is list:
             self._search_list(cell)
         elif isinstance(cell, _Tree):
-            number = self.slots[cell.place]
-            if isinstance(number, int):
+            number = self.slots.numbers[cell.place]
+            if number != ABSENT:
                 self._search_tree(cell.tree.collect(number))
-        else:
+        elif isinstance(cell, _Groups):
             for rules in cell.by_sublayer.values():
                 self._search_sorted(rules)
 
     def _search_list(self, rules: list[Rule]) -> None:
-        ranks = self.ranks
+        ranks, slots = self.ranks, self.slots
+        numbers = slots.numbers
         for rule in rules:
-            if rule.rank > ranks[rule.slot] and _holds(rule, self.slots):
+            if rule.rank <= ranks[rule.slot]:
+                continue
+            for place, low, high in rule.checks:
+                if not low <= numbers[place] <= high:
+                    break
+            else:
+                if rule.predicates and not _passes(rule, slots):
+                    continue
                 if rule.is_terminating:
                     ranks[rule.slot] = rule.rank
                     self.rules[rule.slot] = rule
@@ -134,8 +143,8 @@ class _Findings:
         ranks = self.ranks
         # Longest prefixes first: an automatic weight is higher for them, so that the others need no second look.
         for node in reversed(found):
-            is_settled = node.tops is not None
-            for slot, rank, rule in node.tops or ():
+            is_settled = bool(node.tops)
+            for slot, rank, rule in node.tops:
                 if rank > ranks[slot]:
                     if _holds(rule, self.slots):
                         ranks[slot] = rank
@@ -144,7 +153,10 @@ class _Findings:
                         is_settled = False
             if not is_settled:
                 for cell in node.cells:
-                    self.search(cell)
+                    if type(cell) is list:
+                        self._search_list(cell)
+                    else:
+                        self.search(cell)
 
 
 class _Shape:
@@ -176,8 +188,9 @@ class LayerIndex:
         self._masks: dict[int, dict[object, int]] = {}
         self._uses: dict[int, dict[tuple[int | Key, int], int]] = {}
         self._without: dict[int, int] = {}
-        self._number_places: list[int] = []
-        self._named_places: list[int] = []
+        # What a search begins with: (place, its masks, the mask of the shapes that do not use it).
+        self._number_plan: list[tuple[int, dict[object, int], int]] = []
+        self._named_plan: list[tuple[int, int]] = []
         self._count = 0
         # By slot: the rank that a search starts with.  A slot without rules starts so high that nobody looks for more.
         self._start_ranks: list[int] = []
@@ -271,10 +284,10 @@ class LayerIndex:
                 self._masks[place] = {}
                 self._uses[place] = {}
                 self._without[place] = self._all & ~bit
-                (self._named_places if place in named else self._number_places).append(place)
         for place in self._without:
             if place not in form[0]:
                 self._without[place] |= bit
+        self._plan_search()
         return shape
 
     def _drop_shape(self, shape: _Shape) -> None:
@@ -284,9 +297,14 @@ class LayerIndex:
         for place in list(self._without):
             self._without[place] &= ~shape.bit
             if not self._masks[place]:
-                for table in (self._masks, self._uses, self._without):
-                    del table[place]
-                (self._number_places if place in self._number_places else self._named_places).remove(place)
+                del self._masks[place], self._uses[place], self._without[place]
+        self._plan_search()
+
+    def _plan_search(self) -> None:
+        kinds = self._info.kinds
+        places = self._without.items()
+        self._number_plan = [(place, self._masks[place], without) for place, without in places if kinds[place].bits]
+        self._named_plan = [(place, without) for place, without in places if not kinds[place].bits]
 
     # -- cells ----------------------------------------------------------------------------------------------------
 
@@ -349,15 +367,14 @@ class LayerIndex:
         Of the second only those count that are better than the first of their sublayer; some that are not may be
         left out, and some may stand there twice.
         """
-        findings = _Findings(self._start_ranks.copy(), slots)
         mask = self._all
-        without = self._without
-        masks = self._masks
-        for place in self._number_places:
-            mask &= masks[place].get(slots[place], 0) | without[place]
+        for place, masks, without in self._number_plan:
+            mask &= masks.get(slots[place], 0) | without
         named: dict[int, list[Key]] = {}
-        for place in self._named_places:
-            mask &= self._named_mask(place, slots, named) | without[place]
+        for place, without in self._named_plan:
+            if mask & ~without:
+                mask &= self._named_mask(place, slots, named) | without
+        findings = _Findings(self._start_ranks.copy(), slots)
         shapes = self._shapes
         while mask:
             bit = mask & -mask
@@ -365,18 +382,19 @@ class LayerIndex:
             shape = shapes[bit]
             if bit >= _FIRST_TREE_BIT and shape.highest < min(findings.ranks):
                 continue
-            if shape.key_of is not None and not shape.named:
-                cell = shape.table.get(shape.key_of(slots))
-            elif shape.named:
+            if shape.named:
                 for key in _named_keys(shape, slots, named):
                     if key in shape.table:
                         findings.search(shape.table[key])
                 continue
+            key_of = shape.key_of
+            if key_of is not None:
+                cell = shape.table.get(key_of(slots))
             else:
                 cell = shape.table.get(slots[shape.exact[0]] if shape.exact else None)
             if cell is not None:
                 findings.search(cell)
-        return [rule for rule in findings.rules if rule is not None], findings.maybe
+        return list(filter(None, findings.rules)), findings.maybe
 
     def _named_mask(self, place: int, slots: Slots, named: dict[int, list[Key]]) -> int:
         value = slots[place]
@@ -410,16 +428,16 @@ def _named_keys(shape: _Shape, slots: Slots, named: dict[int, list[Key]]) -> Ite
     return (key if len(key) > 1 else key[0] for key in product(*choices))
 
 
-def _tops(cells: list[Cell]) -> tuple[tuple[int, int, Rule], ...] | None:
-    """(slot, rank, rule) of the best rule of each sublayer, None if that does not settle these cells."""
+def _tops(cells: list[Cell]) -> tuple[tuple[int, int, Rule], ...]:
+    """(slot, rank, rule) of the best rule of each sublayer; nothing if that does not settle these cells."""
     best: dict[int, Rule] = {}
     for cell in cells:
         if isinstance(cell, _Tree):
-            return None
+            return ()
         # What follows a terminating rule in a sorted list of its sublayer is hidden by it.
         for rule in cell if isinstance(cell, list) else [rules[0] for rules in cell.by_sublayer.values()]:
-            if not rule.is_terminating:
-                return None
+            if not rule.is_terminating or rule.predicates or len(rule.spans) > 1:
+                return ()
             known = best.get(rule.slot)
             if known is None or rule.rank > known.rank:
                 best[rule.slot] = rule
@@ -427,10 +445,14 @@ def _tops(cells: list[Cell]) -> tuple[tuple[int, int, Rule], ...] | None:
 
 
 def _holds(rule: Rule, slots: Slots) -> bool:
+    numbers = slots.numbers
     for place, low, high in rule.checks:
-        value = slots[place]
-        if not isinstance(value, int) or not low <= value <= high:
+        if not low <= numbers[place] <= high:
             return False
+    return not rule.predicates or _passes(rule, slots)
+
+
+def _passes(rule: Rule, slots: Slots) -> bool:
     for place, predicate in rule.predicates:
         value = slots[place]
         if value is None or not predicate(value):

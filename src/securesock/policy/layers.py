@@ -24,8 +24,7 @@ from .fields import Field, Kind
 __all__ = ["FlowValue", "Layer", "LayerInfo", "Slots", "layer_by_key", "layer_named", "table_of"]
 
 FlowValue: TypeAlias = int | str | bytes | UUID | IPv4Address | IPv6Address | Token | None
-Slots: TypeAlias = "list[int | str | bytes | Token | None]"
-"""The values of one flow at one layer, in the order of LayerInfo.fields."""
+SlotValue: TypeAlias = int | str | bytes | Token | None
 
 
 class Layer(IntEnum):
@@ -78,9 +77,26 @@ class Layer(IntEnum):
         return _INFOS[self]
 
 
+class Slots(list[SlotValue]):
+    """The values of one flow at one layer, in the order of LayerInfo.fields.
+
+    ``numbers`` has those that are numbers again, and ABSENT in every other place, which is outside every interval: what
+    compares numbers need not ask first whether there is one.
+    """
+
+    __slots__ = ("numbers",)
+    numbers: list[int]
+
+
+ABSENT: Final = -1
+
+
 @dataclass(frozen=True, slots=True)
 class LayerInfo:
-    """One layer: its fields in order, their kinds, and ``is_kernel``, which boot-time filters need."""
+    """One layer: its fields in order, their kinds, and ``is_kernel``, which boot-time filters need.
+
+    ``limits``: the largest number of each field, -1 where values are none; ``blank``: the numbers of an unknown flow.
+    """
 
     name: str
     key: UUID
@@ -90,6 +106,7 @@ class LayerInfo:
     kinds: tuple[Kind, ...]
     limits: tuple[int, ...]
     places: dict[object, int]
+    blank: list[int]
 
     def place_of(self, field: object) -> int:
         """The place of a field given as Field, GUID or name.  CONDITION_NOT_FOUND if the layer has no such field."""
@@ -108,15 +125,19 @@ class LayerInfo:
         """
         places = self.places
         limits = self.limits
-        slots: Slots = [None] * len(limits)
+        slots = Slots([None] * len(limits))
+        slots.numbers = numbers = self.blank.copy()
         for field, value in fields.items():
             place = places.get(field)
             if place is None:
                 place = self.place_of(field)
             if type(value) is int and 0 <= value <= limits[place]:
-                slots[place] = value
+                slots[place] = numbers[place] = value
             elif value is not None:
-                slots[place] = self._converted(place, value)
+                converted = self._converted(place, value)
+                slots[place] = converted
+                if isinstance(converted, int):
+                    numbers[place] = converted
         return slots
 
     def _converted(self, place: int, value: FlowValue) -> int | str | bytes | Token:
@@ -348,7 +369,7 @@ def table_of(name: str, key: UUID, version: int, is_kernel: bool, fields: tuple[
     for alias in ("ICMP_TYPE", "ICMP_CODE"):
         if Field[alias] in fields:
             places[alias] = places[f"FWPM_CONDITION_{alias}"] = fields.index(Field[alias])
-    return LayerInfo(name, key, version, is_kernel, fields, kinds, limits, places)
+    return LayerInfo(name, key, version, is_kernel, fields, kinds, limits, places, [ABSENT] * len(fields))
 
 
 def _all_infos() -> dict[Layer, LayerInfo]:

@@ -11,7 +11,8 @@ from typing import Final
 
 from .conditions import FieldTest, Interval, Key
 from .layers import Slots
-from .model import ActionType, Filter
+from .model import ActionType, Filter, FilterFlag
+from .verdicts import Verdict, decided
 
 __all__ = ["Rule"]
 
@@ -20,21 +21,26 @@ _MAX_EXACT_NUMBERS: Final = 8
 _MAX_COPIES: Final = 64
 
 # A filter of these actions ends its sublayer whatever it answers; the others may let the next filter be asked.
-_TERMINATING: Final = (ActionType.PERMIT, ActionType.BLOCK, ActionType.CALLOUT_TERMINATING)
+_PLAIN: Final = (ActionType.PERMIT, ActionType.BLOCK)
+_TERMINATING: Final = (*_PLAIN, ActionType.CALLOUT_TERMINATING)
 
 
 class Rule:
     """One filter at one layer.
 
+    ``is_plain``: it decides by itself; ``is_hard``: what it decides is hard, whatever a callout says.
     ``rank`` orders the rules of a sublayer: higher first, by effective weight, then by who was added first (lower id).
     ``exact``: (place, numbers or keys of which the flow has one).  ``spans``: (place, intervals).  Of a place, at most
     one of the two.  ``checks`` and ``predicates`` together with ``exact`` are everything that must hold.
     """
 
     __slots__ = (
+        "_verdict",
         "checks",
         "exact",
         "filter",
+        "is_hard",
+        "is_plain",
         "is_possible",
         "is_terminating",
         "places",
@@ -52,8 +58,13 @@ class Rule:
         self.sublayer: Final = sublayer
         # Where the index keeps its best of this sublayer; set by the index that the rule is in.
         self.slot = 0
+        self._verdict: Verdict | None = None
         self.rank: Final = filter_.effective_weight << 64 | ((1 << 64) - 1 - filter_.id)
         self.is_terminating: Final = filter_.action in _TERMINATING
+        # Asked for every classification, so not left to an enum's slow arithmetic.
+        self.is_plain: Final = filter_.action in _PLAIN
+        clears_right = bool(int(filter_.flags) & int(FilterFlag.CLEAR_ACTION_RIGHT))
+        self.is_hard: Final = clears_right or filter_.action is ActionType.BLOCK
         # A field without a value that would pass (LESS than 0, nobody allowed) makes the whole filter impossible.
         self.is_possible: Final = not any(test.intervals == () or test.keys == () for test in tests)
         exact, spans = _sorted_tests(tests if self.is_possible else ())
@@ -69,6 +80,14 @@ class Rule:
         )
         checked = exact_numbers | {place for place, _, _ in self.checks}
         self.predicates: Final = tuple((test.place, test.predicate) for test in tests if test.place not in checked)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What a plain rule decides; worded once, when it first does."""
+        verdict = self._verdict
+        if verdict is None:
+            verdict = self._verdict = decided(self.filter.action, self.filter, self.is_hard)
+        return verdict
 
     def copies(self) -> list[tuple[int | Key, ...]]:
         """Every combination of one exact value per exact place."""

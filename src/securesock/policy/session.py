@@ -18,7 +18,6 @@ from .admission import check_delete, lifetime_of, not_found
 from .callouts import CalloutFunction
 from .catalog import Catalog, Draft, Record, references_of
 from .changes import Change, ChangeType, FlowWatch, Subscription
-from .classify import Verdict
 from .engine import Core
 from .enumeration import ContextTemplate, FilterTemplate, ObjectTemplate, Template
 from .errors import PolicyCode, error_for
@@ -38,6 +37,7 @@ from .model import (
     Sublayer,
 )
 from .transactions import Transaction
+from .verdicts import Verdict
 
 __all__ = ["Container", "FlowFields", "NetEvents", "Session"]
 

@@ -69,7 +69,7 @@ class _Node(Generic[Item, Summary]):
         self.present = 0
         self.items: dict[int, Item] = {}
         self.children: dict[int, _Node[Item, Summary]] = {}
-        self.summaries: dict[int, Summary | None] = {}
+        self.summaries: dict[int, Summary] = {}
 
 
 def _path_bits(byte: int) -> int:
@@ -151,37 +151,32 @@ class SpanTree(Generic[Item, Summary]):
     def collect(self, number: int) -> list[Summary]:
         """The summaries of all blocks that hold ``number``, shortest prefixes first."""
         found: list[Summary] = []
+        paths = _PATHS
         shift = self._bits
-        node = self._root
-        while True:
+        node: _Node[Item, Summary] | None = self._root
+        while node is not None:
             shift -= 8
             byte = number >> shift & 255
-            if node.present:
-                summaries = node.summaries
-                if byte in summaries:
-                    summary = summaries[byte]
-                else:
-                    summary = summaries[byte] = self._summary(node, byte)
-                if summary is not None:
-                    found.append(summary)
-            child = node.children.get(byte)
-            if child is None:
-                break
-            node = child
+            if node.present and node.present & paths[byte]:
+                summary = node.summaries.get(byte)
+                if summary is None:
+                    summary = node.summaries[byte] = self._summary(node, byte)
+                found.append(summary)
+            node = node.children.get(byte)
         if self._whole:
             whole = self._whole.get(number)
             if whole is not None:
                 found.append(whole[1])
         return found
 
-    def _summary(self, node: _Node[Item, Summary], byte: int) -> Summary | None:
+    def _summary(self, node: _Node[Item, Summary], byte: int) -> Summary:
         present = node.present & _PATHS[byte]
         items: list[Item] = []
         while present:
             bit = 1 << present.bit_length() - 1
             present ^= bit
             items.append(node.items[bit])
-        return self._summarize(items) if items else None
+        return self._summarize(items)
 
 
 def _bytes_of(length: int, prefix: int) -> bytes:

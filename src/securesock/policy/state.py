@@ -15,12 +15,12 @@ from uuid import UUID
 from .callouts import BUILT_IN_FUNCTIONS, CalloutFunction
 from .catalog import Catalog, Record
 from .changes import FlowWatch
-from .classify import Inquiry, Verdict, classify
+from .classify import Inquiry, classify
 from .explain import Explanation, explain
 from .index import LayerIndex
 from .layers import Layer, Slots
 from .model import Filter, FilterFlag, ObjectKind, ProviderContext, Sublayer
-from .rules import Rule
+from .verdicts import NO_MATCH, Verdict
 
 __all__ = ["State"]
 
@@ -125,11 +125,12 @@ class State:
 
     def classify(self, layer: Layer, slots: Slots) -> Verdict:
         """The verdict on a flow."""
-        inquiry = Inquiry(layer, slots, self._functions, self._context_of)
         with self._lock:
             index = self._indexes.get(layer)
-            found: tuple[list[Rule], list[Rule]] = ([], []) if index is None else index.find(slots)
-            return classify(found, inquiry, self._order.__getitem__)
+            if index is None:
+                return NO_MATCH
+            inquiry = Inquiry(layer, slots, self._functions, self._context_of)
+            return classify(index.find(slots), inquiry, self._order.__getitem__)
 
     def explain(self, layer: Layer, slots: Slots, with_misses: bool) -> Explanation:
         """The account of a classification."""

@@ -18,7 +18,7 @@ from securesock.policy.callouts import (
     IPsecDemand,
     OutboundContext,
 )
-from securesock.policy.classify import Inquiry, Verdict, classify
+from securesock.policy.classify import Inquiry, classify
 from securesock.policy.conditions import compile_conditions
 from securesock.policy.fields import Field
 from securesock.policy.ipsec import ClassifyOption, ClassifyOptions, TransportPolicy
@@ -27,6 +27,7 @@ from securesock.policy.layers import Layer
 from securesock.policy.model import ActionType, Callout, Filter, FilterFlag, ProviderContext
 from securesock.policy.rules import Rule
 from securesock.policy.values import ConditionFlag
+from securesock.policy.verdicts import Verdict
 
 P, B, C = ActionType.PERMIT, ActionType.BLOCK, ActionType.CONTINUE
 SECURED = ConditionFlag.IS_IPSEC_SECURED
