@@ -1,28 +1,17 @@
-"""IKE_AUTH: both ends prove who they are, and the first CHILD_SA is made (RFC 7296 1.2, 2.15, 2.21.2).
+"""IKE_AUTH: both ends prove who they are, and the responder decides whom it admits (RFC 7296 1.2, 2.15, 2.21.2).
 
-ExpectAuthReply is the initiator, ExpectAuthRequest the responder.  On a stream the CHILD_SA is for exactly the
-carrier's own
-flow, in transport mode, between two ends that both speak the inner segment format.
+ExpectAuthReply is the initiator, ExpectAuthRequest the responder.  The CHILD_SA that comes with it is first_child's:
+this room carries that room's payloads and knows nothing of what they say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ...clock import utc_at
-from ...crypto.kdf import derive_child_keys
-from ...crypto.suites import EspSuite
-from ...errors import (
-    AuthenticationFailed,
-    PeerIncompatible,
-    PeerMisbehaved,
-    PolicyRefused,
-    SecureSocketError,
-)
+from ...errors import AuthenticationFailed, PeerMisbehaved, PolicyRefused, SecureSocketError
 from ...identity.names import IkeId, PeerTargetName
-from ...sad.spec import InnerFlow
-from ...types import Address, Principal
+from ...types import Principal
 from ...wire.ikev2.payloads import (
     Authentication,
     Certificate,
@@ -31,46 +20,19 @@ from ...wire.ikev2.payloads import (
     Identification,
     Notify,
     Payload,
-    SecurityAssociation,
-    TrafficSelectors,
 )
-from ...wire.numbers import CertEncoding, ExchangeType, IpProtocol, NotifyType, PayloadType, ProtocolId
+from ...wire.numbers import CertEncoding, ExchangeType, NotifyType, PayloadType, ProtocolId
 from ..contract import Establishment, FlowReady, InstallSa
 from .authentication import ProvenPeer, identification, prove_ourselves, prove_peer, signed_octets
-from .child_sa import ChildSa, make_child
-from .core import (
-    STREAM_FORMAT,
-    Core,
-    Opened,
-    Refusal,
-    error_notify,
-    find,
-    notifies,
-    refusal_error,
-    refuse_unknown_critical,
-)
+from .beginning import Beginning
+from .child_sa import ChildSa
+from .core import Core, Opened, Refusal, error_notify, find, refusal_error, refuse_unknown_critical
+from .first_child import FirstChildAnswer, FirstChildWish
 from .ike_sa import IkeSa
 from .lifetimes import rekey_time
-from .proposals import accept_child, answer, chosen_child, latched_child_proposal, offer_child
 from .requests import ExpectRequests
-from .selectors import canonical_host, exact_flow, flow_selectors
 
-__all__ = ["Beginning", "ExpectAuthReply", "ExpectAuthRequest", "begin_auth"]
-
-_MODE = Notify(NotifyType.USE_TRANSPORT_MODE)
-
-
-@dataclass(slots=True)
-class Beginning:
-    """What IKE_SA_INIT and IKE_INTERMEDIATE leave behind for IKE_AUTH."""
-
-    initiator_nonce: bytes
-    responder_nonce: bytes
-    our_first_message: bytes
-    peer_first_message: bytes
-    peer_hashes: tuple[int, ...]
-    translated: bool
-    intermediate: bytes = b""
+__all__ = ["ExpectAuthReply", "ExpectAuthRequest", "begin_auth"]
 
 
 def _certificates(core: Core) -> tuple[Payload, ...]:
@@ -116,34 +78,6 @@ def _our_principal(core: Core, our_id: Identification) -> Principal:
     return core.config.identity.principal_for(IkeId(our_id.id_type, our_id.data))
 
 
-def _first_child(
-    core: Core,
-    sa: IkeSa,
-    beginning: Beginning,
-    suite: EspSuite,
-    inbound_spi: int,
-    outbound_spi: int,
-    flow: InnerFlow,
-    now: float,
-) -> ChildSa:
-    lifetimes = core.config.quick_mode.lifetimes
-    keys = derive_child_keys(sa.suite.prf, sa.keys.sk_d, suite, beginning.initiator_nonce, beginning.responder_nonce)
-    child = make_child(
-        suite=suite,
-        inbound_spi=inbound_spi,
-        outbound_spi=outbound_spi,
-        keys=keys,
-        we_requested=sa.initiator,
-        flow=flow,
-        we_initiated=sa.initiator,
-        lifetimes=lifetimes,
-        rekey_at=rekey_time(lifetimes, core.entropy, now),
-    )
-    child.outbound_in_use = True
-    core.add_child(child)
-    return child
-
-
 def _establish(
     core: Core, sa: IkeSa, beginning: Beginning, child: ChildSa, proven: ProvenPeer, our: Principal, now: float
 ) -> None:
@@ -183,16 +117,7 @@ class ExpectAuthReply:
         self._core = core
         self._sa = sa
         self._beginning = beginning
-        self._inbound_spi = core.fresh_child_spi()
-        config = core.config
-        self._offered = offer_child(config.quick_mode.offers, self._inbound_spi.to_bytes(4, "big"))
-        self._flow = InnerFlow(
-            _protocol(core),
-            canonical_host(config.our_address[0]),
-            config.our_address[1],
-            canonical_host(config.peer_address[0]),
-            config.peer_address[1],
-        )
+        self._wish = FirstChildWish(core, sa, beginning)
 
     def ask(self, now: float) -> None:
         """Send IKE_AUTH."""
@@ -210,11 +135,7 @@ class ExpectAuthReply:
             payloads.append(CertificateRequest(CertEncoding.X509_SIGNATURE, identity.certificate_authorities))
         if wanted is not None:
             payloads.append(identification(PayloadType.IDr, wanted))
-        payloads += (auth, _MODE)
-        if core.on_stream:
-            payloads.append(STREAM_FORMAT)
-        payloads.append(self._offered)
-        payloads += flow_selectors(self._flow, initiator_first=True)
+        payloads += (auth, *self._wish.payloads())
         core.request(sa, ExchangeType.IKE_AUTH, tuple(payloads), self, now)
         self._our = _our_principal(core, our_id)
 
@@ -231,34 +152,12 @@ class ExpectAuthReply:
             proven = _prove_peer(self._core, self._sa, self._beginning, opened.payloads, peer_id, now)
             if refused is not None:
                 raise refusal_error(refused, "the protection of this flow")
-            child = self._child(opened.payloads, now)
+            child = self._wish.accept(opened.payloads, now)
         except SecureSocketError as error:
             self._tell(error, now)
             raise
         self._core.emit(InstallSa(child.inbound, "inbound"), InstallSa(child.outbound, "outbound"))
         _establish(self._core, self._sa, self._beginning, child, proven, self._our, now)
-
-    def _child(self, payloads: Sequence[Payload], now: float) -> ChildSa:
-        core = self._core
-        found = notifies(payloads)
-        choice = find(payloads, SecurityAssociation)
-        tsi = find(payloads, TrafficSelectors, PayloadType.TSi)
-        tsr = find(payloads, TrafficSelectors, PayloadType.TSr)
-        if core.on_stream and found.get(STREAM_FORMAT.notify_type, _MODE).data != STREAM_FORMAT.data:
-            raise PeerIncompatible("the responder is an IPsec host that does not speak securesock's stream format")
-        if choice is None or tsi is None or tsr is None:
-            raise PeerMisbehaved("the responder's IKE_AUTH lacks its CHILD_SA")
-        suite = chosen_child(self._offered, choice)
-        if suite is None or len(choice.proposals[0].spi) != 4:
-            raise PeerMisbehaved("the responder chose ESP algorithms that we did not offer")
-        if NotifyType.USE_TRANSPORT_MODE not in found:
-            raise PeerIncompatible("the responder refused transport mode")  # RFC 7296 1.3.1: we required it
-        if (tsi, tsr) != flow_selectors(self._flow, initiator_first=True):
-            raise PeerMisbehaved("the responder changed the traffic selectors of an exact flow")
-        outbound_spi = int.from_bytes(choice.proposals[0].spi, "big")
-        if outbound_spi < 256:
-            raise PeerMisbehaved("the responder chose a reserved SPI (RFC 4303 2.1)")
-        return _first_child(core, self._sa, self._beginning, suite, self._inbound_spi, outbound_spi, self._flow, now)
 
     def _tell(self, error: SecureSocketError, now: float) -> None:
         """An initiator that refuses the reply says so in an INFORMATIONAL of its own (RFC 7296 2.21.2)."""
@@ -288,6 +187,7 @@ class ExpectAuthRequest:
         self._core = core
         self._sa = sa
         self._beginning = beginning
+        self._answer = FirstChildAnswer(core, sa, beginning)
 
     def handle_request(self, opened: Opened, now: float) -> None:
         """IKE_AUTH.  A refusal is an error notify inside the encrypted reply (RFC 7296 2.21.2)."""
@@ -304,7 +204,7 @@ class ExpectAuthRequest:
             raise Refusal(NotifyType.AUTHENTICATION_FAILED, error=error) from None
         proof: list[Payload] = [our_id, *_certificates(self._core), auth]
         try:
-            child, reply = self._child(opened.payloads, now)
+            child, reply = self._answer.agree(opened.payloads, now)
         except Refusal as refusal:
             # RFC 7296 1.2: the IKE_SA stands although its CHILD_SA was refused; with one flow to carry it has no use
             self._core.reply(self._sa, opened, (*proof, refusal.notify))
@@ -332,60 +232,3 @@ class ExpectAuthRequest:
         return our_id, prove_ourselves(
             identity, peer, self._sa.suite.prf, self._sa.our_sk_p, octets, self._beginning.peer_hashes
         )
-
-    def _child(self, payloads: Sequence[Payload], now: float) -> tuple[ChildSa, tuple[Payload, ...]]:
-        core = self._core
-        found = notifies(payloads)
-        proposals = find(payloads, SecurityAssociation)
-        tsi = find(payloads, TrafficSelectors, PayloadType.TSi)
-        tsr = find(payloads, TrafficSelectors, PayloadType.TSr)
-        if proposals is None or tsi is None or tsr is None:
-            raise Refusal(NotifyType.INVALID_SYNTAX, error=PeerMisbehaved("the initiator asked for no CHILD_SA"))
-        if core.on_stream and found.get(STREAM_FORMAT.notify_type, _MODE).data != STREAM_FORMAT.data:
-            raise Refusal(
-                NotifyType.NO_PROPOSAL_CHOSEN,
-                error=PeerIncompatible("the initiator is an IPsec host that does not speak securesock's stream format"),
-            )
-        if NotifyType.USE_TRANSPORT_MODE not in found:
-            error = PeerIncompatible("the initiator asked for tunnel mode; a connection is carried in transport mode")
-            raise Refusal(NotifyType.NO_PROPOSAL_CHOSEN, error=error)
-        accepted = accept_child(core.config.quick_mode.offers, proposals.proposals)
-        if accepted is None or len(accepted[0].spi) != 4 or int.from_bytes(accepted[0].spi, "big") < 256:
-            error = PeerIncompatible("the initiator's ESP proposals and our quick mode policy have nothing in common")
-            raise Refusal(NotifyType.NO_PROPOSAL_CHOSEN, error=error)
-        flow = self._flow(tsi, tsr)
-        proposal, suite = accepted
-        inbound_spi = core.fresh_child_spi()
-        outbound_spi = int.from_bytes(proposal.spi, "big")
-        child = _first_child(core, self._sa, self._beginning, suite, inbound_spi, outbound_spi, flow, now)
-        choice = answer(proposal, latched_child_proposal(suite, inbound_spi.to_bytes(4, "big")))
-        format_notify: tuple[Payload, ...] = (STREAM_FORMAT,) if core.on_stream else ()
-        return child, (_MODE, *format_notify, choice, tsi, tsr)
-
-    def _flow(self, tsi: TrafficSelectors, tsr: TrafficSelectors) -> InnerFlow:
-        """Semantics "stream plane on the wire": one exact flow, ours unless somebody translates addresses between
-        us."""
-        core, config = self._core, self._core.config
-        flow = exact_flow(tsi, tsr, _protocol(core))
-        if flow is None:
-            raise _unacceptable("the initiator's traffic selectors are not one exact flow")
-        if not self._beginning.translated:
-            seen = (*_end(config.peer_address), *_end(config.our_address))
-            if flow[1:] != seen:
-                raise _unacceptable("the initiator's traffic selectors are not this connection's addresses")
-        elif config.public_addresses and flow[3:] not in map(_end, config.public_addresses):
-            where = f"{flow.responder_host} port {flow.responder_port}"
-            raise _unacceptable(f"the initiator meant to reach {where}, which is none of our public addresses")
-        return flow
-
-
-def _protocol(core: Core) -> int:
-    return IpProtocol.TCP if core.on_stream else IpProtocol.UDP
-
-
-def _end(address: Address) -> tuple[str, int]:
-    return canonical_host(address[0]), address[1]
-
-
-def _unacceptable(message: str) -> Refusal:
-    return Refusal(NotifyType.TS_UNACCEPTABLE, error=PeerIncompatible(message))

@@ -15,7 +15,7 @@ from ...crypto.suites import KEY_EXCHANGES, IkeSuite
 from ...errors import PeerIncompatible, PeerMisbehaved, SecureSocketError, WireError
 from ...wire.ikev2.payloads import CertificateRequest, KeyExchange, Nonce, Notify, Payload, SecurityAssociation
 from ...wire.numbers import CertEncoding, NotifyType
-from .auth import Beginning
+from .beginning import Beginning
 from .core import (
     NONCE_LENGTH,
     NONCE_LENGTHS,

@@ -19,7 +19,8 @@ from ...wire.ikev2.message import write_payloads
 from ...wire.ikev2.payloads import KeyExchange, Payload
 from ...wire.isakmp import HEADER, HEADER_LENGTH
 from ...wire.numbers import ExchangeType, NotifyType, PayloadType
-from .auth import Beginning, ExpectAuthRequest, begin_auth
+from .auth import ExpectAuthRequest, begin_auth
+from .beginning import Beginning
 from .core import Core, Opened, Refusal, RequestState, error_notify, find, refusal_error, refuse_unknown_critical
 from .ike_sa import IkeSa
 

@@ -1,0 +1,21 @@
+"""What IKE_SA_INIT and IKE_INTERMEDIATE leave behind for IKE_AUTH: values alone, for the proofs and for the first
+CHILD_SA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Beginning"]
+
+
+@dataclass(slots=True)
+class Beginning:
+    """What IKE_SA_INIT and IKE_INTERMEDIATE leave behind for IKE_AUTH."""
+
+    initiator_nonce: bytes
+    responder_nonce: bytes
+    our_first_message: bytes
+    peer_first_message: bytes
+    peer_hashes: tuple[int, ...]
+    translated: bool
+    intermediate: bytes = b""
