@@ -167,6 +167,7 @@ class Core:
         self.ikes: dict[bytes, IkeSa] = {}
         self.ike: IkeSa | None = None
         self.children: list[ChildSa] = []
+        self.creating: list[ChildSa] = []
         self.ikes_to_delete: list[IkeSa] = []
         self.tasks: deque[Callable[[float], None]] = deque()
         self.established = False
@@ -282,6 +283,7 @@ class Core:
             for child in self.children:
                 self.emit(RemoveSa(child.inbound_spi, "inbound"), RemoveSa(child.outbound_spi, "outbound"))
             self.children.clear()
+            self.creating.clear()
             self.emit(PeerClosed(reason))
 
     def forget_ike(self, sa: IkeSa, now: float) -> None:

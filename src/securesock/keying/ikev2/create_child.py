@@ -46,6 +46,7 @@ from .core import (
     refuse_unknown_critical,
 )
 from .followup import TRY_AGAIN, ExpectFollowupReply, PendingFollowup, remember_followup
+from .goodbye import begin_delete, is_out_of_step
 from .ike_sa import IkeSa
 from .lifetimes import rekey_time, retry_time
 from .proposals import answer, find_same, latched_child_proposal, same_transforms
@@ -69,9 +70,8 @@ def begin_child_rekey(core: Core, child: ChildSa, now: float) -> None:
 
 def begin_new_child(core: Core, flow: InnerFlow, now: float) -> None:
     """Make a CHILD_SA for another flow beside the one that there is, with its transforms (RFC 7296 1.3.1)."""
-    sa = core.ike
-    if sa is not None and core.children:
-        ExpectChildReply(core, sa, _pattern(core, flow), rekey=False).ask(now)
+    if core.children:
+        _create(core, _pattern(core, flow), now)
 
 
 def _pattern(core: Core, flow: InnerFlow) -> ChildSa:
@@ -102,6 +102,8 @@ class ExpectChildReply:
         self._asked_at = now
         core, old = self._core, self._old
         old.attempts.append(self._attempt)
+        if old.pattern:
+            core.creating.append(old)
         self._proposal = latched_child_proposal(self._suite, self._spi.to_bytes(4, "big"))
         self._selectors = flow_selectors(old.flow, initiator_first=core.we_are_initiator)
         payloads: list[Payload] = [
@@ -173,6 +175,7 @@ class ExpectChildReply:
             we_requested=True,
             now=now,
         )
+        self._sa.put_off_since = math.inf
         self._attempt.replacement = child
         if self._attempt in self._old.attempts:
             _settle(self._core, self._old)
@@ -188,12 +191,44 @@ class ExpectChildReply:
         old.attempts.remove(self._attempt)
         core = self._core
         core.trace("rekey-refused", name_of(NotifyType, refused.notify_type))
+        if old.pattern:
+            _creation_refused(core, old, now)
+            return
         if refused.notify_type in TRY_AGAIN:
+            if is_out_of_step(core, self._sa, now):
+                begin_delete(core, now, "the peer has put off what it was asked for minutes: nobody knows what it has")
+                return
             old.rekey_at = retry_time(core.entropy, now, now - self._asked_at, on_stream=core.on_stream)
+        elif refused.notify_type == NotifyType.CHILD_SA_NOT_FOUND and not core.on_stream and old in core.children:
+            _begin_from_scratch(core, old)
+            return
         else:
             # the latch: nothing else will ever be offered, so the connection lives until its limit
             old.refused = True
         _settle(core, old)
+
+
+def _begin_from_scratch(core: Core, lost: ChildSa) -> None:
+    """The peer has not got ``lost`` any more: gone without a word, and made anew unless something else carries its
+    flow (RFC 7296 2.25)."""
+    core.trace("child-sa-lost")
+    drop_child(core, lost)
+    if not any(each.flow == lost.flow and not each.replaced for each in core.children):
+        pattern = ChildSa(lost.inbound, lost.outbound, math.inf, pattern=True)
+        core.tasks.append(partial(_create, core, pattern))
+
+
+def _create(core: Core, pattern: ChildSa, now: float) -> None:
+    sa = core.ike
+    if sa is not None:
+        ExpectChildReply(core, sa, pattern, rekey=False).ask(now)
+
+
+def _creation_refused(core: Core, pattern: ChildSa, now: float) -> None:
+    """Whoever wanted a further CHILD_SA does without; an IKE_SA that has none left has no use."""
+    core.creating.remove(pattern)
+    if not core.children:
+        begin_delete(core, now, "the peer has lost the CHILD_SA and makes no other")
 
 
 def answer_create_child(core: Core, sa: IkeSa, opened: Opened, now: float) -> None:
@@ -372,6 +407,8 @@ def _settle(core: Core, old: ChildSa) -> None:
     for child in outcome.ours_to_delete:
         core.tasks.append(partial(_delete, core, child))
     if old.pattern:
+        if old in core.creating:
+            core.creating.remove(old)
         use_outbound(core, outcome.kept)  # a further flow: nothing is replaced, so nothing is waited for
         return
     outcome.kept.replaces = old

@@ -58,6 +58,7 @@ class IkeSa:
         "keys",
         "our_spi",
         "peer_spi",
+        "put_off_since",
         "refused",
         "rekey_at",
         "rekey_wanted",
@@ -89,6 +90,7 @@ class IkeSa:
         self.closing = False
         self.replaced = False
         self.refused = False
+        self.put_off_since = math.inf
         self.rekey_at = math.inf
         self.forget_at = math.inf
         self.rekey_wanted = False

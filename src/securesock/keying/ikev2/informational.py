@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 from ...wire.ikev2.payloads import Delete, Payload
 from ...wire.numbers import ExchangeType, NotifyType, ProtocolId, name_of
 from .core import Core, Opened, error_notify, refusal_error
 from .create_child import peer_deleted
+from .goodbye import ExpectAnything, begin_delete
 from .ike_sa import IkeSa
 from .rekey_ike import settle_ike
 
-__all__ = ["ExpectLivenessReply", "answer_informational", "begin_delete", "begin_liveness"]
+__all__ = ["answer_informational", "begin_liveness"]
 
 
 ENDS_THE_IKE_SA: Final = frozenset(
@@ -38,7 +38,11 @@ def answer_informational(core: Core, sa: IkeSa, opened: Opened, now: float) -> N
     if deletes_ike:
         _ike_deleted(core, sa, now)
     if deletes and not core.children and core.established:
-        core.close("the peer deleted the connection's last CHILD_SA")
+        reason = "the peer deleted the connection's last CHILD_SA"
+        if core.on_stream:
+            core.close(reason)  # the carrier's end says the rest
+        else:
+            begin_delete(core, now, reason)  # an IKE_SA with nothing under it has no use here: the peer is told
 
 
 def _ike_deleted(core: Core, sa: IkeSa, now: float) -> None:
@@ -47,6 +51,7 @@ def _ike_deleted(core: Core, sa: IkeSa, now: float) -> None:
         sa.attempts[:] = [each for each in sa.attempts if not each.ours]
         settle_ike(core, sa)
     if sa is core.ike:
+        sa.window.give_up()  # RFC 7296 2.25.2: whatever we asked on it is forgotten
         core.close("the peer deleted the IKE_SA")
     else:
         core.forget_ike(sa, now)
@@ -64,47 +69,8 @@ def _delete_children(core: Core, deletes: list[Delete]) -> tuple[Payload, ...]:
     return (Delete(ProtocolId.ESP, tuple(ours)),) if ours else ()
 
 
-def begin_delete(core: Core, now: float) -> None:
-    """Say goodbye; the session is over at once, whatever the peer answers.
-
-    A request that is outstanding has the window (RFC 7296 2.3).  Among datagrams the goodbye waits for its reply; on a
-    stream the end of the carrier says the same.
-    """
-    sa = core.ike if core.established else None
-    goodbye = partial(_send_goodbye, core, sa, _goodbye(core, sa)) if sa is not None else None
-    waits = sa is not None and sa.window.awaiting_reply
-    if goodbye is not None and not waits:
-        goodbye(now)
-    core.close("this end deleted the IKE_SA")
-    if goodbye is not None and waits and not core.on_stream:
-        core.tasks.append(goodbye)
-
-
-def _goodbye(core: Core, sa: IkeSa) -> tuple[Payload, ...]:
-    if not sa.attempts:
-        return (Delete(ProtocolId.IKE),)
-    # the peer may have replaced this IKE_SA already: then its end alone is not the end of the CHILD_SAs
-    spis = tuple(child.inbound_spi.to_bytes(4, "big") for child in core.children)
-    return Delete(ProtocolId.ESP, spis), Delete(ProtocolId.IKE)
-
-
-def _send_goodbye(core: Core, sa: IkeSa, payloads: tuple[Payload, ...], now: float) -> None:
-    core.request(sa, ExchangeType.INFORMATIONAL, payloads, ExpectLivenessReply(sa), now)
-
-
 def begin_liveness(core: Core, now: float) -> None:
     """Ask whether the peer lives; meaningful on datagram carriers only."""
     sa = core.ike
     if sa is not None and core.established and not sa.window.awaiting_reply:
-        core.request(sa, ExchangeType.INFORMATIONAL, (), ExpectLivenessReply(sa), now)
-
-
-class ExpectLivenessReply:
-    """An empty question; any authentic answer will do (RFC 7296 2.4)."""
-
-    def __init__(self, sa: IkeSa) -> None:
-        self._sa = sa
-
-    def handle_reply(self, opened: Opened, now: float) -> None:
-        """The peer lives."""
-        self._sa.window.reply_received()
+        core.request(sa, ExchangeType.INFORMATIONAL, (), ExpectAnything(sa), now)

@@ -17,6 +17,7 @@ from ...wire.ikev2.payloads import Delete, KeyExchange, Nonce, Notify, Payload, 
 from ...wire.numbers import ExchangeType, NotifyType, ProtocolId, name_of
 from ..contract import Rekeyed
 from .attempts import Attempt, begin_for_peer, decide, has_peers_complete
+from .child_sa import ChildSa
 from .core import (
     MAX_SAS,
     NONCE_LENGTH,
@@ -31,6 +32,7 @@ from .core import (
     refuse_unknown_critical,
 )
 from .followup import TRY_AGAIN, ExpectFollowupReply, PendingFollowup, remember_followup
+from .goodbye import begin_delete, is_out_of_step
 from .ike_sa import IkeSa
 from .lifetimes import rekey_time, retry_time
 from .proposals import answer, find_same, latched_ike_proposal, same_transforms
@@ -128,6 +130,9 @@ class ExpectIkeRekeyReply:
         core = self._core
         core.trace("rekey-refused", name_of(NotifyType, refused.notify_type))
         if refused.notify_type in TRY_AGAIN:
+            if is_out_of_step(core, old, now):
+                begin_delete(core, now, "the peer has put off what it was asked for minutes: nobody knows what it has")
+                return
             old.rekey_at = retry_time(core.entropy, now, now - self._asked_at, on_stream=core.on_stream)
         else:
             old.refused = True
@@ -136,7 +141,7 @@ class ExpectIkeRekeyReply:
 
 def answer_ike_rekey(core: Core, sa: IkeSa, opened: Opened, expecting: Expecting, now: float) -> None:
     """A CREATE_CHILD_SA request of the peer that replaces the IKE_SA."""
-    if sa.closing or sa.replaced or any(child.attempts or child.deleting for child in core.children):
+    if sa.closing or sa.replaced or core.creating or any(_is_ours_to_finish(child) for child in core.children):
         raise Refusal(NotifyType.TEMPORARY_FAILURE)  # RFC 7296 2.25.1, 2.25.2
     if has_peers_complete(sa.attempts) or len(core.ikes) >= MAX_SAS:
         raise Refusal(NotifyType.TEMPORARY_FAILURE)
@@ -183,6 +188,11 @@ def answer_ike_rekey(core: Core, sa: IkeSa, opened: Opened, expecting: Expecting
     core.reply(sa, opened, tuple(payloads))
     if not additional:
         complete((), now)
+
+
+def _is_ours_to_finish(child: ChildSa) -> bool:
+    """Whether we are at replacing or closing it.  What the peer has begun and left undone is its own affair."""
+    return child.deleting or any(each.ours or each.replacement is not None for each in child.attempts)
 
 
 def _valid_spi(proposal: Proposal) -> bool:

@@ -27,15 +27,16 @@ from ...errors import (
 )
 from ...sad.spec import InnerFlow
 from ...wire.ikev2.message import Encrypted, Message, parse_message_untrusted, parse_payloads, write_message
-from ...wire.ikev2.payloads import Notify
+from ...wire.ikev2.payloads import Delete, Notify
 from ...wire.isakmp import IkeHeader, read_header_untrusted
-from ...wire.numbers import ExchangeType, HeaderFlag, NotifyType
+from ...wire.numbers import ExchangeType, HeaderFlag, NotifyType, ProtocolId
 from ..contract import Action, KeyingConfig, Role, SendDatagram
 from .core import Core, Exchange, Opened, Refusal
 from .create_child import begin_child_rekey, begin_new_child
 from .fragments import Whole
+from .goodbye import begin_delete
 from .ike_sa import IkeSa
-from .informational import begin_delete, begin_liveness
+from .informational import begin_liveness
 from .init import ExpectInitReply, ExpectInitRequest, ExpectNothing
 from .rekey_ike import begin_ike_rekey, delete_replaced_ikes
 from .requests import ExpectRequests
@@ -377,7 +378,10 @@ class IkeSession:
         if sa is None or core.on_stream or not _is_from_peer(sa, header):
             return
         if not header.flags & HeaderFlag.RESPONSE:
-            core.emit(*map(SendDatagram, sa.window.repeated(header.message_id, data)))
+            again = sa.window.repeated(header.message_id, data)
+            core.emit(*map(SendDatagram, again))
+            if not again and encrypted is not None and isinstance(sa.expecting, ExpectRequests):
+                self._answer_after_the_end(sa, header, encrypted, data)
         elif (
             encrypted is not None
             and sa.window.is_awaited_reply(header.message_id)
@@ -386,6 +390,27 @@ class IkeSession:
             sa.window.reply_received()
             if core.tasks:
                 core.tasks.popleft()(now)
+
+    def _answer_after_the_end(self, sa: IkeSa, header: IkeHeader, encrypted: Encrypted, data: bytes) -> None:
+        """What the peer asked before it heard our goodbye (RFC 7296 2.25): the goodbyes cross, or it wanted more."""
+        if encrypted.total_fragments or header.message_id != sa.window.expected_request_id:
+            return
+        try:
+            inner = sa.open(encrypted, data)
+            payloads = parse_payloads(encrypted.first_payload, inner)
+        except (InvalidTag, WireError):
+            return
+        core = self._core
+        sa.window.request_opened(data)
+        opened = Opened(header.exchange_type, header.message_id, encrypted.first_payload, inner, payloads, data)
+        if header.exchange_type != ExchangeType.INFORMATIONAL:
+            core.reply(sa, opened, (Notify(NotifyType.TEMPORARY_FAILURE),))
+            return
+        core.reply(sa, opened, ())
+        if any(isinstance(each, Delete) and each.protocol == ProtocolId.IKE for each in payloads):
+            # RFC 7296 2.25.2: answered as usual, and our own goodbye is forgotten
+            sa.window.give_up()
+            core.tasks.clear()
 
     def _say_again(self, now: float) -> None:
         """Our last words, until they are answered: a DELETE that is lost leaves the peer with a dead SA."""
