@@ -135,6 +135,7 @@ def test_who_is_not_admitted_is_refused(folders: dict[str, Path], listen: Any) -
         ("connect", "host:notanumber"),
         ("connect", "127.0.0.1:1", "--guarantee-encryption", "--allow-insecure"),
         ("listen", "0", "--json"),
+        ("listen", "0", "--udp", "--peer", "host/client.example"),
         ("connect",),
     ],
 )
@@ -149,3 +150,37 @@ def test_nobody_there_is_status_1(folders: dict[str, Path]) -> None:
     done = run(folders["client"], "connect", "127.0.0.1:1")
     assert done.returncode == 1
     assert "refused" in done.stderr.lower()
+
+
+def test_datagrams_go_both_ways_until_both_are_silent(folders: dict[str, Path], listen: Any) -> None:
+    server = listen("--udp", "--once", "--wait", "3")
+    server.process.stdin.write("hello from the server\n")
+    server.process.stdin.close()
+    server.process.stdin = None
+    done = run(folders["client"], "connect", server.address, "--udp", text="hello from the client\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "hello from the server\n"
+    assert "connected with 127.0.0.1" in done.stderr
+    out, err = server.finish()
+    assert out == "hello from the client\n"
+    assert "connected with host/client.example" in err
+    assert server.process.returncode == 0
+
+
+def test_a_program_answers_each_datagram_of_any_peer(folders: dict[str, Path], listen: Any) -> None:
+    server = listen("--udp", "--exec", f"{sys.executable} -c 'import sys; print(sys.stdin.read().upper(), end=\"\")'")
+    for text in ("one", "two"):
+        done = run(folders["client"], "connect", server.address, "--udp", "--wait", "5", "--json", text=text)
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout)
+        assert base64.b64decode(said["data"]).decode() == text.upper()
+        assert said["security"]["peer_machine"]["name"] == "127.0.0.1"
+
+
+def test_datagrams_to_another_peer_than_named_are_refused(folders: dict[str, Path], listen: Any) -> None:
+    server = listen("--udp")
+    done = run(folders["client"], "connect", server.address, "--udp", "--peer", "host/other.example", text="secret")
+    assert done.returncode == 1
+    assert "host/other.example" in done.stderr
+    server.process.terminate()
+    assert "secret" not in server.finish()[0]

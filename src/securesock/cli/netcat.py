@@ -1,13 +1,10 @@
 """securesock listen and connect: standard input and output over one secured connection, as netcat over a plain one.
 
-Thin: all protection is the sockets'.  What was proven goes to standard error, the data to standard output; with
---json one object
-with both, the received data in base64.
+Thin: all protection is the sockets'.  With --udp: netcat_datagrams.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import shlex
 import socket
@@ -15,48 +12,36 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import IO, Annotated, Final, TypeAlias
+from typing import IO, Annotated, Final
 
 import typer
 
 import securesock as ss
 
 from ..errors import LocalMisuse
-from ..types import Json
+from .conversation import Received, Sink, print_chunk, read_address, read_some, say_who, summary
+from .netcat_datagrams import connect_datagrams, listen_datagrams
 from .output import DONE, AsJson, emit
 
 __all__ = ["register"]
 
 CHUNK: Final = 65536
-KEPT_FOR_JSON: Final = 16 << 20
-"""Of received data at most this much goes into the object of --json; all of it is counted."""
 
 Guarantee = Annotated[bool, typer.Option("--guarantee-encryption", help="Only suites with a cipher.")]
 AllowInsecure = Annotated[
     bool,
     typer.Option("--allow-insecure", help="Clear text where the other end knows no IPsec. An attacker can cause that."),
 ]
-Sink: TypeAlias = Callable[[bytes], None]
+Udp = Annotated[bool, typer.Option("--udp", help="Datagrams: each piece of input is one.")]
+Wait = Annotated[
+    float, typer.Option("--wait", help="With --udp: seconds without a datagram that end it after the input.", min=0.0)
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("listen")(listen)
     app.command("connect")(connect)
-
-
-@dataclass
-class _Received:
-    """Counts what comes and keeps its beginning."""
-
-    count: int = 0
-    data: bytes = b""
-
-    def __call__(self, chunk: bytes) -> None:
-        self.count += len(chunk)
-        if len(self.data) < KEPT_FOR_JSON:
-            self.data += chunk[: KEPT_FOR_JSON - len(self.data)]
 
 
 def connect(
@@ -68,16 +53,21 @@ def connect(
     guarantee_encryption: Guarantee = False,
     allow_insecure: AllowInsecure = False,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds to connect and negotiate in.", min=0.1)] = 15.0,
+    udp: Udp = False,
+    wait: Wait = 1.0,
     as_json: AsJson = False,
 ) -> int:
     """Connect, send standard input, print what comes back."""
     settings = ss.SecuritySettings(guarantee_encryption, allow_insecure)
-    with ss.create_connection(_address(address, None), timeout, peer=peer, settings=settings) as connection:
+    if udp:
+        return connect_datagrams(read_address(address, None), peer, settings, timeout, wait, as_json)
+    with ss.create_connection(read_address(address, None), timeout, peer=peer, settings=settings) as connection:
         connection.settimeout(None)
-        _say_who(connection, as_json)
-        received = _Received()
-        sent = _exchange(connection, sys.stdin.buffer, received if as_json else _print)
-        emit(_summary(connection, sent, received), (), as_json)
+        if not as_json:
+            say_who(connection.query_security())
+        received = Received()
+        sent = _exchange(connection, sys.stdin.buffer, received if as_json else print_chunk)
+        emit(summary(connection.query_security(), sent, received), (), as_json)
     return DONE
 
 
@@ -93,21 +83,26 @@ def listen(
         str | None,
         typer.Option("--exec", metavar="COMMAND", help="Run it for each connection, as its input and output."),
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="End after the first connection.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="End after the first connection, or with --udp peer.")] = False,
+    udp: Udp = False,
+    wait: Wait = 1.0,
     as_json: AsJson = False,
 ) -> int:
     """Accept connections one after another: print what comes, send standard input or a program's output."""
     if as_json and not once:
         raise LocalMisuse("--json prints one object when the connection is over: use it with --once")
-    host, port = _address(address, "")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    host, port = read_address(address, "")
     settings = ss.SecuritySettings(guarantee_encryption, allow_insecure)
+    if udp:
+        return listen_datagrams((host, port), peer, settings, program, once, wait, as_json)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with ss.create_server((host, port), family=family, settings=settings, allow=peer) as listener:
         print("listening on", *listener.getsockname()[:2], file=sys.stderr, flush=True)
         while True:
             connection, _ = listener.accept()
             with connection:
-                _say_who(connection, as_json)
+                if not as_json:
+                    say_who(connection.query_security())
                 try:
                     _serve(connection, program, as_json)
                 except ss.SecureSocketError as error:
@@ -119,16 +114,16 @@ def listen(
 
 
 def _serve(connection: ss.SecureSocket, program: str | None, as_json: bool) -> None:
-    received = _Received()
-    sink: Sink = received if as_json else _print
+    received = Received()
+    sink: Sink = received if as_json else print_chunk
     if program is None:
         sent = _exchange(connection, sys.stdin.buffer, sink)
     else:
         sent = _run(connection, shlex.split(program), received)
-    emit(_summary(connection, sent, received), (), as_json)
+    emit(summary(connection.query_security(), sent, received), (), as_json)
 
 
-def _run(connection: ss.SecureSocket, command: list[str], received: _Received) -> int:
+def _run(connection: ss.SecureSocket, command: list[str], received: Received) -> int:
     """The program's standard input is what comes, its output is what goes."""
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         if process.stdin is None or process.stdout is None:
@@ -158,7 +153,7 @@ def _exchange(
     def send() -> None:
         nonlocal sent
         try:
-            while data := _read_some(source):
+            while data := read_some(source, CHUNK):
                 connection.sendall(data)
                 sent += len(data)
             connection.shutdown(socket.SHUT_WR)
@@ -176,47 +171,3 @@ def _exchange(
     if failures:
         raise failures[0]
     return sent
-
-
-def _read_some(source: IO[bytes]) -> bytes:
-    """What is there now, so that a terminal's or a program's lines go out at once."""
-    read1 = getattr(source, "read1", None)
-    data: bytes = read1(CHUNK) if read1 is not None else source.read(CHUNK)
-    return data
-
-
-def _print(chunk: bytes) -> None:
-    sys.stdout.buffer.write(chunk)
-    sys.stdout.buffer.flush()
-
-
-def _address(text: str, default_host: str | None) -> tuple[str, int]:
-    """HOST:PORT, [IPV6]:PORT or, where there is a default host, PORT."""
-    host, colon, port = text.rpartition(":")
-    if not colon and default_host is not None:
-        host = default_host
-    elif not host:
-        raise LocalMisuse(f"{text} is no HOST:PORT")
-    if not port.isdecimal() or int(port) > 65535:
-        raise LocalMisuse(f"{text} has no port number at its end")
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-def _say_who(connection: ss.SecureSocket, as_json: bool) -> None:
-    info = connection.query_security()
-    if as_json:
-        return
-    if not info.secured:
-        print(f"securesock: NOT secured, in clear: {'; '.join(info.differences)}", file=sys.stderr)
-        return
-    peer = info.peer_user or info.peer_machine
-    print(f"securesock: connected with {peer}, {info.quick_mode_suite}, {info.key_exchange}", file=sys.stderr)
-
-
-def _summary(connection: ss.SecureSocket, sent: int, received: _Received) -> dict[str, Json]:
-    return {
-        "security": connection.query_security().to_dict(),
-        "sent": sent,
-        "received": received.count,
-        "data": base64.b64encode(received.data).decode(),
-    }
