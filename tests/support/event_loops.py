@@ -1,4 +1,5 @@
-"""Asynchronous tests on asyncio's own loop and on uvloop, each in debug mode, with nothing left unheard.
+"""Asynchronous tests on every event loop there is, each in debug mode, with nothing left unheard: asyncio's own, and
+uvloop; on Windows, which has no uvloop, asyncio's two: the proactor and the selector.
 
     @on_every_loop
     async def test_something(tmp_path): ...
@@ -12,18 +13,24 @@ import asyncio
 import functools
 import gc
 import inspect
+import sys
 import warnings
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
-import uvloop
 
 LIMIT_S = 30.0
-LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-# libuv opens a pipe for signals with its first loop and keeps it for the process: no test is to blame for it
-uvloop.new_event_loop().close()
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+if sys.platform == "win32":
+    LOOPS["selector"] = asyncio.SelectorEventLoop
+else:
+    import uvloop
+
+    LOOPS["uvloop"] = uvloop.new_event_loop
+    # libuv opens a pipe for signals with its first loop and keeps it for the process: no test is to blame for it
+    uvloop.new_event_loop().close()
 
 
 def run(new_loop: Callable[[], asyncio.AbstractEventLoop], body: Callable[[], Awaitable[None]]) -> None:

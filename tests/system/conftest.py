@@ -23,9 +23,9 @@ _PATIENCE_S = float(os.environ.get("SECURESOCK_LEAK_PATIENCE_S", "4"))
 
 
 def _open_descriptors() -> dict[int, str]:
-    """Each open descriptor and what it leads to; empty where /proc does not say."""
+    """Each open descriptor and what it leads to; empty where /proc does not say (wine shows the host's)."""
     found: dict[int, str] = {}
-    for entry in _DESCRIPTORS.iterdir() if _DESCRIPTORS.is_dir() else ():
+    for entry in _DESCRIPTORS.iterdir() if os.name == "posix" and _DESCRIPTORS.is_dir() else ():
         try:
             found[int(entry.name)] = str(entry.readlink())
         except FileNotFoundError:

@@ -33,6 +33,7 @@ from time import monotonic
 from typing import Final, cast
 
 from ..engine.fork import process, refuse_inherited
+from ..engine.live_sas import LIVE_SAS
 from ..engine.ports import SecuredStream
 from ..engine.report import live_info
 from ..types import SecurityInfo
@@ -207,6 +208,7 @@ class AioLink(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The carrier is gone: by our own doing, or because the path or the peer broke it."""
         self._over = True
+        LIVE_SAS.leave(self._connection)
         try:
             if not self._parted:
                 self._error = exc

@@ -22,6 +22,7 @@ from time import monotonic
 from typing import Final
 
 from ..engine.fork import in_child
+from ..engine.live_sas import LIVE_SAS
 from ..engine.ports import SecuredStream
 from .blocking import StreamLink
 from .clear import ClearLink
@@ -179,6 +180,7 @@ def close_link(link: StreamLink | ClearLink, owner: socket.socket, *, never_wait
     if isinstance(link, ClearLink):
         _socket.socket.close(owner)
         return
+    LIVE_SAS.leave(link.connection)
     if not link.take_over(LINGER_S):
         # A thread that does not come back within that time is stuck in a call: end its carrier under it.
         with contextlib.suppress(OSError):

@@ -22,8 +22,8 @@ from ..identity.names import PeerTargetName
 from ..keying.contract import Admission, KeyingSession, Role
 from ..keying.cookies import CookieJar
 from ..keying.ikev2.cookie_gate import ask_for_cookie_untrusted
-from ..keying.ikev2.session import IkeSession
 from ..types import Address, AnyTrustedPeer, SecuritySettings
+from .watched import WatchedSession
 
 __all__ = ["SocketKeying"]
 
@@ -77,8 +77,8 @@ class SocketKeying:
             config = accepting(context, settings, our, peer, offset_s, admission, carrier="datagram", expected=expected)
         folder = keylog_folder()
         if folder is None:
-            return IkeSession(config, self._entropy, spis_in_use)
-        return KeyLoggingSession(IkeSession(replace(config, log_keys=True), self._entropy, spis_in_use), folder)
+            return WatchedSession(config, self._entropy, spis_in_use)
+        return KeyLoggingSession(WatchedSession(replace(config, log_keys=True), self._entropy, spis_in_use), folder)
 
     def ask_for_cookie_untrusted(self, message: bytes, peer: Address, now: float) -> bytes | None:
         """See the port."""

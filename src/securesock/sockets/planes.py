@@ -14,9 +14,9 @@ from ..engine.ports import DatagramKeying, SecuredDatagrams, SecuredStream, Stre
 from ..entropy import SystemEntropy
 from ..errors import PlaneError
 from ..keying.contract import KeyingConfig
-from ..keying.ikev2.session import IkeSession
 from ..planes.userspace.datagram import UserSpaceDatagrams
 from ..planes.userspace.stream import StreamConnection
+from .watched import WatchedSession
 
 __all__ = ["datagram_machine", "stream_plane"]
 
@@ -32,10 +32,11 @@ class _UserSpaceStreams:
     def make_stream(self, config: KeyingConfig) -> SecuredStream:
         """See StreamPlane."""
         folder = keylog_folder()
-        if folder is None:
-            return StreamConnection(IkeSession(config, self._entropy), config.role)
-        session = KeyLoggingSession(IkeSession(replace(config, log_keys=True), self._entropy), folder)
-        return StreamConnection(session, config.role)
+        session = WatchedSession(config if folder is None else replace(config, log_keys=True), self._entropy)
+        keying = session if folder is None else KeyLoggingSession(session, folder)
+        stream = StreamConnection(keying, config.role)
+        session.carried_by(stream)
+        return stream
 
 
 _STREAM_PLANES: Final[Mapping[str, StreamPlane]] = MappingProxyType({"userspace": _UserSpaceStreams()})

@@ -1,0 +1,142 @@
+"""The SAs of this process that are alive, for whoever has to enumerate them: one place for all sockets and carriers.
+
+A keying session that is watched (sockets/watched) puts itself here when its flow is ready; it is held weakly, and what
+has ended is not shown.  Beside them stand counters, since the process began.  It must not know sockets, planes nor
+which keying protocol is spoken; it never holds a key.  Windows' names: IPSEC_SA_CONTEXT, IKEEXT_SA_DETAILS,
+IPSEC_STATISTICS, IKEEXT_STATISTICS.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from ..errors import SecureSocketError
+from ..keying.contract import Establishment, KeyingConfig
+from .fork import in_child
+from .ports import SecuredStream
+
+__all__ = ["LIVE_SAS", "KeyingCounters", "KeyingFailure", "LiveSa", "LiveSas", "SaSource"]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSa:
+    """One ESP SA pair and the key exchange SA that it was last agreed under.
+
+    ``establishment`` has the ids of the beginning; ``main_mode_sa_id`` and ``quick_mode_sa_id`` are those of now, and
+    ``config`` knows who began, on what carrier, between which addresses.  SPIs are those on the wire.
+    """
+
+    main_mode_sa_id: int
+    quick_mode_sa_id: int
+    inbound_spi: int
+    outbound_spi: int
+    establishment: Establishment
+    config: KeyingConfig
+    rekeys: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyingFailure:
+    """A negotiation, or an SA, that ended with an error.  ``was_established``: the flow had been ready."""
+
+    config: KeyingConfig
+    error: SecureSocketError
+    was_established: bool
+
+
+@dataclass(slots=True)
+class KeyingCounters:
+    """Since the process began.  ``sas_added`` counts ESP SA pairs, those of rekeys too: what of them does not live any
+    more was deleted."""
+
+    started: int = 0
+    responder_started: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    sas_added: int = 0
+    rekeys: int = 0
+
+
+class SaSource(Protocol):
+    """What can say which SA it keeps."""
+
+    def live_sa(self) -> LiveSa | None:
+        """The SA as it stands; None once it has ended."""
+        ...
+
+
+class LiveSas:
+    """See the module.  Thread-safe."""
+
+    def __init__(self) -> None:
+        self._sources: weakref.WeakSet[SaSource] = weakref.WeakSet()
+        self._of_streams: weakref.WeakKeyDictionary[SecuredStream, SaSource] = weakref.WeakKeyDictionary()
+        self._listeners: list[Callable[[KeyingFailure], object]] = []
+        self.renew()
+
+    def renew(self) -> None:
+        """In a forked child: no SA lives on in it (semantics section 4), and nothing has been counted."""
+        self._lock = threading.Lock()
+        self._sources.clear()
+        self._of_streams.clear()
+        self._counters = KeyingCounters()
+
+    def add(self, source: SaSource, stream: SecuredStream | None = None) -> None:
+        """From now on ``source`` is asked, as long as it lives, or the one ``stream`` that its SA is for."""
+        with self._lock:
+            if stream is None:
+                self._sources.add(source)
+            else:
+                self._of_streams[stream] = source
+
+    def leave(self, stream: SecuredStream) -> None:
+        """The application closed the stream: what still goes out on it is the carrier's matter."""
+        with self._lock:
+            self._of_streams.pop(stream, None)
+
+    def count(self, **more: int) -> None:
+        """Add to counters, by their names."""
+        with self._lock:
+            for name, number in more.items():
+                setattr(self._counters, name, getattr(self._counters, name) + number)
+
+    def tell(self, failure: KeyingFailure) -> None:
+        """Count a failure, and tell whoever listens; what a listener raises is its own affair and passes."""
+        with self._lock:
+            self._counters.failed += not failure.was_established
+            listeners = tuple(self._listeners)
+        for listener in listeners:
+            listener(failure)
+
+    def listen(self, listener: Callable[[KeyingFailure], object]) -> Callable[[], None]:
+        """Hear of failures from now on, in the thread that meets them; what is returned ends it."""
+        with self._lock:
+            self._listeners.append(listener)
+        return lambda: self._forget(listener)
+
+    def _forget(self, listener: Callable[[KeyingFailure], object]) -> None:
+        with self._lock:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+    def counters(self) -> KeyingCounters:
+        """A copy."""
+        with self._lock:
+            now = self._counters
+            return KeyingCounters(*(getattr(now, name) for name in KeyingCounters.__slots__))
+
+    def snapshot(self) -> list[LiveSa]:
+        """What lives now, in the order of the SA ids, so that an enumeration has one."""
+        with self._lock:
+            sources = (*self._sources, *self._of_streams.values())
+        found = [sa for sa in (source.live_sa() for source in sources) if sa is not None]
+        return sorted(found, key=lambda sa: sa.quick_mode_sa_id)
+
+
+LIVE_SAS: Final = LiveSas()
+
+in_child(LIVE_SAS.renew)
