@@ -20,7 +20,7 @@ from ...wire.isakmp import HEADER_LENGTH
 from ...wire.numbers import HeaderFlag
 from ..message_window import MessageWindow
 from .attempts import Attempt
-from .fragments import Reassembly, Whole
+from .fragments import MAX_MESSAGE, Reassembly, Whole
 
 if TYPE_CHECKING:
     from .core import Exchange, RequestState
@@ -52,6 +52,7 @@ class IkeSa:
         "expecting",
         "followups",
         "forget_at",
+        "fragment_dropped",
         "fragmentation",
         "has_keys",
         "initiator",
@@ -97,6 +98,7 @@ class IkeSa:
         self.attempts: list[Attempt[IkeSa]] = []
         self.followups: dict[bytes, PendingFollowup] = {}
         self.fragmentation = False
+        self.fragment_dropped = ""
         self.has_keys = False
         self._request_pieces = Reassembly()
         self._reply_pieces = Reassembly()
@@ -180,10 +182,20 @@ class IkeSa:
         return self._opener.unpad(self._opener.open(datagram[offset:], datagram[:offset]))
 
     def reassemble(
-        self, is_reply: bool, message_id: int, encrypted: Encrypted, piece: bytes, now: float
+        self,
+        is_reply: bool,
+        message_id: int,
+        encrypted: Encrypted,
+        piece: bytes,
+        now: float,
+        limit: int = MAX_MESSAGE,
     ) -> Whole | None:
-        """Take an authentic fragment; the message once it is complete.  Both directions may be coming in at once."""
+        """Take an authentic fragment; the message once it is complete.  ``fragment_dropped`` says why it was not taken.
+
+        Both directions may be coming in at once.
+        """
         pieces = self._reply_pieces if is_reply else self._request_pieces
-        return pieces.add(
-            message_id, encrypted.fragment_number, encrypted.total_fragments, encrypted.first_payload, piece, now
-        )
+        number, total = encrypted.fragment_number, encrypted.total_fragments
+        whole = pieces.add(message_id, number, total, encrypted.first_payload, piece, now, limit)
+        self.fragment_dropped = pieces.dropped
+        return whole

@@ -33,7 +33,7 @@ from ...wire.numbers import ExchangeType, HeaderFlag, NotifyType, ProtocolId
 from ..contract import Action, KeyingConfig, Role, SendDatagram
 from .core import Core, Exchange, Opened, Refusal
 from .create_child import begin_child_rekey, begin_new_child
-from .fragments import Whole
+from .fragments import MAX_BEFORE_AUTHENTICATION, MAX_MESSAGE, Whole
 from .goodbye import begin_delete
 from .ike_sa import IkeSa
 from .informational import begin_liveness
@@ -219,6 +219,10 @@ class IkeSession:
 
     def _handle_untrusted(self, data: bytes, now: float) -> None:
         header = read_header_untrusted(data)
+        if len(data) > MAX_BEFORE_AUTHENTICATION and not self._core.established:
+            # a first message is kept for AUTH: among datagrams nobody else looks at its length
+            self._unusable("oversize-message", "the peer sent more than 16 KiB before it proved who it is")
+            return
         if header.version >> 4 != _MAJOR_VERSION:
             self._other_version(header)
             return
@@ -305,7 +309,10 @@ class IkeSession:
             sa.window.request_opened(data)
         whole: Whole | None = Whole(encrypted.first_payload, inner)
         if encrypted.total_fragments:
-            whole = sa.reassemble(is_reply, header.message_id, encrypted, inner, now)
+            limit = MAX_MESSAGE if self._core.established else MAX_BEFORE_AUTHENTICATION
+            whole = sa.reassemble(is_reply, header.message_id, encrypted, inner, now, limit)
+            if sa.fragment_dropped:
+                self._core.trace(sa.fragment_dropped)
         if whole is None:
             return None
         payloads = parse_payloads(whole.first_payload, whole.inner)
