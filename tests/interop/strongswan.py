@@ -1,7 +1,6 @@
-"""strongSwan's charon in a network namespace of its own, beside a namespace for our end; nothing of it touches the
-machine.
+"""strongSwan's charon in a network namespace of its own; nothing of it touches the machine.
 
-A context manager each: the pair of namespaces with a cable between them, and a charon that was given its configuration.
+A context manager: a charon that was given its configuration.
 """
 
 from __future__ import annotations
@@ -13,40 +12,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from tools import leftovers
 
-OUR_HOST: Final = "10.90.0.1"
-PEER_HOST: Final = "10.90.0.2"
 PATIENCE_S: Final = 20.0
 PLUGINS: Final = (
     "random nonce openssl pem pkcs1 pkcs8 pubkey x509 constraints kdf drbg hmac sha1 sha2 gcm aes curve25519 chapoly "
     "kernel-libipsec kernel-netlink socket-default vici updown"
 )
-
-
-class Namespaces(NamedTuple):
-    """Names of the two namespaces."""
-
-    ours: str
-    peers: str
-
-
-@contextlib.contextmanager
-def cable() -> Iterator[Namespaces]:
-    """Two namespaces, 10.90.0.1 and 10.90.0.2, joined by a veth pair."""
-    with leftovers.namespace("ours") as ours, leftovers.namespace("swan") as peers:
-        _ip("link", "add", "end0", "netns", ours, "type", "veth", "peer", "name", "end1", "netns", peers)
-        for name, device, host in ((ours, "end0", OUR_HOST), (peers, "end1", PEER_HOST)):
-            _ip("-n", name, "addr", "add", f"{host}/24", "dev", device)
-            _ip("-n", name, "link", "set", device, "up")
-            _ip("-n", name, "link", "set", "lo", "up")
-        yield Namespaces(ours, peers)
-
-
-def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=PATIENCE_S)
 
 
 class Charon:

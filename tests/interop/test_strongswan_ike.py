@@ -9,22 +9,16 @@ for it; that both ends go on to say so, inside the protection that they agreed o
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
-from tests.interop import strongswan
+from tests.interop import certificates, strongswan
+from tests.interop.network import Namespaces, cable
+from tests.interop.ours import OurEnd, played
 
 pytestmark = [
     pytest.mark.needs_root,
@@ -33,7 +27,6 @@ pytestmark = [
     pytest.mark.needs_program("charon-systemd"),
 ]
 
-OUR_END: Final = Path(__file__).with_name("our_end.py")
 SECRET: Final = "a secret of more than sixteen bytes"
 PROPOSALS: Final = (
     "aes256gcm16-prfsha256-x25519,chacha20poly1305-prfsha384-ecp384,aes256-sha256-ecp256,aes128-sha512-modp2048"
@@ -66,43 +59,9 @@ SHARED: Final = '  ike-1 {{\n    id-1 = a.test\n    id-2 = b.test\n    secret = 
 
 
 @pytest.fixture
-def namespaces() -> Iterator[strongswan.Namespaces]:
-    with strongswan.cable() as pair:
+def namespaces() -> Iterator[Namespaces]:
+    with cable() as pair:
         yield pair
-
-
-class OurEnd:
-    def __init__(self, namespace: str, script: dict[str, Any]) -> None:
-        self._process = subprocess.Popen(
-            ["ip", "netns", "exec", namespace, sys.executable, str(OUR_END)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(script) + "\n")
-        self._process.stdin.flush()
-        assert self._line() == {"ready": True}
-
-    def _line(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        found: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return found
-
-    def outcome(self) -> dict[str, Any]:
-        return self._line()
-
-    def __enter__(self) -> OurEnd:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
-def played(namespace: str, script: dict[str, Any]) -> dict[str, Any]:
-    with OurEnd(namespace, script) as ours:
-        return ours.outcome()
 
 
 @pytest.mark.parametrize(
@@ -115,7 +74,7 @@ def played(namespace: str, script: dict[str, Any]) -> dict[str, Any]:
     ],
 )
 def test_we_begin_and_both_ends_prove_a_shared_key(
-    namespaces: strongswan.Namespaces, tmp_path: Path, offers: str, chosen: str
+    namespaces: Namespaces, tmp_path: Path, offers: str, chosen: str
 ) -> None:
     connection = CONNECTION.format(proposals=PROPOSALS, auth="psk", certificate="")
     with strongswan.charon(namespaces.peers, tmp_path, connection, SHARED.format(SECRET)) as peer:
@@ -126,7 +85,7 @@ def test_we_begin_and_both_ends_prove_a_shared_key(
     assert ("requesting MODP_2048" in log) == (offers == "modp after another group")
 
 
-def test_another_shared_key_proves_nothing(namespaces: strongswan.Namespaces, tmp_path: Path) -> None:
+def test_another_shared_key_proves_nothing(namespaces: Namespaces, tmp_path: Path) -> None:
     connection = CONNECTION.format(proposals=PROPOSALS, auth="psk", certificate="")
     with strongswan.charon(namespaces.peers, tmp_path, connection, SHARED.format(SECRET)) as peer:
         script = {"role": "initiator", "secret": "another secret of sixteen bytes"}
@@ -136,7 +95,7 @@ def test_another_shared_key_proves_nothing(namespaces: strongswan.Namespaces, tm
     assert "] established between" not in log
 
 
-def test_strongswan_begins_and_both_ends_prove_a_shared_key(namespaces: strongswan.Namespaces, tmp_path: Path) -> None:
+def test_strongswan_begins_and_both_ends_prove_a_shared_key(namespaces: Namespaces, tmp_path: Path) -> None:
     connection = CONNECTION.format(proposals=PROPOSALS, auth="psk", certificate="")
     with (
         strongswan.charon(namespaces.peers, tmp_path, connection, SHARED.format(SECRET)) as peer,
@@ -159,18 +118,18 @@ KEYS: Final = {
 
 
 @pytest.mark.parametrize("kind", KEYS)
-def test_we_begin_and_both_ends_prove_certificates(
-    namespaces: strongswan.Namespaces, tmp_path: Path, kind: str
-) -> None:
+def test_we_begin_and_both_ends_prove_certificates(namespaces: Namespaces, tmp_path: Path, kind: str) -> None:
     authority = ec.generate_private_key(ec.SECP256R1())
-    anchor = certificate("the authority", authority.public_key(), authority, ca=True)
+    anchor = certificates.issued("the authority", authority.public_key(), authority, ca=True)
     ours, peers = KEYS[kind](), KEYS[kind]()
-    write(tmp_path, anchor, certificate("b.test", peers.public_key(), authority), peers)
+    certificates.write_for_swanctl(
+        tmp_path, anchor, certificates.issued("b.test", peers.public_key(), authority), peers
+    )
     script = {
         "role": "initiator",
-        "certificate": text(certificate("a.test", ours.public_key(), authority)),
-        "key": key_text(ours),
-        "trust": text(anchor),
+        "certificate": certificates.pem(certificates.issued("a.test", ours.public_key(), authority)),
+        "key": certificates.key_pem(ours),
+        "trust": certificates.pem(anchor),
     }
     connection = CONNECTION.format(proposals=PROPOSALS, auth="pubkey", certificate="certs = peer.pem")
     with strongswan.charon(namespaces.peers, tmp_path, connection) as peer:
@@ -179,16 +138,18 @@ def test_we_begin_and_both_ends_prove_certificates(
     assert_proven(outcome, log)
 
 
-def test_a_certificate_of_another_authority_is_refused_by_us(namespaces: strongswan.Namespaces, tmp_path: Path) -> None:
+def test_a_certificate_of_another_authority_is_refused_by_us(namespaces: Namespaces, tmp_path: Path) -> None:
     authority, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    anchor = certificate("the authority", authority.public_key(), authority, ca=True)
+    anchor = certificates.issued("the authority", authority.public_key(), authority, ca=True)
     ours, peers = KEYS["ECDSA"](), KEYS["ECDSA"]()
-    write(tmp_path, anchor, certificate("b.test", peers.public_key(), authority), peers)
+    certificates.write_for_swanctl(
+        tmp_path, anchor, certificates.issued("b.test", peers.public_key(), authority), peers
+    )
     script = {
         "role": "initiator",
-        "certificate": text(certificate("a.test", ours.public_key(), authority)),
-        "key": key_text(ours),
-        "trust": text(certificate("another authority", other.public_key(), other, ca=True)),
+        "certificate": certificates.pem(certificates.issued("a.test", ours.public_key(), authority)),
+        "key": certificates.key_pem(ours),
+        "trust": certificates.pem(certificates.issued("another authority", other.public_key(), other, ca=True)),
     }
     connection = CONNECTION.format(proposals=PROPOSALS, auth="pubkey", certificate="certs = peer.pem")
     with strongswan.charon(namespaces.peers, tmp_path, connection) as peer:
@@ -205,51 +166,3 @@ def assert_proven(outcome: dict[str, Any], log: str) -> None:
     assert outcome["error"] == "PeerIncompatible", outcome
     assert "the protection of this flow" in outcome["text"]
     assert "received DELETE for IKE_SA" in log  # protected with the keys that both derived
-
-
-def certificate(
-    name: str, public_key: Any, authority: ec.EllipticCurvePrivateKey, *, ca: bool = False
-) -> x509.Certificate:
-    """One day's certificate."""
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    issuer = subject if ca else x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "the authority")])
-    now = datetime.now(UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(public_key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca, None), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), critical=False)
-    )
-    if ca:
-        usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
-        builder = builder.add_extension(usage, critical=True)
-    else:
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-    return builder.sign(authority, hashes.SHA256())
-
-
-def text(found: x509.Certificate) -> str:
-    return found.public_bytes(Encoding.PEM).decode()
-
-
-def key_text(key: Any) -> str:
-    data: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return data.decode()
-
-
-def write(folder: Path, anchor: x509.Certificate, leaf: x509.Certificate, key: Any) -> None:
-    """Where swanctl looks for them."""
-    for place, content in (
-        ("x509ca/ca.pem", text(anchor)),
-        ("x509/peer.pem", text(leaf)),
-        ("pkcs8/peer.pem", key_text(key)),
-    ):
-        path = folder / "swanctl" / place
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)

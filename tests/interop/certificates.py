@@ -1,0 +1,59 @@
+"""One day's certificates of an authority made for one test."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+
+def issued(name: str, public_key: Any, authority: ec.EllipticCurvePrivateKey, *, ca: bool = False) -> x509.Certificate:
+    """One day's certificate."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    issuer = subject if ca else x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "the authority")])
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca, None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), critical=False)
+    )
+    if ca:
+        usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+        builder = builder.add_extension(usage, critical=True)
+    else:
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+    return builder.sign(authority, hashes.SHA256())
+
+
+def pem(found: x509.Certificate) -> str:
+    return found.public_bytes(Encoding.PEM).decode()
+
+
+def key_pem(key: Any) -> str:
+    data: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return data.decode()
+
+
+def write_for_swanctl(folder: Path, anchor: x509.Certificate, leaf: x509.Certificate, key: Any) -> None:
+    """Where swanctl looks for them."""
+    for place, content in (
+        ("x509ca/ca.pem", pem(anchor)),
+        ("x509/peer.pem", pem(leaf)),
+        ("pkcs8/peer.pem", key_pem(key)),
+    ):
+        path = folder / "swanctl" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
