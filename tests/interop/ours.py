@@ -22,15 +22,22 @@ class OurEnd:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(script) + "\n")
         self._process.stdin.flush()
-        assert self._line() == {"ready": True}
+        assert self._line() == {"event": "ready"}
 
     def _line(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         found: dict[str, Any] = json.loads(self._process.stdout.readline())
         return found
 
+    def wait_for_event(self, name: str) -> None:
+        """What it has to say next; its outcome instead is a failure."""
+        assert (found := self._line()) == {"event": name}, found
+
     def outcome(self) -> dict[str, Any]:
-        return self._line()
+        """How it ended, past the events that nobody waited for."""
+        while "event" in (found := self._line()):
+            continue
+        return found
 
     def __enter__(self) -> OurEnd:
         return self

@@ -1,6 +1,7 @@
 """strongSwan's charon in a network namespace of its own; nothing of it touches the machine.
 
-A context manager: a charon that was given its configuration.
+A context manager: a charon that was given its configuration.  It is the machine's own strongSwan, or that of another
+root folder (debian_unstable), which it then sees in the place of the machine's.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,15 +20,18 @@ from tools import leftovers
 PATIENCE_S: Final = 20.0
 PLUGINS: Final = (
     "random nonce openssl pem pkcs1 pkcs8 pubkey x509 constraints kdf drbg hmac sha1 sha2 gcm aes curve25519 chapoly "
-    "kernel-libipsec kernel-netlink socket-default vici updown"
+    "{esp} socket-default vici updown"
 )
+IN_USER_SPACE: Final = "kernel-libipsec kernel-netlink"
+IN_KERNEL: Final = "kernel-netlink"
 
 
 class Charon:
     """A running charon; ``log`` is what it has said so far."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, within: Sequence[str] = ()) -> None:
         self._folder = folder
+        self._within = within
 
     @property
     def log(self) -> str:
@@ -38,15 +42,26 @@ class Charon:
         """Have it begin; whether it succeeds is in the log."""
         self.swanctl("--initiate", "--child", "net", "--timeout", "10", check=False)
 
+    def rekey_ike(self) -> None:
+        """Have it replace the IKE_SA."""
+        self.swanctl("--rekey", "--ike", "peer")
+
+    def rekey_child(self) -> None:
+        """Have it replace the CHILD_SA."""
+        self.swanctl("--rekey", "--child", "net")
+
     def swanctl(self, *arguments: str, check: bool = True) -> None:
         """One command of swanctl."""
-        subprocess.run(
-            ["swanctl", *arguments, "--uri", f"unix://{self._folder}/charon.vici"],
+        done = subprocess.run(
+            [*self._within, "swanctl", *arguments, "--uri", f"unix://{self._folder}/charon.vici"],
             env={**os.environ, "SWANCTL_DIR": str(self._folder / "swanctl")},
-            check=check,
-            capture_output=True,
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
             timeout=PATIENCE_S,
         )
+        assert done.returncode == 0 or not check, f"swanctl {arguments}: {done.stdout}"
 
     def wait_for(self, words: str) -> str:
         """The log, once it holds ``words``."""
@@ -64,8 +79,27 @@ def wait_until(holds: Callable[[], bool], otherwise: str) -> None:
 
 
 @contextlib.contextmanager
-def charon(namespace: str, folder: Path, connection: str, secrets: str = "") -> Iterator[Charon]:
-    """charon with one connection called peer; certificates and keys lie in folder/swanctl already."""
+def charon(
+    namespace: str,
+    folder: Path,
+    connection: str,
+    secrets: str = "",
+    *,
+    esp: str = IN_USER_SPACE,
+    options: str = "",
+    root: Path | None = None,
+) -> Iterator[Charon]:
+    """charon with one connection called peer; certificates and keys lie in folder/swanctl already.
+
+    ``esp``: the plugins that carry it; ``options``: further lines of its strongswan.conf; ``root``: the folder that it
+    takes for the machine's root, in which ``folder`` is then seen under its own name.
+    """
+    within: tuple[str, ...] = ()
+    if root is not None:
+        within = ("chroot", str(root))
+        seen = root / folder.relative_to("/")
+        seen.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["mount", "--bind", str(folder), str(seen)], check=True)
     swanctl = folder / "swanctl"
     swanctl.mkdir(exist_ok=True)
     (swanctl / "swanctl.conf").write_text(
@@ -73,7 +107,8 @@ def charon(namespace: str, folder: Path, connection: str, secrets: str = "") -> 
     )
     (folder / "strongswan.conf").write_text(
         f"""charon-systemd {{
-  load = {PLUGINS}
+  load = {PLUGINS.format(esp=esp)}
+  {options}
   install_virtual_ip = no
   plugins {{
     vici {{ socket = unix://{folder}/charon.vici }}
@@ -94,7 +129,7 @@ def charon(namespace: str, folder: Path, connection: str, secrets: str = "") -> 
 """
     )
     child = subprocess.Popen(
-        ["ip", "netns", "exec", namespace, "/usr/sbin/charon-systemd"],
+        ["ip", "netns", "exec", namespace, *within, "/usr/sbin/charon-systemd"],
         env={**os.environ, "STRONGSWAN_CONF": str(folder / "strongswan.conf")},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -102,6 +137,6 @@ def charon(namespace: str, folder: Path, connection: str, secrets: str = "") -> 
     )
     with leftovers.process(child):
         wait_until((folder / "charon.vici").exists, "charon did not start")
-        running = Charon(folder)
+        running = Charon(folder, within)
         running.swanctl("--load-all", "--noprompt")
         yield running
