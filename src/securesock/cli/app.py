@@ -25,6 +25,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "connect": "securesock.cli.netcat",
     "demo": "securesock.cli.demo.command",
     "identity": "securesock.cli.identity",
+    "ike-probe": "securesock.cli.ike_probe",
     "listen": "securesock.cli.netcat",
     "version": "securesock.cli.version",
 }
