@@ -260,6 +260,12 @@ def as_windows_has_it(sock: ss.SecureSocket, later: ws.Overlapped[int]) -> bytes
     assert_type(ws.WSAIoctl(sock, ws.SIO_SET_SECURITY, settings), int)
     info = ws.WSAIoctl(sock, ws.SIO_QUERY_SECURITY, None, bytearray(64))
     assert_type(info, ws.SOCKET_SECURITY_QUERY_INFO | ws.SOCKET_SECURITY_QUERY_INFO_IPSEC2)
+    with sock.impersonate_peer() as account:
+        assert_type(account.uid, int)
+    token = ws.peer_token(info.PeerMachineAccessTokenHandle)
+    assert_type(token.principal, ss.Principal)
+    assert_type(ws.CloseHandle(info.PeerMachineAccessTokenHandle), int)
+    assert_type(ws.open_token_handles(), int)
     try:
         ws.WSAImpersonateSocketPeer(sock)
     except ws.WSAError as error:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from ..errors import LocalMisuse
+from ..identity.accounts import NO_ACCOUNTS, AccountMap
 from ..identity.identity import Identity
 from ..policy.negotiation import (
     DEFAULT_MAIN_MODE,
@@ -41,7 +43,9 @@ class SecurityContext:
     "hybrid-required" refuses such a peer, "classical" does not offer it.
     ``main_mode``, ``quick_mode``: what may be negotiated, in full; a ``main_mode`` of one's own says everything, so
     ``key_exchange`` is left at its default then.
-    LocalMisuse: an unknown plane or key exchange, or a contradiction.
+    ``accounts``: which account of this machine a peer is, for impersonate_peer(): {"alice@example.org": "alice"}; a
+    mapping of one's own becomes an AccountMap, which says what may be in it.
+    LocalMisuse: an unknown plane or key exchange, a contradiction, or accounts that are none.
     """
 
     identity: Identity
@@ -49,6 +53,7 @@ class SecurityContext:
     key_exchange: KeyExchangePreference = field(default="hybrid", kw_only=True)
     main_mode: MainModePolicy = field(default=DEFAULT_MAIN_MODE, kw_only=True)
     quick_mode: QuickModePolicy = field(default=DEFAULT_QUICK_MODE, kw_only=True)
+    accounts: Mapping[str, str | int] = field(default=NO_ACCOUNTS, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.plane not in _PLANES:
@@ -57,6 +62,8 @@ class SecurityContext:
             raise LocalMisuse(
                 f"there is no key exchange preference {self.key_exchange!r}; choose one of {', '.join(_KEY_EXCHANGES)}"
             )
+        if not isinstance(self.accounts, AccountMap):
+            object.__setattr__(self, "accounts", AccountMap(self.accounts))
         if self.key_exchange != "hybrid":
             if self.main_mode is not DEFAULT_MAIN_MODE:
                 raise LocalMisuse("main_mode names its key exchanges itself: leave key_exchange out")
@@ -84,9 +91,11 @@ def default_context() -> SecurityContext:
 
     Whatever Identity.load raises when there is none: LocalMisuse says what to do.
     """
+    from ..identity.configured import load_accounts  # reads files: for those who have a configuration
+
     key = os.environ.get("SECURESOCK_CONFIG", "")
     with _loaded.lock:
         context = _loaded.by_configuration.get(key)
         if context is None:
-            context = _loaded.by_configuration[key] = SecurityContext(Identity.load())
+            context = _loaded.by_configuration[key] = SecurityContext(Identity.load(), accounts=load_accounts())
         return context

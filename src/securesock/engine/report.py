@@ -36,6 +36,7 @@ def secured_info(asked: Asked, establishment: Establishment, plane: str, establi
     return SecurityInfo(
         secured=True,
         encrypted=esp.encrypted,
+        impersonated=peer.kind == "user",
         peer_machine=peer if peer.kind == "machine" else None,
         peer_user=peer if peer.kind == "user" else None,
         plane=plane,

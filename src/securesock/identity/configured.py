@@ -15,6 +15,12 @@ or, with pre-shared keys, each in a file of its own (a final newline is not part
     name = "a.example"
     peers = { "b.example" = "b.psk" }
 
+and, for servers that act as their peers, which account of this machine each of them is:
+
+    [accounts]
+    "alice@example.org" = "alice"
+    "host/app.example" = "app"
+
 Unknown keys are errors that name the line: a misspelt "crl" must not pass for none.
 """
 
@@ -27,16 +33,25 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import LocalMisuse
+from .accounts import NO_ACCOUNTS, AccountMap
 from .files import CrlSources
 from .identity import Identity
 
-__all__ = ["CONFIG_FILE", "config_file", "load_identity", "own_config_file", "read_configuration", "read_private_file"]
+__all__ = [
+    "CONFIG_FILE",
+    "config_file",
+    "load_accounts",
+    "load_identity",
+    "own_config_file",
+    "read_configuration",
+    "read_private_file",
+]
 
 CONFIG_FILE: Final = "config.toml"
 _VARIABLE: Final = "SECURESOCK_CONFIG"
 _CERTIFICATE_KEYS: Final = frozenset({"certificate", "private_key", "trust", "crl"})
 _PSK_KEYS: Final = frozenset({"name", "peers"})
-_TABLES: Final = frozenset({"identity"})
+_TABLES: Final = frozenset({"identity", "accounts"})
 _NEXT_STEP: Final = "make one with 'securesock identity init', or set SECURESOCK_CONFIG to the folder that has one"
 
 
@@ -90,6 +105,20 @@ def load_identity(path: Path | None = None) -> Identity:
     if known is _PSK_KEYS:
         return _load_psk(path, table)
     return _load_certificate(path, table)
+
+
+def load_accounts(path: Path | None = None) -> AccountMap:
+    """Table [accounts] of a configuration file (by default the one in force); LocalMisuse names what is no account."""
+    path = path or config_file()
+    table = read_configuration(path).get("accounts") if path.exists() else None
+    if table is None:
+        return NO_ACCOUNTS
+    if not isinstance(table, dict):
+        raise LocalMisuse(f"{path}: [accounts] is a table of principals and the names of their accounts")
+    try:
+        return AccountMap(table)
+    except LocalMisuse as error:
+        raise LocalMisuse(f"{path}: [accounts]: {error}") from None
 
 
 def _load_certificate(path: Path, table: Mapping[str, object]) -> Identity:

@@ -26,7 +26,9 @@ from ..drivers.closing import close_link
 from ..engine.connect import ExpectedPeer, check_offers, check_settings, expected_peer, name_of_host
 from ..engine.context import SecurityContext, default_context
 from ..engine.report import Asked, failed_info, live_info
-from ..errors import LocalMisuse
+from ..errors import ConnectionBroken, LocalMisuse
+from ..identity.accounts import AccountMap
+from ..identity.impersonation import Impersonation
 from ..keying.contract import Admission, AdmitAnyTrusted
 from ..types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer, SecurityInfo, SecuritySettings
 from .attempt import Attempt
@@ -214,6 +216,28 @@ class SecureSocket(SocketCalls):
             rekeys=connection.child_rekeys + connection.ike_rekeys,
             error=connection.error,
         )
+
+    def impersonate_peer(self, address: Address | None = None) -> Impersonation:
+        """A context manager: inside it this thread opens files as the local account that the peer is
+        (WSAImpersonateSocketPeer); ``address`` says which peer of a datagram socket.
+
+        The account is what SecurityContext(accounts=...) says of the user who was proven, or else of the machine.
+        Executed programs run as the service all the same, and a thread started inside is the peer for good:
+        docs/identity.md says what changes and what does not.
+        PolicyRefused: the peer has no account here, or proved no name.  LocalMisuse: a non-blocking socket; nothing
+        negotiated, or in vain (ENOTCONN).  ConnectionBroken: it has broken.  Entering raises what Impersonation says.
+        """
+        if self._timeout == 0:
+            raise LocalMisuse("only a blocking socket has a peer to act as: what waits for many serves many at once")
+        info = self.query_security(address)
+        if info.latch == "broken":
+            if info.secured:
+                raise ConnectionBroken(f"the connection has broken: {info.negotiation_error}")
+            raise LocalMisuse(f"the socket is not connected: {info.negotiation_error}", errno=errno.ENOTCONN)
+        accounts = self.context.accounts
+        if not isinstance(accounts, AccountMap):
+            accounts = AccountMap(accounts)
+        return Impersonation(*accounts.account_of(info.peer_user, info.peer_machine))
 
     @property
     def context(self) -> SecurityContext:

@@ -8,13 +8,16 @@
     sock.connect(("db.example", 7000))
     winsock.WSAQuerySocketSecurity(sock).Flags
 
-Six functions, WSAIoctl with their four control codes, the structures with ``pack`` and ``unpack``, and the constants.
+Six functions, WSAIoctl with their four control codes, the structures with ``pack`` and ``unpack``, the constants, and
+what closes and reads the handles of tokens.
 docs/winsock.md says what each field and call does here, and what was chosen where Windows' documentation is silent.
 """
 
 from __future__ import annotations
 
+from ..identity.tokens import PeerToken
 from ..wire.winsock_errors import (
+    WSA_INVALID_HANDLE,
     WSA_IO_PENDING,
     WSA_OPERATION_ABORTED,
     WSAEACCES,
@@ -99,8 +102,10 @@ from .functions import (
 )
 from .ioctl import WSAIoctl
 from .overlapped import CompletionRoutine, Overlapped
+from .tokens import CloseHandle, open_token_handles, peer_token
 
 __all__ = [
+    "CloseHandle",
     "CompletionRoutine",
     "ERROR_IPSEC_IKE",
     "ERROR_IPSEC_IKE_AUTH_FAIL",
@@ -111,6 +116,7 @@ __all__ = [
     "ERROR_IPSEC_IKE_TIMED_OUT",
     "NO_GUID",
     "Overlapped",
+    "PeerToken",
     "QueryInfo",
     "SIO",
     "SIO_DELETE_PEER_TARGET_NAME",
@@ -177,6 +183,9 @@ __all__ = [
     "WSASYSCALLFAILURE",
     "WSASetSocketPeerTargetName",
     "WSASetSocketSecurity",
+    "WSA_INVALID_HANDLE",
     "WSA_IO_PENDING",
     "WSA_OPERATION_ABORTED",
+    "open_token_handles",
+    "peer_token",
 ]

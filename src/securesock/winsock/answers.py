@@ -7,6 +7,7 @@ choices where it is silent.
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..errors import (
@@ -37,11 +38,12 @@ from ..wire.winsock_structures import (
     SOCKET_SECURITY_QUERY_TEMPLATE,
     SOCKET_SECURITY_QUERY_TEMPLATE_IPSEC2,
 )
+from .tokens import open_token
 
 if TYPE_CHECKING:
     from .arguments import Template
 
-__all__ = ["QueryInfo", "answer", "is_connected", "negotiated"]
+__all__ = ["QueryInfo", "answer", "is_connected", "negotiated", "with_tokens"]
 
 QueryInfo: TypeAlias = SOCKET_SECURITY_QUERY_INFO | SOCKET_SECURITY_QUERY_INFO_IPSEC2
 
@@ -85,7 +87,7 @@ def is_connected(sock: SecureSocket) -> bool:
 
 
 def answer(sock: SecureSocket, template: Template | None) -> QueryInfo:
-    """The form that the template asks for.  No token handles: see docs/winsock.md."""
+    """The form that the template asks for, without token handles: see ``with_tokens``."""
     peer = None if template is None else template.PeerAddress
     info = negotiated(sock, peer)
     flags = SOCKET_INFO_CONNECTION(0)
@@ -107,6 +109,23 @@ def answer(sock: SecureSocket, template: Template | None) -> QueryInfo:
     if template is None or template == SOCKET_SECURITY_QUERY_TEMPLATE() or not info.secured:
         return SOCKET_SECURITY_QUERY_INFO(SOCKET_SECURITY_PROTOCOL_DEFAULT, flags)
     return SOCKET_SECURITY_QUERY_INFO(SOCKET_SECURITY_PROTOCOL_IPSEC, flags)
+
+
+def with_tokens(sock: SecureSocket, info: QueryInfo, template: Template | None) -> QueryInfo:
+    """The answer with handles of the peer's tokens, if the template's PeerTokenAccessMask asks for them.
+
+    An application token is a user's, so that there is none where only the machine was proven; and none of a peer that
+    was not proven.  Whoever calls this answers for the handles.
+    """
+    if template is None or not template.PeerTokenAccessMask:
+        return info
+    proven = negotiated(sock, template.PeerAddress)
+    mask = int(template.PeerTokenAccessMask)
+    return replace(
+        info,
+        PeerApplicationAccessTokenHandle=open_token(proven.peer_user, mask),
+        PeerMachineAccessTokenHandle=open_token(proven.peer_machine, mask),
+    )
 
 
 def _negotiation_winerr(sock: SecureSocket, info: SecurityInfo, peer: Address | None) -> int:

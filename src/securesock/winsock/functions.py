@@ -9,18 +9,20 @@ open.
 
 from __future__ import annotations
 
+import errno
 import socket
 import weakref
 from typing import TYPE_CHECKING, Final
 
-from ..errors import LocalMisuse
+from ..errors import LocalMisuse, PlaneError, PolicyRefused
+from ..identity.impersonation import revert_to_self
 from ..sockets.datagram_socket import SecureDatagramSocket
 from ..sockets.stream_socket import SecureSocket
 from ..types import Address, IPsecSettings
 from ..wire.winsock_errors import WSAError, WSAErrorCode
 from ..wire.winsock_fields import invalid
 from ..wire.winsock_structures import SOCKET_SECURITY_SETTINGS_IPSEC
-from .answers import QueryInfo, answer, is_connected, negotiated
+from .answers import QueryInfo, answer, is_connected, negotiated, with_tokens
 from .arguments import check_settings, one_of_many, read_name, read_peer, read_settings, read_template, secure_socket
 from .overlapped import Completion, CompletionRoutine, Overlapped
 
@@ -36,6 +38,8 @@ __all__ = [
     "WSASetSocketSecurity",
     "query_into",
 ]
+
+_IMPERSONATION_CODES: Final = {errno.EPERM: WSAErrorCode.WSAEACCES, errno.ENOTSUP: WSAErrorCode.WSAEOPNOTSUPP}
 
 # For which address a stream's name was given, if for one.
 _named: Final[weakref.WeakKeyDictionary[SecureSocket, Address]] = weakref.WeakKeyDictionary()
@@ -88,7 +92,8 @@ def WSAQuerySocketSecurity(
 
     No template, or one that is all zero, asks for Flags alone; one of the IPSEC2 form for the SA ids of its FieldMask
     and the outcome of the negotiation.  After a negotiation that failed nothing is secured, and NegotiationWinerr says
-    why.  Token handles are zero: there are no tokens yet.
+    why.  With a PeerTokenAccessMask there are handles of the tokens of the peer's user and machine, 0 for what was not
+    proven; they are the caller's to close (CloseHandle).
     A datagram socket's template is required, with the host and port of the peer.
     ``info_length``: how many bytes the caller has for the answer; None for as many as it takes, 0 to ask for the size,
     which the error has as ``needed_length``.
@@ -165,13 +170,17 @@ def WSADeleteSocketPeerTargetName(
 
 
 def WSAImpersonateSocketPeer(sock: SecureSocket, peer_addr: GivenPeer = None) -> int:
-    """Have the calling thread act as the account of the peer: refused, as no principal maps to an account yet.
+    """Have the calling thread act as the local account of the peer, until WSARevertImpersonation; 0.
 
-    ``peer_addr`` says which peer of a datagram socket, and is not looked at for a stream.
+    ``peer_addr`` says which peer of a datagram socket, and is not looked at for a stream.  Whose account it is says
+    SecurityContext(accounts=...), of the user if one was proven and else of the machine.  SecureSocket.impersonate_peer
+    is the same as a context manager, which cannot be left without the thread's being put back.
 
-    WSAEINVAL: the socket is non-blocking, or an address without host or port.  WSAENOTCONN, WSAECONNRESET: as for
-    WSAQuerySocketSecurity, and after a negotiation that failed.  WSAEACCES: the peer has no account on this machine.
-    WSAEFAULT: None for a datagram socket.  WSAEAFNOSUPPORT, WSAEMSGSIZE, WSAENOTSOCK.  Nothing of the thread changes.
+    WSAEINVAL: the socket is non-blocking, an event loop runs in this thread, or an address without host or port.
+    WSAENOTCONN, WSAECONNRESET: as for WSAQuerySocketSecurity, and after a negotiation that failed.  WSAEACCES: the peer
+    has no account on this machine, or this process not the privilege.  WSAEOPNOTSUPP: not on this system.
+    WSASYSCALLFAILURE: the system did otherwise than it was told.  WSAEFAULT: None for a datagram socket.
+    WSAEAFNOSUPPORT, WSAEMSGSIZE, WSAENOTSOCK.  After an error nothing of the thread has changed.
     """
     secure = secure_socket(sock)
     if secure.gettimeout() == 0:
@@ -180,14 +189,25 @@ def WSAImpersonateSocketPeer(sock: SecureSocket, peer_addr: GivenPeer = None) ->
     info = negotiated(secure, peer)
     if info.latch == "broken":
         raise WSAError(WSAErrorCode.WSAENOTCONN, f"the socket is not connected: {info.negotiation_error}")
-    who = info.peer_user or info.peer_machine
-    if who is None:
-        raise WSAError(WSAErrorCode.WSAEACCES, "the peer has proven no name: there is nobody to act as")
-    raise WSAError(WSAErrorCode.WSAEACCES, f"{who} maps to no account on this machine")
+    try:
+        secure.impersonate_peer(peer).until_reverted()
+    except PolicyRefused as error:
+        raise WSAError(WSAErrorCode.WSAEACCES, str(error)) from error
+    except LocalMisuse as error:
+        code = _IMPERSONATION_CODES.get(error.errno or 0, WSAErrorCode.WSAEINVAL)
+        raise WSAError(code, str(error)) from error
+    except PlaneError as error:
+        raise WSAError(WSAErrorCode.WSASYSCALLFAILURE, str(error)) from error
+    return 0
 
 
 def WSARevertImpersonation() -> int:
-    """End what WSAImpersonateSocketPeer began in this thread; nothing, if it did not; 0."""
+    """End what WSAImpersonateSocketPeer began last in this thread; nothing, if it did not; 0.
+
+    Where the thread cannot be put back the process ends, and no code is returned: whoever went on would go on as the
+    peer.
+    """
+    revert_to_self()
     return 0
 
 
@@ -206,13 +226,14 @@ def query_into(
     if asked is not None and not _is_stream(secure):
         one_of_many(asked.PeerAddress, "PeerAddress")
     info = answer(secure, asked)
-    packed = info.pack()
-    needed = len(packed)
+    needed = len(info.pack())
     if info_length is not None and info_length < needed:
         code = WSAErrorCode.WSAEFAULT if asked is None and info_length == 0 else WSAErrorCode.WSAEMSGSIZE
         raise WSAError(code, f"the answer has {needed} bytes, room is for {info_length}", needed_length=needed)
+    # last, when nothing can fail any more: a handle that nobody is told of is never closed
+    info = with_tokens(secure, info, asked)
     if into is not None:
-        into[:needed] = packed
+        into[:needed] = info.pack()
     return completion.succeed(info, needed)
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "WSAError",
     "WSAErrorCode",
     "WSASYSCALLFAILURE",
+    "WSA_INVALID_HANDLE",
     "WSA_IO_PENDING",
     "WSA_OPERATION_ABORTED",
 ]
@@ -34,6 +35,7 @@ __all__ = [
 class WSAErrorCode(IntEnum):
     """The codes of winerror.h that the secure socket extensions use, under their own names."""
 
+    WSA_INVALID_HANDLE = 6
     WSA_OPERATION_ABORTED = 995
     WSA_IO_PENDING = 997
     WSAEACCES = 10013
@@ -49,6 +51,7 @@ class WSAErrorCode(IntEnum):
     WSASYSCALLFAILURE = 10107
 
 
+WSA_INVALID_HANDLE: Final = WSAErrorCode.WSA_INVALID_HANDLE
 WSA_OPERATION_ABORTED: Final = WSAErrorCode.WSA_OPERATION_ABORTED
 WSA_IO_PENDING: Final = WSAErrorCode.WSA_IO_PENDING
 WSAEACCES: Final = WSAErrorCode.WSAEACCES
@@ -64,6 +67,7 @@ WSAENOTCONN: Final = WSAErrorCode.WSAENOTCONN
 WSASYSCALLFAILURE: Final = WSAErrorCode.WSASYSCALLFAILURE
 
 _ERRNO: Final = {
+    WSAErrorCode.WSA_INVALID_HANDLE: errno.EBADF,
     WSAErrorCode.WSA_OPERATION_ABORTED: errno.ECANCELED,
     WSAErrorCode.WSA_IO_PENDING: errno.EINPROGRESS,
     WSAErrorCode.WSAEACCES: errno.EACCES,

@@ -49,6 +49,7 @@ from securesock.winsock import (
     WSAEMSGSIZE,
     WSAENOTCONN,
     WSAEOPNOTSUPP,
+    CloseHandle,
     WSADeleteSocketPeerTargetName,
     WSAError,
     WSAIoctl,
@@ -305,9 +306,11 @@ def test_the_template_decides_the_form_of_the_answer() -> None:
             assert WSAQuerySocketSecurity(ours, nothing) == SOCKET_SECURITY_QUERY_INFO(Flags=both)
         first = SOCKET_SECURITY_QUERY_TEMPLATE(SOCKET_SECURITY_PROTOCOL_IPSEC, PeerTokenAccessMask=TOKEN_QUERY)
         for template in (first, first.pack(), first.pack() + bytes(8)):
-            assert WSAQuerySocketSecurity(ours, template) == SOCKET_SECURITY_QUERY_INFO(
-                SOCKET_SECURITY_PROTOCOL_IPSEC, both
+            answer = WSAQuerySocketSecurity(ours, template)
+            assert answer == SOCKET_SECURITY_QUERY_INFO(
+                SOCKET_SECURITY_PROTOCOL_IPSEC, both, 0, answer.PeerMachineAccessTokenHandle
             )
+            CloseHandle(answer.PeerMachineAccessTokenHandle)
         for mask, main_mode, quick_mode in (
             (0, 0, 0),
             (1, applied.main_mode_sa_id, 0),
