@@ -40,6 +40,7 @@ from .types import (
 if TYPE_CHECKING:
     from . import winsock
     from .engine.context import SecurityContext, default_context
+    from .engine.peer_entry import PeerEntry
     from .identity.identity import Identity
     from .sockets import aio
     from .sockets.connection import create_connection, create_server
@@ -58,6 +59,7 @@ __all__ = [
     "Identity",
     "KeyingTimeout",
     "LocalMisuse",
+    "PeerEntry",
     "PeerIncompatible",
     "PeerMisbehaved",
     "PlaneError",
@@ -83,6 +85,7 @@ __all__ = [
 
 _LATER: Final = {
     "Identity": ".identity.identity",
+    "PeerEntry": ".engine.peer_entry",
     "SCM_PRINCIPAL": ".sockets.datagram_socket",
     "SCM_SA_ID": ".sockets.datagram_socket",
     "SOL_SECURESOCK": ".sockets.datagram_socket",

@@ -25,13 +25,14 @@ class Namespaces(NamedTuple):
 def cable() -> Iterator[Namespaces]:
     """Two namespaces, 10.90.0.1 and 10.90.0.2, joined by a veth pair."""
     with leftovers.namespace("ours") as ours, leftovers.namespace("swan") as peers:
-        _ip("link", "add", "end0", "netns", ours, "type", "veth", "peer", "name", "end1", "netns", peers)
+        ip("link", "add", "end0", "netns", ours, "type", "veth", "peer", "name", "end1", "netns", peers)
         for name, device, host in ((ours, "end0", OUR_HOST), (peers, "end1", PEER_HOST)):
-            _ip("-n", name, "addr", "add", f"{host}/24", "dev", device)
-            _ip("-n", name, "link", "set", device, "up")
-            _ip("-n", name, "link", "set", "lo", "up")
+            ip("-n", name, "addr", "add", f"{host}/24", "dev", device)
+            ip("-n", name, "link", "set", device, "up")
+            ip("-n", name, "link", "set", "lo", "up")
         yield Namespaces(ours, peers)
 
 
-def _ip(*arguments: str) -> None:
+def ip(*arguments: str) -> None:
+    """One command of ip(8)."""
     subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=PATIENCE_S)

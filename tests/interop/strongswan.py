@@ -87,12 +87,14 @@ def charon(
     *,
     esp: str = IN_USER_SPACE,
     options: str = "",
+    pools: str = "",
     root: Path | None = None,
 ) -> Iterator[Charon]:
     """charon with one connection called peer; certificates and keys lie in folder/swanctl already.
 
-    ``esp``: the plugins that carry it; ``options``: further lines of its strongswan.conf; ``root``: the folder that it
-    takes for the machine's root, in which ``folder`` is then seen under its own name.
+    ``esp``: the plugins that carry it; ``options``: further lines of its strongswan.conf; ``pools``: of
+    addresses to assign; ``root``: the folder that it takes for the machine's root, in which ``folder`` is then seen
+    under its own name.
     """
     within: tuple[str, ...] = ()
     if root is not None:
@@ -103,7 +105,7 @@ def charon(
     swanctl = folder / "swanctl"
     swanctl.mkdir(exist_ok=True)
     (swanctl / "swanctl.conf").write_text(
-        f"connections {{\n peer {{\n{connection}\n }}\n}}\nsecrets {{\n{secrets}\n}}\n"
+        f"connections {{\n peer {{\n{connection}\n }}\n}}\nsecrets {{\n{secrets}\n}}\npools {{\n{pools}\n}}\n"
     )
     (folder / "strongswan.conf").write_text(
         f"""charon-systemd {{

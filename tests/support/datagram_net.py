@@ -12,6 +12,7 @@ from securesock.identity.names import parse_peer_target_name
 from securesock.planes.userspace.datagram import UserSpaceDatagrams
 from securesock.policy.negotiation import DEFAULT_MAIN_MODE, MainModePolicy, main_mode_offers
 from securesock.sockets.datagram_keying import SocketKeying
+from securesock.sockets.path import UNKNOWN_PATH, Path
 from securesock.testing import FakeClock, FakeNetwork, SeededEntropy
 from securesock.types import Address, SecuritySettings
 
@@ -54,6 +55,7 @@ class Host:
         settings: SecuritySettings | None = None,
         table: HalfOpenTable | None = None,
         adapt: Adapt = lambda context: context,
+        path: Path = UNKNOWN_PATH,
     ) -> None:
         self.net = net
         self.address = address
@@ -66,6 +68,7 @@ class Host:
             net.clock.wall_offset_s,
             SeededEntropy(f"{address}{seed}"),
             self.table,
+            path,
         )
         self.machine = UserSpaceDatagrams(keying, allow_insecure=settings.allow_insecure)
         self.arrivals: list[Arrival] = []
@@ -79,9 +82,11 @@ class Host:
         now = self.net.clock.now()
         packet = self.machine.seal(memoryview(data), to, now)
         if packet is not None:
+            self.flush()  # the fragments that go before
             self.net.network.send((self.machine.carrier_address(to), self.address), bytes(packet), now)
         else:
-            self.machine.begin(to, parse_peer_target_name(NAMES[to]), now)
+            # who is behind a gateway is nobody's name: the gateway's own is in the peer entry
+            self.machine.begin(to, parse_peer_target_name(NAMES.get(to, "nobody.example")), now)
             assert self.machine.enqueue(data, to)
         self.flush()
 
@@ -116,10 +121,11 @@ class Net:
         settings: SecuritySettings | None = None,
         table: HalfOpenTable | None = None,
         adapt: Adapt = lambda context: context,
+        path: Path = UNKNOWN_PATH,
     ) -> Host:
         """Put a host in place, or another one in the place of the one before: it was started again."""
         identity = identity or self.identities.by_address[address]
-        made = Host(self, address, identity, seed=seed, settings=settings, table=table, adapt=adapt)
+        made = Host(self, address, identity, seed=seed, settings=settings, table=table, adapt=adapt, path=path)
         self.hosts[address] = made
         return made
 

@@ -115,6 +115,15 @@ class AioDatagrams(asyncio.DatagramProtocol):
         """Seal and send, or keep it until the negotiation is over; what hinders it is told to the protocol."""
         if self._generation != process.generation:
             refuse_inherited("datagram endpoint")
+        try:
+            self._seal_and_send(data, address)
+        except OSError as error:
+            if error.errno != errno.EMSGSIZE:
+                raise
+            self.protocol.error_received(error)
+        self.settle()
+
+    def _seal_and_send(self, data: memoryview, address: Address) -> None:
         machine, now = self.machine, monotonic()
         packet = machine.seal(data, address, now)
         if packet is None:
@@ -128,8 +137,9 @@ class AioDatagrams(asyncio.DatagramProtocol):
                 full = BlockingIOError(errno.EAGAIN, "enough datagrams wait for the negotiation with this peer")
                 self.protocol.error_received(full)
         if packet is not None:
+            while (out := machine.poll_transmit()) is not None:
+                self._put(*out)  # the fragments that go before
             self._put(packet, machine.carrier_address(address))
-        self.settle()
 
     def _put(self, packet: bytes | bytearray | memoryview, to: Address) -> None:
         self.carrier.sendto(packet, None if self.connected is not None else to)

@@ -48,6 +48,7 @@ CLOSE_S: Final = 2.0
 STOP_S: Final = 5.0
 _COMING: Final = ("negotiating", "established")  # established, and yet nothing to seal with: a rekey is under way
 _READ_AT_ONCE: Final = 64  # packets that the reactor takes per turn, so that other sockets have their turns too
+_UNCUT: Final = 1024  # application bytes that no path has cut into fragments
 _TRIES: Final = 3  # what an error of the path may cost one datagram: another can come in between
 _BUFFER_SIZE: Final = 65536  # no UDP datagram is larger, and no run of segments that the kernel joins
 # what an ICMP message of anybody makes the kernel say: no reason to end anything, and reported instead of the call
@@ -73,7 +74,8 @@ def readiness_pair() -> tuple[socket.socket, socket.socket]:
 
 class DatagramCarrier:
     """``kernel`` is a non-blocking UDP descriptor of our own, bound already; ``readiness`` as readiness_pair made it,
-    where the application has asked for it before there was a carrier."""
+    where the application has asked for it before there was a carrier.  ``only``: whose datagrams alone are delivered,
+    where the descriptor itself is not connected."""
 
     def __init__(
         self,
@@ -82,6 +84,7 @@ class DatagramCarrier:
         readiness: tuple[socket.socket, socket.socket] | None = None,
     ) -> None:
         self.connected: Address | None = None
+        self.only: Address | None = None
         self.counters: Counter[str] = Counter()
         self._kernel = kernel
         self._machine = machine
@@ -157,6 +160,8 @@ class DatagramCarrier:
                 packet = self._negotiate(data, address, host, timeout)
                 if packet is None:
                     return
+            if len(data) > _UNCUT and machine.outgoing:
+                self._settle()  # the fragments that go before
             to = machine.carrier_address(address)
         try:
             if to == self.connected:
@@ -204,6 +209,8 @@ class DatagramCarrier:
             packet = machine.seal(data, address, monotonic())
             if packet is None:
                 packet = self._negotiate(data, address, host, timeout)
+            if machine.outgoing:
+                self._settle()
             return packet, machine.carrier_address(address)
 
     def _negotiate(
@@ -375,8 +382,16 @@ class DatagramCarrier:
                 continue
             arrival = machine.handle_untrusted(buffer[:count], address, monotonic())
             self._settle()
-            if arrival is not None:
+            if arrival is not None and self._is_wanted(arrival):
                 return arrival
+
+    def _is_wanted(self, arrival: Arrival) -> bool:
+        """Whether it is from the peer that the socket is connected to, where the kernel cannot tell: a gateway speaks
+        for others."""
+        if self.only is None or arrival.address[:2] == self.only[:2]:
+            return True
+        self.counters["other-peer"] += 1
+        return False
 
     def _read_run(self) -> Arrival | None:
         """Several packets that the kernel joined: all but the first datagram of them is kept."""
@@ -385,7 +400,7 @@ class DatagramCarrier:
             segments, address = receive_segments(self._kernel, self._buffer)
             for segment in segments:
                 arrival = self._machine.handle_untrusted(segment, address, monotonic())
-                if arrival is None:
+                if arrival is None or not self._is_wanted(arrival):
                     continue
                 if first is None:
                     first = arrival

@@ -13,8 +13,8 @@ from typing import Final, Literal, TypeAlias
 
 from ..errors import LocalMisuse
 from ..identity.names import PeerTargetName, expected_name_for_host, parse_peer_target_name
-from ..keying.contract import Admission, AdmitAnyTrusted, KeyingConfig, Role
-from ..policy.negotiation import ChildOffer, QuickModePolicy
+from ..keying.contract import Admission, AdmitAnyTrusted, KeyingConfig, Role, StandardHost
+from ..policy.negotiation import DEFAULT_QUICK_MODE, STANDARD_QUICK_MODE, ChildOffer, QuickModePolicy
 from ..types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer, IPsecSettings, SecuritySettings
 from .admission import AllowList
 from .context import SecurityContext
@@ -75,6 +75,7 @@ def connecting(
     *,
     carrier: Literal["stream", "datagram"] = "stream",
     admission: Admission | None = None,
+    standard: StandardHost | None = None,
 ) -> KeyingConfig:
     """What an initiator negotiates; addresses as getsockname and getpeername of the carrier tell them."""
     if expected is None:
@@ -84,12 +85,14 @@ def connecting(
         carrier=carrier,
         identity=context.identity,
         main_mode=context.main_mode,
-        quick_mode=_quick_mode(context.quick_mode, settings),
+        quick_mode=_quick_mode(context.quick_mode, settings, standard),
         our_address=numeric_address(our),
         peer_address=numeric_address(peer),
         wall_offset_s=wall_offset_s,
         expected_peer=expected,
         admission=admission or AdmitAnyTrusted(),
+        standard=standard,
+        further_children=standard is not None,
     )
 
 
@@ -104,6 +107,7 @@ def accepting(
     *,
     carrier: Literal["stream", "datagram"] = "stream",
     expected: ExpectedPeer | None = None,
+    standard: StandardHost | None = None,
 ) -> KeyingConfig:
     """What a responder negotiates on one accepted carrier, or with one address of a datagram socket.
 
@@ -115,10 +119,12 @@ def accepting(
         expected_peer=expected,
         identity=context.identity,
         main_mode=context.main_mode,
-        quick_mode=_quick_mode(context.quick_mode, settings),
+        quick_mode=_quick_mode(context.quick_mode, settings, standard),
         our_address=numeric_address(our),
         peer_address=numeric_address(peer),
         wall_offset_s=wall_offset_s,
+        standard=standard,
+        further_children=standard is not None,
         admission=admission,
         public_addresses=public_addresses,
     )
@@ -155,8 +161,12 @@ def read_public_addresses(addresses: Iterable[Address]) -> tuple[Address, ...]:
 _NO_CIPHER: Final = 11  # ENCR_NULL (RFC 2410)
 
 
-def _quick_mode(policy: QuickModePolicy, settings: SecuritySettings) -> QuickModePolicy:
-    """guarantee_encryption: only cipher suites, whatever policy prefers."""
+def _quick_mode(
+    policy: QuickModePolicy, settings: SecuritySettings, standard: StandardHost | None = None
+) -> QuickModePolicy:
+    """guarantee_encryption: only cipher suites, whatever policy prefers.  A standard host gets its own default."""
+    if standard is not None and policy is DEFAULT_QUICK_MODE:
+        policy = STANDARD_QUICK_MODE
     if not settings.guarantee_encryption:
         return policy
     offers: list[ChildOffer] = []

@@ -24,6 +24,7 @@ from ..policy.negotiation import (
     main_mode_offers,
 )
 from .fork import in_child
+from .peer_entry import PeerEntry
 
 __all__ = ["PlaneName", "SecurityContext", "default_context"]
 
@@ -45,7 +46,8 @@ class SecurityContext:
     ``key_exchange`` is left at its default then.
     ``accounts``: which account of this machine a peer is, for impersonate_peer(): {"alice@example.org": "alice"}; a
     mapping of one's own becomes an AccountMap, which says what may be in it.
-    LocalMisuse: an unknown plane or key exchange, a contradiction, or accounts that are none.
+    ``peers``: which addresses datagram sockets reach through standard IPsec hosts; the first entry that fits counts.
+    LocalMisuse: an unknown plane or key exchange, a contradiction, accounts or peers that are none.
     """
 
     identity: Identity
@@ -54,6 +56,7 @@ class SecurityContext:
     main_mode: MainModePolicy = field(default=DEFAULT_MAIN_MODE, kw_only=True)
     quick_mode: QuickModePolicy = field(default=DEFAULT_QUICK_MODE, kw_only=True)
     accounts: Mapping[str, str | int] = field(default=NO_ACCOUNTS, kw_only=True)
+    peers: tuple[PeerEntry, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         if self.plane not in _PLANES:
@@ -64,6 +67,9 @@ class SecurityContext:
             )
         if not isinstance(self.accounts, AccountMap):
             object.__setattr__(self, "accounts", AccountMap(self.accounts))
+        object.__setattr__(self, "peers", tuple(self.peers))
+        if not all(isinstance(each, PeerEntry) for each in self.peers):
+            raise LocalMisuse("peers is a sequence of PeerEntry")
         if self.key_exchange != "hybrid":
             if self.main_mode is not DEFAULT_MAIN_MODE:
                 raise LocalMisuse("main_mode names its key exchanges itself: leave key_exchange out")

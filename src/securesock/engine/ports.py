@@ -10,12 +10,12 @@ inbound method while another is inside an outbound one.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sized
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from ..errors import SecureSocketError
 from ..identity.names import PeerTargetName
-from ..keying.contract import Admission, Establishment, KeyingConfig, KeyingSession, Role
+from ..keying.contract import Admission, Establishment, KeyingConfig, KeyingSession, Role, StandardHost
 from ..types import Address, AnyTrustedPeer, Principal
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "HalfOpenPlace",
     "PeerReport",
     "PeerState",
+    "Route",
     "SecuredDatagrams",
     "SecuredStream",
     "StreamPlane",
@@ -240,6 +241,15 @@ class PeerReport(NamedTuple):
     any_trusted: bool = False
 
 
+class Route(NamedTuple):
+    """How the datagrams of one address go to a standard host: ``carrier`` is where its ESP and IKE come and go,
+    ``expected`` who has to be there, ``standard`` what an SA with it is for."""
+
+    carrier: Address
+    expected: PeerTargetName | AnyTrustedPeer
+    standard: StandardHost
+
+
 class HalfOpenPlace(Protocol):
     """A place among those whom strangers may occupy; see engine.half_open."""
 
@@ -263,8 +273,26 @@ class DatagramKeying(Protocol):
         admission: Admission,
         spis_in_use: Container[int],
         now: float,
+        standard: StandardHost | None = None,
     ) -> KeyingSession:
         """A session with the host at ``peer``; nothing is sent before it is driven."""
+        ...
+
+    def route(self, address: Address) -> Route | None:
+        """The way to ``address`` by a standard host, None where its own port is spoken to.  LocalMisuse: by whom, is
+        not said.  OSError: there is no way."""
+        ...
+
+    def arriving(self, carrier: Address) -> Route | None:
+        """The same for a standard host that begins from ``carrier``, None for one of our own kind."""
+        ...
+
+    def path_mtu(self, carrier: Address, now: float) -> int:
+        """The longest IP packet that passes to ``carrier`` uncut, as far as is known."""
+        ...
+
+    def is_cutting_forbidden(self) -> bool:
+        """Whether the application forbids fragments (IP_MTU_DISCOVER)."""
         ...
 
     def ask_for_cookie_untrusted(self, message: bytes, peer: Address, now: float) -> bytes | None:
@@ -288,7 +316,13 @@ class SecuredDatagrams(Protocol):
     """The datagrams of one socket and all its peers.  One caller at a time: whoever calls holds the socket's lock.
 
     After every call but the properties ``poll_transmit`` is emptied onto the carrier, and ``next_deadline`` looked at.
+    After ``seal`` that may wait unless ``outgoing`` holds something: the fragments that go before what it returned.
     """
+
+    @property
+    def outgoing(self) -> Sized:
+        """What poll_transmit has, to be looked at and no more."""
+        ...
 
     @property
     def counters(self) -> Mapping[str, int]:
@@ -321,7 +355,10 @@ class SecuredDatagrams(Protocol):
         ...
 
     def seal(self, data: memoryview, address: Address, now: float) -> bytes | bytearray | memoryview | None:
-        """What to send for ``data``; None when there is no SA to seal it with."""
+        """What to send for ``data``; None when there is no SA to seal it with.
+
+        OSError with EMSGSIZE: too large, and the application forbids fragments; nothing was sealed.
+        """
         ...
 
     def carrier_address(self, address: Address) -> Address:

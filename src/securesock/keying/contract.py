@@ -18,7 +18,7 @@ from ..errors import SecureSocketError
 from ..identity.identity import Identity
 from ..identity.names import PeerTargetName
 from ..policy.negotiation import MainModePolicy, QuickModePolicy
-from ..sad.spec import InnerFlow, SaSpec
+from ..sad.spec import InnerFlow, Mode, SaSpec, Span
 from ..types import Address, AnyTrustedPeer, Lifetimes, Principal
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "RemoveSa",
     "Role",
     "SendDatagram",
+    "StandardHost",
     "Trace",
 ]
 
@@ -77,12 +78,30 @@ class AdmitAnyTrusted:
         return None
 
 
+class StandardHost(NamedTuple):
+    """The peer is any IPsec host and not one of our own kind: what a CHILD_SA with it may be for.
+
+    UDP encapsulation is forced, as an unprivileged process needs it (RFC 7296 2.23).  ``our_hosts`` are our inner
+    addresses, ``assigned`` the lengths (4, 16) of those that the peer is asked for; ``our_port`` is the one UDP port on
+    our side.  ``peers``: what may be reached through the peer, and in transport mode the peer alone.  ``wanted``: the
+    address and port that the first datagram is for.
+    """
+
+    mode: Mode
+    our_hosts: tuple[bytes, ...]
+    our_port: int
+    peers: tuple[Span, ...]
+    assigned: tuple[int, ...] = ()
+    wanted: tuple[bytes, int] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class KeyingConfig:
     """One negotiation: who we are, whom we expect, what may be agreed on, where the carrier runs.
 
     ``expected_peer`` is None for a responder.  Addresses are as our end of the carrier sees them (numeric hosts).
     ``public_addresses``: where a responder may be reached through translation; empty = anywhere.
+    ``standard``: the peer is a standard host, and CHILD_SAs are for this; None between two of our own kind.
     ``further_children``: the peer may make CHILD_SAs for further flows; a plane that carries one flow says no.
     ``log_keys``: emit KeyMaterial, for a capture to be read by.
     ``wall_offset_s`` turns ``now`` into Unix time, to judge certificates.
@@ -100,6 +119,7 @@ class KeyingConfig:
     admission: Admission = field(default_factory=AdmitAnyTrusted)
     public_addresses: tuple[Address, ...] = ()
     log_keys: bool = False
+    standard: StandardHost | None = None
     further_children: bool = False
 
 

@@ -48,6 +48,7 @@ __all__ = [
     "ChildOffer",
     "IkeOffer",
     "KeyExchangePreference",
+    "STANDARD_QUICK_MODE",
     "MainModePolicy",
     "QuickModePolicy",
     "available_offers",
@@ -153,3 +154,8 @@ DEFAULT_QUICK_MODE: Final = QuickModePolicy(
     # thought in bytes.
     Lifetimes(seconds=8 * 3600.0, max_bytes=1 << 40, max_packets=1 << 32),
 )
+
+STANDARD_QUICK_MODE: Final = replace(
+    DEFAULT_QUICK_MODE, offers=tuple(replace(each, esn=(True, False)) for each in DEFAULT_QUICK_MODE.offers)
+)
+"""The same with standard hosts, many of which number packets with 32 bits: 64 are preferred, 32 do."""

@@ -18,6 +18,7 @@ from ..identity.names import PeerTargetName
 from ..types import Address, AnyTrustedPeer, SecurityInfo
 from .address_book import AddressBook, LocalAddress
 from .datagram_keying import SocketKeying
+from .path import KernelPath
 from .planes import datagram_machine
 
 __all__ = ["make_endpoint"]
@@ -51,7 +52,12 @@ def make_endpoint(
     def begin(carrier: asyncio.DatagramTransport) -> tuple[SecuredDatagrams, Directory, Address | None]:
         bound: socket.socket = carrier.get_extra_info("socket")
         keying = SocketKeying(
-            asked.context, asked.settings, LocalAddress(bound), lambda: time() - monotonic(), SystemEntropy()
+            asked.context,
+            asked.settings,
+            LocalAddress(bound),
+            lambda: time() - monotonic(),
+            SystemEntropy(),
+            path=KernelPath(bound),
         )
         machine = datagram_machine(asked.context.plane, keying, asked.settings.allow_insecure)
         book = AddressBook(bound.family, numeric=True)

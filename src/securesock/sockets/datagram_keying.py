@@ -16,13 +16,15 @@ from ..drivers.keylog import KeyLoggingSession, keylog_folder
 from ..engine.connect import accepting, connecting
 from ..engine.context import SecurityContext
 from ..engine.half_open import HALF_OPEN, HalfOpen, HalfOpenTable, source_of
-from ..engine.ports import HalfOpenPlace
+from ..engine.ports import HalfOpenPlace, Route
+from ..engine.routes import route_from, route_to
 from ..entropy import Entropy
 from ..identity.names import PeerTargetName
-from ..keying.contract import Admission, KeyingSession, Role
+from ..keying.contract import Admission, KeyingSession, Role, StandardHost
 from ..keying.cookies import CookieJar
 from ..keying.ikev2.cookie_gate import ask_for_cookie_untrusted
 from ..types import Address, AnyTrustedPeer, SecuritySettings
+from .path import UNKNOWN_PATH, Path
 from .watched import WatchedSession
 
 __all__ = ["SocketKeying"]
@@ -35,7 +37,8 @@ so that a flood of invented addresses never takes more."""
 class SocketKeying:
     """engine.ports.DatagramKeying for one socket.
 
-    ``our_address`` says which of our addresses a peer is reached from; ``wall_offset_s`` as Clock's.
+    ``our_address`` says which of our addresses a peer is reached from, ``path`` what passes there; ``wall_offset_s`` as
+    Clock's.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class SocketKeying:
         wall_offset_s: Callable[[], float],
         entropy: Entropy,
         table: HalfOpenTable = HALF_OPEN,
+        path: Path = UNKNOWN_PATH,
     ) -> None:
         self._context = context
         self._settings = settings
@@ -53,6 +57,7 @@ class SocketKeying:
         self._wall_offset_s = wall_offset_s
         self._entropy = entropy
         self._table = table
+        self._path = path
         self._jar: CookieJar | None = None
         self._lock = threading.Lock()
         self._evicted: list[HalfOpenPlace] = []
@@ -65,20 +70,55 @@ class SocketKeying:
         admission: Admission,
         spis_in_use: Container[int],
         now: float,
+        standard: StandardHost | None = None,
     ) -> KeyingSession:
         """See the port."""
         context, settings, our = self._context, self._settings, self._our_address(peer)
         offset_s = self._wall_offset_s()
         if role is Role.INITIATOR:
             config = connecting(
-                context, settings, expected, our, peer, offset_s, carrier="datagram", admission=admission
+                context,
+                settings,
+                expected,
+                our,
+                peer,
+                offset_s,
+                carrier="datagram",
+                admission=admission,
+                standard=standard,
             )
         else:
-            config = accepting(context, settings, our, peer, offset_s, admission, carrier="datagram", expected=expected)
+            config = accepting(
+                context,
+                settings,
+                our,
+                peer,
+                offset_s,
+                admission,
+                carrier="datagram",
+                expected=expected,
+                standard=standard,
+            )
         folder = keylog_folder()
         if folder is None:
             return WatchedSession(config, self._entropy, spis_in_use)
         return KeyLoggingSession(WatchedSession(replace(config, log_keys=True), self._entropy, spis_in_use), folder)
+
+    def route(self, address: Address) -> Route | None:
+        """See the port."""
+        return route_to(self._context.peers, address, self._our_address) if self._context.peers else None
+
+    def arriving(self, carrier: Address) -> Route | None:
+        """See the port."""
+        return route_from(self._context.peers, carrier, self._our_address) if self._context.peers else None
+
+    def path_mtu(self, carrier: Address, now: float) -> int:
+        """See the port."""
+        return self._path.mtu(carrier, now)
+
+    def is_cutting_forbidden(self) -> bool:
+        """See the port."""
+        return self._path.is_cutting_forbidden()
 
     def ask_for_cookie_untrusted(self, message: bytes, peer: Address, now: float) -> bytes | None:
         """See the port."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 from ..drivers.datagrams import DatagramCarrier, readiness_pair
 from ..engine.connect import ExpectedPeer, check_offers, expected_peer
 from ..engine.context import SecurityContext
+from ..engine.peer_entry import entry_for
 from ..engine.ports import Arrival
 from ..engine.report import Asked, datagram_info
 from ..entropy import SystemEntropy
@@ -28,6 +29,7 @@ from ..types import Address, AnyTrustedPeer, SecurityInfo
 from .address_book import AddressBook, LocalAddress
 from .calls import ReadableFile, readable, writable
 from .datagram_keying import SocketKeying
+from .path import KernelPath
 from .planes import datagram_machine
 from .refused import check_no_flags, check_peek
 from .stream_socket import SecureSocket
@@ -147,7 +149,12 @@ class SecureDatagramSocket(SecureSocket):
         kernel = socket.socket(self.family, self.type, self.proto, _socket.dup(socket.socket.fileno(self)))
         kernel.setblocking(False)
         keying = SocketKeying(
-            self.context, self._settings, LocalAddress(kernel), lambda: time() - monotonic(), SystemEntropy()
+            self.context,
+            self._settings,
+            LocalAddress(kernel),
+            lambda: time() - monotonic(),
+            SystemEntropy(),
+            path=KernelPath(kernel),
         )
         machine = datagram_machine(self.context.plane, keying, self._settings.allow_insecure)
         carrier = self._carrier = DatagramCarrier(kernel, machine, self._readiness)
@@ -164,8 +171,23 @@ class SecureDatagramSocket(SecureSocket):
         """Fix the peer, as for any UDP socket; the first datagram begins the negotiation."""
         carrier = self._open()
         resolved = self._book.resolve(address)
-        socket.socket.connect(self, resolved)
+        if self._is_routed(resolved):
+            # what comes and goes has the standard host's address, and on the wire no other
+            carrier.only = resolved
+        else:
+            socket.socket.connect(self, resolved)
         self._peer_address = carrier.connected = resolved
+
+    def _is_routed(self, address: Address) -> bool:
+        entry = entry_for(self.context.peers, address[0])
+        return entry is not None and entry.carrier != "own"
+
+    def getpeername(self) -> Address:
+        """The address that the socket is connected to, behind whatever standard host."""
+        if self._carrier is not None and self._carrier.only is not None:
+            return self._carrier.only
+        address: Address = socket.socket.getpeername(self)
+        return address
 
     def do_handshake(self) -> NoReturn:
         """Not of datagram sockets."""

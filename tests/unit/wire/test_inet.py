@@ -6,10 +6,14 @@ import pytest
 
 from securesock.errors import WireError
 from securesock.wire.inet import (
+    Fragment,
     IpHeader,
     internet_checksum,
     read_ip_header,
+    read_ip_packet,
     read_udp_header,
+    udp_checksum,
+    write_ip_fragments,
     write_ip_header,
     write_udp_datagram,
 )
@@ -139,3 +143,40 @@ def test_what_exceeds_a_packet_is_not_written() -> None:
     assert len(write_udp_datagram(SOURCE, DESTINATION, 1, 2, bytes(65527))) == 65535
     with pytest.raises(WireError):
         write_udp_datagram(SOURCE, DESTINATION, 1, 2, bytes(65528))
+
+
+@pytest.mark.parametrize(("source", "destination", "room"), [(SOURCE, DESTINATION, 92), (V6_A, V6_B, 120)])
+def test_fragments_hold_the_payload_in_pieces_of_eights(source: bytes, destination: bytes, room: int) -> None:
+    payload = bytes(range(256)) + b"end"
+    packets = write_ip_fragments(source, destination, 17, payload, room, 0x12345)
+    headers = [read_ip_packet(each) for each in packets]
+    assert all(len(each) <= room for each in packets)
+    assert b"".join(packet[head.payload_offset : head.end] for packet, head in zip(packets, headers, strict=True)) == (
+        payload
+    )
+    assert [head.fragment.offset for head in headers if head.fragment] == list(range(0, len(payload), 72))
+    assert [head.fragment.more for head in headers if head.fragment] == [True, True, True, False]
+    assert {head.fragment.identification for head in headers if head.fragment} == {
+        0x2345 if len(source) == 4 else 0x12345
+    }
+    assert {(head.protocol, head.source, head.destination) for head in headers} == {(17, source, destination)}
+    with pytest.raises(WireError, match="fragment"):
+        read_ip_header(packets[0])
+
+
+def test_no_piece_fits_into_too_little_room() -> None:
+    with pytest.raises(WireError, match="no piece"):
+        write_ip_fragments(V6_A, V6_B, 17, bytes(100), 55, 1)
+
+
+def test_an_ipv6_fragment_that_is_the_whole_packet_is_no_fragment() -> None:
+    (packet,) = write_ip_fragments(V6_A, V6_B, 17, b"12345678", 1280, 7)
+    assert read_ip_packet(packet).fragment is None  # RFC 6946
+    first, _ = write_ip_fragments(V6_A, V6_B, 17, b"123456789", 56, 7)
+    assert read_ip_packet(first).fragment == Fragment(7, 0, True)
+
+
+def test_a_checksum_is_zero_over_what_holds_it() -> None:
+    datagram = write_udp_datagram(SOURCE, DESTINATION, 1, 2, b"data")
+    assert udp_checksum(SOURCE, DESTINATION, datagram) == 0
+    assert udp_checksum(SOURCE, DESTINATION, datagram[:-1] + b"b") != 0

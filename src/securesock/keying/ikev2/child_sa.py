@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ...crypto.kdf import DirectionKeys
 from ...crypto.suites import EspSuite
-from ...sad.spec import InnerFlow, SaSpec
+from ...sad.spec import InnerFlow, SaSpec, Scope
 from ...types import Lifetimes
 from .attempts import Attempt
 
@@ -57,6 +57,11 @@ class ChildSa:
         """The flow in the first initiator's view."""
         return self.inbound.flow
 
+    @property
+    def scope(self) -> Scope | None:
+        """What it carries with a standard host; None for exactly ``flow``."""
+        return self.inbound.scope
+
 
 def make_child(
     *,
@@ -69,11 +74,12 @@ def make_child(
     we_initiated: bool,
     lifetimes: Lifetimes,
     rekey_at: float,
+    scope: Scope | None = None,
 ) -> ChildSa:
     """A CHILD_SA from negotiated values; ``keys`` are the exchange initiator's outbound first (RFC 7296 2.17)."""
     outbound_keys, inbound_keys = keys if we_requested else (keys[1], keys[0])
     # the pair of SPIs is the pair's id: no two live pairs of one peer share it
     sa_id = inbound_spi << 32 | outbound_spi
-    inbound = SaSpec(inbound_spi, suite, inbound_keys, lifetimes, sa_id, flow, we_initiated)
-    outbound = SaSpec(outbound_spi, suite, outbound_keys, lifetimes, sa_id, flow, we_initiated)
+    inbound = SaSpec(inbound_spi, suite, inbound_keys, lifetimes, sa_id, flow, we_initiated, scope)
+    outbound = SaSpec(outbound_spi, suite, outbound_keys, lifetimes, sa_id, flow, we_initiated, scope)
     return ChildSa(inbound, outbound, rekey_at)

@@ -191,6 +191,12 @@ class Core:
         """Count a drop or refusal."""
         self.emit(Trace(reason, detail))
 
+    @property
+    def source_of_nobody(self) -> bytes | None:
+        """What a standard host is told in the place of our address's hash: it has to see a translator between us, so
+        that it encapsulates in UDP (RFC 7296 2.23); None among our own kind, who always do."""
+        return None if self.config.standard is None else self.entropy.token(20)
+
     # identifiers
 
     def fresh_ike_spi(self) -> bytes:

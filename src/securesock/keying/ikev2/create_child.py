@@ -18,7 +18,7 @@ from ...crypto.kdf import derive_child_keys
 from ...crypto.key_exchange import answer_key_exchange, begin_key_exchange
 from ...crypto.suites import EspSuite
 from ...errors import PeerMisbehaved
-from ...sad.spec import InnerFlow
+from ...sad.spec import InnerFlow, Scope
 from ...wire.ikev2.payloads import (
     Delete,
     KeyExchange,
@@ -30,7 +30,7 @@ from ...wire.ikev2.payloads import (
     TrafficSelectors,
 )
 from ...wire.numbers import ExchangeType, NotifyType, PayloadType, ProtocolId, name_of
-from ..contract import InstallSa, Rekeyed, RemoveSa
+from ..contract import InstallSa, Rekeyed, RemoveSa, StandardHost
 from .attempts import Attempt, begin_for_peer, decide, has_peers_complete
 from .child_sa import ChildSa, make_child
 from .core import (
@@ -50,6 +50,7 @@ from .goodbye import begin_delete, is_out_of_step
 from .ike_sa import IkeSa
 from .lifetimes import rekey_time, retry_time
 from .proposals import answer, find_same, latched_child_proposal, same_transforms
+from .scopes import agreed_scope, flow_of, scope_selectors, wider_than
 from .selectors import exact_flow, flow_selectors
 
 __all__ = ["answer_create_child", "begin_child_rekey", "begin_new_child", "peer_deleted"]
@@ -74,11 +75,34 @@ def begin_new_child(core: Core, flow: InnerFlow, now: float) -> None:
         _create(core, _pattern(core, flow), now)
 
 
-def _pattern(core: Core, flow: InnerFlow) -> ChildSa:
+def _pattern(core: Core, flow: InnerFlow, scope: Scope | None = None) -> ChildSa:
     """What a new CHILD_SA is made after: the latched transforms for another flow.  It never carries anything itself."""
     first = core.children[0]
-    inbound, outbound = replace(first.inbound, flow=flow), replace(first.outbound, flow=flow)
+    inbound, outbound = (replace(each, flow=flow, scope=scope) for each in (first.inbound, first.outbound))
     return ChildSa(inbound, outbound, math.inf, pattern=True)
+
+
+def _mode(child: ChildSa) -> tuple[Payload, ...]:
+    """Transport mode is said (RFC 7296 1.3.1), tunnel mode is what it is without."""
+    in_tunnel = child.scope is not None and child.scope.mode == "tunnel"
+    return () if in_tunnel else (Notify(NotifyType.USE_TRANSPORT_MODE),)
+
+
+def _selectors(core: Core, child: ChildSa, *, we_ask: bool) -> tuple[TrafficSelectors, TrafficSelectors]:
+    """TSi and TSr of an exchange about ``child``; TSi is the side that asks (RFC 7296 2.9)."""
+    if child.scope is not None:
+        return scope_selectors(child.scope, ours_first=we_ask)
+    return flow_selectors(child.flow, initiator_first=core.we_are_initiator is we_ask)
+
+
+def _is_for(
+    core: Core, child: ChildSa, tsi: TrafficSelectors | None, tsr: TrafficSelectors | None, *, we_ask: bool
+) -> bool:
+    """Whether the peer's selectors are the child's: exactly its flow, or all of its scope."""
+    if child.scope is None or tsi is None or tsr is None:
+        return (tsi, tsr) == _selectors(core, child, we_ask=we_ask)
+    ours, peers = (tsi, tsr) if we_ask else (tsr, tsi)
+    return wider_than(child.scope, ours, peers)
 
 
 class ExpectChildReply:
@@ -105,9 +129,8 @@ class ExpectChildReply:
         if old.pattern:
             core.creating.append(old)
         self._proposal = latched_child_proposal(self._suite, self._spi.to_bytes(4, "big"))
-        self._selectors = flow_selectors(old.flow, initiator_first=core.we_are_initiator)
         payloads: list[Payload] = [
-            Notify(NotifyType.USE_TRANSPORT_MODE),
+            *_mode(old),
             SecurityAssociation((self._proposal,)),
             Nonce(self._nonce),
         ]
@@ -117,7 +140,7 @@ class ExpectChildReply:
             payloads.insert(0, Notify(NotifyType.REKEY_SA, b"", ProtocolId.ESP, spi))
         if self._exchange is not None:
             payloads.append(KeyExchange(self._group, self._exchange.public))
-        payloads += self._selectors
+        payloads += _selectors(core, old, we_ask=True)
         core.request(self._sa, ExchangeType.CREATE_CHILD_SA, tuple(payloads), self, now)
 
     def handle_reply(self, opened: Opened, now: float) -> None:
@@ -155,11 +178,11 @@ class ExpectChildReply:
             raise PeerMisbehaved("the peer chose a reserved SPI (RFC 4303 2.1)")
         if not same_transforms(proposal, self._proposal):
             raise PeerMisbehaved("the peer answered a rekey with algorithms that were not offered")
-        if NotifyType.USE_TRANSPORT_MODE not in found:
-            raise PeerMisbehaved("the peer answered a transport mode rekey with tunnel mode")
+        if (NotifyType.USE_TRANSPORT_MODE in found) != bool(_mode(self._old)):
+            raise PeerMisbehaved("the peer answered a rekey in another mode")
         tsi = find(opened.payloads, TrafficSelectors, PayloadType.TSi)
         tsr = find(opened.payloads, TrafficSelectors, PayloadType.TSr)
-        if (tsi, tsr) != self._selectors:
+        if not _is_for(self._core, self._old, tsi, tsr, we_ask=True):
             raise PeerMisbehaved("the peer changed the traffic selectors in a rekey (RFC 7296 2.9.2)")
 
     def _complete(self, additional: tuple[bytes, ...], now: float) -> None:
@@ -257,6 +280,9 @@ def _further(core: Core, sa: IkeSa, opened: Opened) -> ChildSa:
         raise Refusal(NotifyType.TEMPORARY_FAILURE)  # RFC 7296 2.25.2
     tsi = find(opened.payloads, TrafficSelectors, PayloadType.TSi)
     tsr = find(opened.payloads, TrafficSelectors, PayloadType.TSr)
+    standard = core.config.standard
+    if standard is not None:
+        return _further_scope(core, standard, tsi, tsr)
     first = core.children[0].flow
     # TSi is the requester's side (RFC 7296 2.9), the flow is kept in the first initiator's view
     sides = (tsr, tsi) if core.we_are_initiator else (tsi, tsr)
@@ -264,6 +290,20 @@ def _further(core: Core, sa: IkeSa, opened: Opened) -> ChildSa:
     if flow is None or (flow.initiator_host, flow.responder_host) != (first.initiator_host, first.responder_host):
         raise Refusal(NotifyType.TS_UNACCEPTABLE)
     return _pattern(core, flow)
+
+
+def _further_scope(
+    core: Core, standard: StandardHost, tsi: TrafficSelectors | None, tsr: TrafficSelectors | None
+) -> ChildSa:
+    """The same with a standard host: whatever else of the configured scope it asks for."""
+    first = core.children[0].scope
+    if first is None or tsi is None or tsr is None:
+        raise Refusal(NotifyType.TS_UNACCEPTABLE)
+    seen = (first.ours[0].first, first.peers[0].first) if first.mode == "transport" else None
+    scope = agreed_scope(standard, tsr, tsi, first.our_hosts, seen)
+    if scope is None:
+        raise Refusal(NotifyType.TS_UNACCEPTABLE)
+    return _pattern(core, flow_of(scope, we_initiated=core.we_are_initiator), scope)
 
 
 def _child_not_found(rekey: Notify) -> Refusal:
@@ -291,16 +331,17 @@ class _AnswerRekey:
         tsr = find(self._opened.payloads, TrafficSelectors, PayloadType.TSr)
         if proposals is None or nonce is None or len(nonce.data) not in NONCE_LENGTHS:
             raise Refusal(NotifyType.INVALID_SYNTAX, error=PeerMisbehaved("the peer's rekey lacks proposals or nonce"))
-        if NotifyType.USE_TRANSPORT_MODE not in found:
+        if (NotifyType.USE_TRANSPORT_MODE in found) != bool(_mode(old)):
             raise Refusal(NotifyType.NO_PROPOSAL_CHOSEN)
-        if (tsi, tsr) != flow_selectors(old.flow, initiator_first=not core.we_are_initiator):
+        if not _is_for(core, old, tsi, tsr, we_ask=False):
             raise Refusal(NotifyType.TS_UNACCEPTABLE)
+        selectors = _selectors(core, old, we_ask=False)
         self._spi = core.fresh_child_spi()
         proposal = self._choose(proposals)
         self._peer_spi = int.from_bytes(proposal.spi, "big")
         self._nonces = (nonce.data, core.entropy.token(NONCE_LENGTH))
         payloads: list[Payload] = [
-            Notify(NotifyType.USE_TRANSPORT_MODE),
+            *_mode(old),
             answer(proposal, latched_child_proposal(self._suite, self._spi.to_bytes(4, "big"))),
             Nonce(self._nonces[1]),
         ]
@@ -309,10 +350,10 @@ class _AnswerRekey:
         additional = self._suite.additional_key_exchanges
         if additional:
             payloads.append(remember_followup(core, sa, PendingFollowup(additional, self._complete)))
-            core.reply(sa, self._opened, (*payloads, *(each for each in (tsi, tsr) if each is not None)))
+            core.reply(sa, self._opened, (*payloads, *selectors))
             return
         child = self._make((), now)
-        core.reply(sa, self._opened, (*payloads, *(each for each in (tsi, tsr) if each is not None)))
+        core.reply(sa, self._opened, (*payloads, *selectors))
         self._install(child)
 
     def _choose(self, proposals: SecurityAssociation) -> Proposal:
@@ -390,6 +431,7 @@ def _make(
         we_initiated=core.we_are_initiator,
         lifetimes=lifetimes,
         rekey_at=rekey_time(lifetimes, core.entropy, now),
+        scope=old.scope,
     )
     core.add_child(child)
     core.emit(InstallSa(child.inbound, "inbound"))

@@ -2,8 +2,9 @@
 
 FirstChildWish is the initiator's, FirstChildAnswer the responder's.  IKE_AUTH may take several exchanges (EAP): the
 wish goes out in the first request, the answer in the last reply.  On a stream the CHILD_SA is for exactly the carrier's
-own flow, in transport mode, between two ends that both speak the inner segment format.  Who the peer is, and whether
-it was proven yet, is auth's business and not known here.
+own flow, in transport mode, between two ends that both speak the inner segment format.  With a standard host it is for
+whatever of the configured scope both ends have, in the configured mode (scopes).  Who the peer is, and whether it was
+proven yet, is auth's business and not known here.
 """
 
 from __future__ import annotations
@@ -13,16 +14,26 @@ from collections.abc import Sequence
 from ...crypto.kdf import derive_child_keys
 from ...crypto.suites import EspSuite
 from ...errors import PeerIncompatible, PeerMisbehaved
-from ...sad.spec import InnerFlow
+from ...sad.spec import InnerFlow, Scope
 from ...types import Address
-from ...wire.ikev2.payloads import Notify, Payload, SecurityAssociation, TrafficSelectors
+from ...wire.ikev2.payloads import Configuration, Notify, Payload, SecurityAssociation, TrafficSelectors
 from ...wire.numbers import IpProtocol, NotifyType, PayloadType
+from ..contract import StandardHost
 from .beginning import Beginning
 from .child_sa import ChildSa, make_child
 from .core import STREAM_FORMAT, Core, Refusal, find, notifies
 from .ike_sa import IkeSa
 from .lifetimes import rekey_time
 from .proposals import accept_child, answer, chosen_child, latched_child_proposal, offer_child
+from .scopes import (
+    agreed_scope,
+    assigned_hosts,
+    configuration_request,
+    flow_of,
+    offered_selectors,
+    scope_selectors,
+    seen_by,
+)
 from .selectors import canonical_host, exact_flow, flow_selectors
 
 __all__ = ["FirstChildAnswer", "FirstChildWish"]
@@ -39,6 +50,7 @@ def _first_child(
     outbound_spi: int,
     flow: InnerFlow,
     now: float,
+    scope: Scope | None = None,
 ) -> ChildSa:
     lifetimes = core.config.quick_mode.lifetimes
     keys = derive_child_keys(sa.suite.prf, sa.keys.sk_d, suite, beginning.initiator_nonce, beginning.responder_nonce)
@@ -52,6 +64,7 @@ def _first_child(
         we_initiated=sa.initiator,
         lifetimes=lifetimes,
         rekey_at=rekey_time(lifetimes, core.entropy, now),
+        scope=scope,
     )
     child.outbound_in_use = True
     core.add_child(child)
@@ -78,6 +91,13 @@ class FirstChildWish:
 
     def payloads(self) -> tuple[Payload, ...]:
         """What the first IKE_AUTH request asks for, in RFC 7296's order."""
+        standard = self._core.config.standard
+        if standard is not None:
+            mode = (_MODE,) if standard.mode == "transport" else ()
+            request = configuration_request(standard)
+            # RFC 7296 2.19: CP before SA
+            configuration = () if request is None else (request,)
+            return (*configuration, *mode, self._offered, *offered_selectors(standard))
         selectors = flow_selectors(self._flow, initiator_first=True)
         format_notify: tuple[Payload, ...] = (STREAM_FORMAT,) if self._core.on_stream else ()
         return (_MODE, *format_notify, self._offered, *selectors)
@@ -85,7 +105,7 @@ class FirstChildWish:
     def accept(self, payloads: Sequence[Payload], now: float) -> ChildSa:
         """The CHILD_SA that the last IKE_AUTH reply agrees to; PeerIncompatible or PeerMisbehaved, and none is made,
         when that is not what we asked for."""
-        core = self._core
+        core, standard = self._core, self._core.config.standard
         found = notifies(payloads)
         choice = find(payloads, SecurityAssociation)
         tsi = find(payloads, TrafficSelectors, PayloadType.TSi)
@@ -97,14 +117,32 @@ class FirstChildWish:
         suite = chosen_child(self._offered, choice)
         if suite is None or len(choice.proposals[0].spi) != 4:
             raise PeerMisbehaved("the responder chose ESP algorithms that we did not offer")
-        if NotifyType.USE_TRANSPORT_MODE not in found:
+        in_transport = NotifyType.USE_TRANSPORT_MODE in found
+        if not in_transport and (standard is None or standard.mode == "transport"):
             raise PeerIncompatible("the responder refused transport mode")  # RFC 7296 1.3.1: we required it
-        if (tsi, tsr) != flow_selectors(self._flow, initiator_first=True):
+        flow, scope = self._flow, None
+        if standard is not None:
+            if in_transport and standard.mode == "tunnel":
+                raise PeerMisbehaved("the responder chose transport mode, which we did not offer")
+            scope = self._scope(standard, tsi, tsr, find(payloads, Configuration))
+            flow = flow_of(scope, we_initiated=True, wanted=standard.wanted)
+        elif (tsi, tsr) != flow_selectors(self._flow, initiator_first=True):
             raise PeerMisbehaved("the responder changed the traffic selectors of an exact flow")
         outbound_spi = int.from_bytes(choice.proposals[0].spi, "big")
         if outbound_spi < 256:
             raise PeerMisbehaved("the responder chose a reserved SPI (RFC 4303 2.1)")
-        return _first_child(core, self._sa, self._beginning, suite, self._inbound_spi, outbound_spi, self._flow, now)
+        return _first_child(core, self._sa, self._beginning, suite, self._inbound_spi, outbound_spi, flow, now, scope)
+
+    def _scope(
+        self, standard: StandardHost, tsi: TrafficSelectors, tsr: TrafficSelectors, reply: Configuration | None
+    ) -> Scope:
+        our_hosts = standard.our_hosts + assigned_hosts(standard, reply)
+        scope = agreed_scope(standard, tsi, tsr, our_hosts, seen_by(self._core, standard, self._beginning.translated))
+        if scope is None:
+            raise PeerIncompatible("the responder's traffic selectors leave nothing of what this socket is to send")
+        if standard.wanted is not None and scope.our_host(*standard.wanted) is None:
+            raise PeerIncompatible("the responder's traffic selectors leave out the address that was to be reached")
+        return scope
 
 
 class FirstChildAnswer:
@@ -120,7 +158,7 @@ class FirstChildAnswer:
 
         Refusal when nothing of the wish can be had; no CHILD_SA is made then.
         """
-        core = self._core
+        core, standard = self._core, self._core.config.standard
         found = notifies(payloads)
         proposals = find(payloads, SecurityAssociation)
         tsi = find(payloads, TrafficSelectors, PayloadType.TSi)
@@ -132,21 +170,37 @@ class FirstChildAnswer:
                 NotifyType.NO_PROPOSAL_CHOSEN,
                 error=PeerIncompatible("the initiator is an IPsec host that does not speak securesock's stream format"),
             )
-        if NotifyType.USE_TRANSPORT_MODE not in found:
+        in_transport = NotifyType.USE_TRANSPORT_MODE in found
+        if not in_transport and standard is None:
             error = PeerIncompatible("the initiator asked for tunnel mode; a connection is carried in transport mode")
+            raise Refusal(NotifyType.NO_PROPOSAL_CHOSEN, error=error)
+        if not in_transport and standard is not None and standard.mode == "transport":
+            error = PeerIncompatible("the initiator asked for tunnel mode, its entry among our peers for transport")
             raise Refusal(NotifyType.NO_PROPOSAL_CHOSEN, error=error)
         accepted = accept_child(core.config.quick_mode.offers, proposals.proposals)
         if accepted is None or len(accepted[0].spi) != 4 or int.from_bytes(accepted[0].spi, "big") < 256:
             error = PeerIncompatible("the initiator's ESP proposals and our quick mode policy have nothing in common")
             raise Refusal(NotifyType.NO_PROPOSAL_CHOSEN, error=error)
-        flow = self._flow(tsi, tsr)
+        scope = None if standard is None else self._scope(standard, tsi, tsr)
+        flow = self._flow(tsi, tsr) if scope is None else flow_of(scope, we_initiated=False)
         proposal, suite = accepted
         inbound_spi = core.fresh_child_spi()
         outbound_spi = int.from_bytes(proposal.spi, "big")
-        child = _first_child(core, self._sa, self._beginning, suite, inbound_spi, outbound_spi, flow, now)
+        child = _first_child(core, self._sa, self._beginning, suite, inbound_spi, outbound_spi, flow, now, scope)
         choice = answer(proposal, latched_child_proposal(suite, inbound_spi.to_bytes(4, "big")))
+        if scope is not None:
+            # RFC 7296 1.3.1: transport mode is the initiator's wish, that we may turn down by silence
+            mode = (_MODE,) if scope.mode == "transport" else ()
+            return child, (*mode, choice, *scope_selectors(scope, ours_first=False))
         format_notify: tuple[Payload, ...] = (STREAM_FORMAT,) if core.on_stream else ()
         return child, (_MODE, *format_notify, choice, tsi, tsr)
+
+    def _scope(self, standard: StandardHost, tsi: TrafficSelectors, tsr: TrafficSelectors) -> Scope:
+        seen = seen_by(self._core, standard, self._beginning.translated)
+        scope = agreed_scope(standard, tsr, tsi, standard.our_hosts, seen)
+        if scope is None:
+            raise _unacceptable("the initiator's traffic selectors have nothing in common with our entry for it")
+        return scope
 
     def _flow(self, tsi: TrafficSelectors, tsr: TrafficSelectors) -> InnerFlow:
         """Semantics "stream plane on the wire": one exact flow, ours unless somebody translates addresses between

@@ -92,7 +92,9 @@ class ExpectInitReply:
             self._offered,
             KeyExchange(method, self._exchange.public),
             Nonce(self._nonce),
-            *nat_detection(sa.our_spi, bytes(8), core.config.our_address, core.config.peer_address),
+            *nat_detection(
+                sa.our_spi, bytes(8), core.config.our_address, core.config.peer_address, core.source_of_nobody
+            ),
             SIGNATURE_HASHES,
         ]
         if any(offer.additional for offer in self._offers):
@@ -282,7 +284,9 @@ class ExpectInitRequest:
         payloads: list[Payload] = [
             KeyExchange(suite.key_exchange.transform_id, public),
             Nonce(nonce),
-            *nat_detection(sa.peer_spi, sa.our_spi, config.our_address, config.peer_address),
+            *nat_detection(
+                sa.peer_spi, sa.our_spi, config.our_address, config.peer_address, self._core.source_of_nobody
+            ),
             SIGNATURE_HASHES,
         ]
         authorities = config.identity.certificate_authorities

@@ -91,11 +91,19 @@ def _hash(initiator_spi: bytes, responder_spi: bytes, address: Address) -> bytes
 
 
 def nat_detection(
-    initiator_spi: bytes, responder_spi: bytes, our_address: Address, peer_address: Address
+    initiator_spi: bytes,
+    responder_spi: bytes,
+    our_address: Address,
+    peer_address: Address,
+    source: bytes | None = None,
 ) -> tuple[Notify, Notify]:
-    """NAT_DETECTION_SOURCE_IP and NAT_DETECTION_DESTINATION_IP of a message that we send."""
+    """NAT_DETECTION_SOURCE_IP and NAT_DETECTION_DESTINATION_IP of a message that we send.
+
+    ``source``: 20 bytes that are no address's, to have the peer encapsulate in UDP whatever is between us.
+    """
+    source = _hash(initiator_spi, responder_spi, our_address) if source is None else source
     return (
-        Notify(NotifyType.NAT_DETECTION_SOURCE_IP, _hash(initiator_spi, responder_spi, our_address)),
+        Notify(NotifyType.NAT_DETECTION_SOURCE_IP, source),
         Notify(NotifyType.NAT_DETECTION_DESTINATION_IP, _hash(initiator_spi, responder_spi, peer_address)),
     )
 

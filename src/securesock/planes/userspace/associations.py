@@ -9,12 +9,15 @@ It must not know where datagrams come from, nor how an unknown one is judged: th
 
 from __future__ import annotations
 
+import errno
 import heapq
 import itertools
-from collections import Counter, deque
+from collections import ChainMap, Counter, deque
+from collections.abc import Container
 from math import inf
+from typing import Final, cast
 
-from ...engine.ports import DatagramKeying
+from ...engine.ports import DatagramKeying, Route
 from ...errors import AuthenticationFailed, KeyingTimeout, SecureSocketError
 from ...keying.contract import (
     Establishment,
@@ -33,6 +36,7 @@ from ...sad.spec import SaSpec
 from ...types import Address
 from ...wire.tcp_encapsulation import NON_ESP_MARKER
 from ...wire.udp_encapsulation import NAT_KEEPALIVE
+from .host_packet import HostOpener, HostSealer
 from .packet import PacketOpener, PacketSealer
 from .peers import (
     IDLE_S,
@@ -43,9 +47,16 @@ from .peers import (
     Association,
     Peer,
     choose_sealing,
+    covering,
+    packed_host,
 )
 
 __all__ = ["Associations"]
+
+LEAST_MTU: Final = 1280
+"""IPv6's (RFC 8200 5), and in practice IPv4's."""
+SURE_TO_PASS: Final = 1024
+"""Application bytes that fit into LEAST_MTU with every header and suite: longer ones ask for the path's."""
 
 
 class Associations:
@@ -57,18 +68,61 @@ class Associations:
         self._keying = keying
         self._allow_insecure = allow_insecure
         self._peers: dict[Address, Peer] = {}
+        self.outgoing: deque[tuple[bytes | bytearray | memoryview, Address]] = deque()
         self._openers: dict[int, tuple[PacketOpener, Association]] = {}
+        self._host_openers: dict[int, tuple[HostOpener, Association]] = {}
+        self._spis: Container[int] = ChainMap[int, tuple[PacketOpener | HostOpener, Association]](
+            cast("dict[int, tuple[PacketOpener | HostOpener, Association]]", self._openers),
+            cast("dict[int, tuple[PacketOpener | HostOpener, Association]]", self._host_openers),
+        )
+        self._hosts: dict[Address, Peer] = {}
+        self._behind: dict[Address, Peer] = {}
         self._by_ike_spi: dict[bytes, Association] = {}
         self._beginnings: dict[tuple[Address, bytes], Association] = {}
-        self._transmit: deque[tuple[bytes | bytearray | memoryview, Address]] = deque()
         self._timers: list[tuple[float, int, Association]] = []
         self._order = itertools.count()
 
     def _peer(self, address: Address) -> Peer:
+        """What is known of an address of the application's, made now if nothing was."""
+        peer = self._known(address)
+        if peer is None:
+            route = self._keying.route(address)
+            if route is None:
+                return self._own_peer(address)
+            peer = self._behind[address] = self._host(route.carrier, route)
+        return peer
+
+    def _own_peer(self, address: Address) -> Peer:
+        """Who speaks from its own port to ours."""
         peer = self._peers.get(address)
         if peer is None:
             peer = self._peers[address] = Peer(address)
         return peer
+
+    def _host(self, carrier: Address, route: Route) -> Peer:
+        """The standard host at ``carrier``."""
+        peer = self._hosts.get(carrier)
+        if peer is None:
+            peer = self._hosts[carrier] = Peer(carrier, route)
+        return peer
+
+    def _known(self, address: Address) -> Peer | None:
+        """Whoever speaks for an address of the application's: itself, or the standard host that reaches it."""
+        peer = self._peers.get(address) or self._behind.get(address)
+        if peer is None and self._hosts:
+            peer = next((each for each in self._hosts.values() if covering(each, address) is not None), None)
+            if peer is not None:
+                self._behind[address] = peer
+        return peer
+
+    def carrier_address(self, address: Address) -> Address:
+        """See the port."""
+        peer = self._peers.get(address)
+        if peer is None:
+            peer = self._behind.get(address)
+            if peer is None or peer.why_clear:
+                return address
+        return peer.carrier
 
     # -- sealing ----------------------------------------------------------------------------------------------
 
@@ -76,7 +130,7 @@ class Associations:
         """See the port."""
         peer = self._peers.get(address)
         if peer is None:
-            return None
+            return self._seal_for_host(data, address, now) if self._hosts else None
         sealer, association = peer.sealer, peer.active
         if sealer is None or association is None:
             if not peer.why_clear or peer.begun or now >= peer.clear_used_at + IDLE_S:
@@ -95,6 +149,42 @@ class Associations:
         if not association.watched:
             self._schedule(association)
         return sealer.seal(data)
+
+    def _seal_for_host(self, data: memoryview, address: Address, now: float) -> bytes | bytearray | memoryview | None:
+        """For an address that a standard host reaches: fragments but the last go to ``outgoing``."""
+        peer = self._known(address)
+        association = None if peer is None else peer.active
+        if peer is None or association is None:
+            may = peer is not None and peer.why_clear and not peer.begun and now < peer.clear_used_at + IDLE_S
+            if peer is not None and may:
+                peer.clear_used_at = now
+            return data if may else None
+        sealer = covering(peer, address)
+        if sealer is None:
+            return None
+        if sealer.sa.due(now):
+            self._approach_limit(association, sealer.sa, now)
+            sealer = covering(peer, address)
+            if sealer is None or sealer.sa.exhausted(now):
+                return None
+        host = packed_host(address[0])
+        pieces = sealer.inner(
+            data,
+            host,
+            address[1],
+            self._keying.path_mtu(peer.carrier, now) if len(data) > SURE_TO_PASS else LEAST_MTU,
+            20 if len(packed_host(peer.carrier[0])) == 4 else 40,
+            whole=self._keying.is_cutting_forbidden(),
+            checked=not association.translated,
+        )
+        if sealer.sa.packets + len(pieces) > sealer.sa.hard_packets:
+            return None  # they end within the SA's numbers or are not begun; its successor is on its way
+        association.last_out = now
+        if not association.watched:
+            self._schedule(association)
+        packets = [sealer.seal(each, len(host), 0) for each in pieces[:-1]]
+        self.outgoing.extend((each, peer.carrier) for each in packets)
+        return sealer.seal(pieces[-1], len(host), len(data))
 
     def _approach_limit(self, association: Association, sa: OutboundSa, now: float) -> None:
         """A soft limit asks for a successor; at a hard one without a successor to come, the association ends."""
@@ -118,12 +208,19 @@ class Associations:
     def _flush(self, peer: Peer, now: float) -> None:
         """Send the first datagrams that waited."""
         while peer.queue:
-            packet = self.seal(memoryview(peer.queue[0]), peer.address, now)
+            data, address = peer.queue[0]
+            try:
+                packet = self.seal(memoryview(data), address, now)
+            except OSError as error:
+                self.counters[errno.errorcode.get(error.errno or 0, "not-sent")] += 1
+                packet = b""
             if packet is None:
                 return
-            peer.queued_bytes -= len(peer.queue.popleft())
+            peer.queue.popleft()
+            peer.queued_bytes -= len(data)
             self.queued -= 1
-            self._transmit.append((packet, peer.carrier))
+            if packet:
+                self.outgoing.append((packet, self.carrier_address(address)))
 
     def _drop_queue(self, peer: Peer) -> None:
         self.counters["first-datagrams-lost"] += len(peer.queue)
@@ -140,13 +237,14 @@ class Associations:
             match action:
                 case SendDatagram(data):
                     association.rank = association.rank or data[:8]
-                    self._transmit.append((NON_ESP_MARKER + data, to))
+                    self.outgoing.append((NON_ESP_MARKER + data, to))
                 case InstallSa() | FlowReady() if association.state == "over":
                     self.counters["too-late"] += 1
                 case InstallSa(spec, "inbound"):
                     self._install(association, spec, now)
                 case InstallSa(spec, _):
-                    association.add_sealer(PacketSealer(OutboundSa(spec, now)))
+                    sa = OutboundSa(spec, now)
+                    association.add_sealer(PacketSealer(sa) if spec.scope is None else HostSealer(sa, spec.scope))
                 case RemoveSa(spi, "inbound"):
                     association.leaving.append((now + RETIRE_S, spi))
                 case RemoveSa(spi, _):
@@ -178,12 +276,15 @@ class Associations:
         association.ike_spis = wanted
 
     def _install(self, association: Association, spec: SaSpec, now: float) -> None:
-        if spec.spi in self._openers:
+        if spec.spi in self._spis:
             # both were chosen before either was installed: one in 2^32; the session that came later ends
             self.counters["spi-collision"] += 1
             self._delete(association, now)
             return
-        self._openers[spec.spi] = PacketOpener(InboundSa(spec, now)), association
+        if spec.scope is None:
+            self._openers[spec.spi] = PacketOpener(InboundSa(spec, now)), association
+        else:
+            self._host_openers[spec.spi] = HostOpener(InboundSa(spec, now), spec.scope), association
         association.inbound.add(spec.spi)
 
     def _ready(self, association: Association, establishment: Establishment, now: float) -> None:
@@ -245,7 +346,7 @@ class Associations:
         refused = association.state == "negotiating" and association.role is Role.RESPONDER
         association.state = "over"
         association.bury_at = now + LINGER_S
-        association.sealers = []
+        association.stop_sealing()
         if association.place is not None and not refused:
             association.place.leave()  # refused ones keep theirs until they are buried: they cannot pile up
         peer = association.peer
@@ -267,7 +368,13 @@ class Associations:
     def _remove_inbound(self, association: Association, spi: int) -> None:
         if spi in association.inbound:
             association.inbound.remove(spi)
-            del self._openers[spi]
+            if self._openers.pop(spi, None) is None:
+                self._collect(self._host_openers.pop(spi)[0])
+
+    def _collect(self, opener: HostOpener) -> None:
+        """What reassembly counted, among the socket's own."""
+        self.counters.update(opener.pieces.counters)
+        opener.pieces.counters.clear()
 
     def _bury(self, association: Association) -> None:
         self._close_inbound(association)
@@ -286,7 +393,12 @@ class Associations:
 
     def _forget_stranger(self, peer: Peer) -> None:
         if peer.forgettable:
-            self._peers.pop(peer.address, None)
+            if peer.route is None:
+                self._peers.pop(peer.address, None)
+            else:
+                self._hosts.pop(peer.address, None)
+                for address in [each for each, found in self._behind.items() if found is peer]:
+                    del self._behind[address]
 
     def _evict(self, now: float) -> None:
         """Those whose place a newcomer was given."""
@@ -301,7 +413,7 @@ class Associations:
 
     def poll_transmit(self) -> tuple[bytes | bytearray | memoryview, Address] | None:
         """See the port."""
-        return self._transmit.popleft() if self._transmit else None
+        return self.outgoing.popleft() if self.outgoing else None
 
     def next_deadline(self) -> float | None:
         """See the port."""
@@ -359,7 +471,7 @@ class Associations:
             return
         if association.translated and now >= association.keepalive_at:
             association.kept_at = now
-            self._transmit.append((NAT_KEEPALIVE, association.peer.carrier))
+            self.outgoing.append((NAT_KEEPALIVE, association.peer.carrier))
         sent_since = association.last_out > association.heard_at
         if (sent_since or association.probing) and now >= association.liveness_at:
             if association.probing:

@@ -26,11 +26,14 @@ from ...wire.numbers import ExchangeType, HeaderFlag
 from ...wire.tcp_encapsulation import NON_ESP_MARKER
 from ...wire.udp_encapsulation import NAT_KEEPALIVE
 from .associations import Associations
+from .host_packet import HostOpener
 from .packet import Dropped, PacketOpener
 from .peers import (
     IDLE_S,
     Association,
     LatchAdmission,
+    inner_address,
+    packed_host,
 )
 
 __all__ = ["MAX_QUEUED", "MAX_QUEUED_BYTES", "UserSpaceDatagrams"]
@@ -59,7 +62,7 @@ class UserSpaceDatagrams(Associations):
 
     def forget(self, address: Address, now: float) -> None:
         """See the port."""
-        peer = self._peers.get(address)
+        peer = self._known(address)
         if peer is None:
             return
         self._drop_queue(peer)
@@ -73,7 +76,7 @@ class UserSpaceDatagrams(Associations):
 
     def report(self, address: Address) -> PeerReport:
         """See the port."""
-        peer = self._peers.get(address)
+        peer = self._known(address)
         if peer is None:
             return PeerReport("none", None, False, 0, 0, 0, 0.0, None, "")
         live = [each for each in peer.associations if each.may_carry and not each.replaced]
@@ -104,16 +107,11 @@ class UserSpaceDatagrams(Associations):
 
     def take_failure(self, address: Address) -> SecureSocketError | None:
         """See the port."""
-        peer = self._peers.get(address)
+        peer = self._known(address)
         if peer is None or peer.failure is None or peer.failure_told:
             return None
         peer.failure_told = True
         return copy(peer.failure)
-
-    def carrier_address(self, address: Address) -> Address:
-        """See the port."""
-        peer = self._peers.get(address)
-        return address if peer is None else peer.carrier
 
     # -- outbound ------------------------------------------------------------------------------------------------------
 
@@ -124,6 +122,10 @@ class UserSpaceDatagrams(Associations):
             peer.why_clear = ""
         if peer.occupied or peer.why_clear:
             return
+        standard = None
+        if peer.route is not None:
+            peer.route = self._keying.route(address) or peer.route
+            host, standard = peer.route.expected, peer.route.standard
         expected = peer.wanted(host)
         if expected is host and host is not ANY_TRUSTED_PEER:
             peer.asked = host
@@ -132,7 +134,9 @@ class UserSpaceDatagrams(Associations):
             raise LocalMisuse("nobody said who should be at this address: name the peer, or name its host")
         peer.failure = None
         peer.any_trusted = peer.any_trusted or expected is ANY_TRUSTED_PEER
-        session = self._keying.make_session(Role.INITIATOR, address, expected, LatchAdmission(peer), self._openers, now)
+        session = self._keying.make_session(
+            Role.INITIATOR, peer.carrier, expected, LatchAdmission(peer), self._spis, now, standard
+        )
         association = Association(peer, session, Role.INITIATOR, b"", now)
         peer.associations.append(association)
         session.handle_acquire(now)
@@ -144,7 +148,7 @@ class UserSpaceDatagrams(Associations):
         if len(peer.queue) >= MAX_QUEUED or peer.queued_bytes + len(data) > MAX_QUEUED_BYTES:
             self.counters["first-datagrams-too-many"] += 1
             return False
-        peer.queue.append(data)
+        peer.queue.append((data, address))
         peer.queued_bytes += len(data)
         self.queued += 1
         return True
@@ -160,6 +164,9 @@ class UserSpaceDatagrams(Associations):
                 return self._open_untrusted(found[0], found[1], packet, low, address, now)
             if not spi:
                 return self._handle_ike_untrusted(packet, address, now)
+            of_host = self._host_openers.get(spi)
+            if of_host is not None:
+                return self._open_of_host_untrusted(of_host[0], of_host[1], packet, low, address, now)
         if self._may_come_in_clear(address):
             return Arrival(packet.tobytes(), address, None, 0)
         if packet.tobytes() == NAT_KEEPALIVE:
@@ -171,7 +178,7 @@ class UserSpaceDatagrams(Associations):
         """Semantics "Datagrams": not from an address with a live or starting SA, nor from one that ever had one."""
         if not self._allow_insecure:
             return False
-        peer = self._peers.get(address)
+        peer = self._known(address) or self._hosts.get(address)
         return peer is None or not (peer.latched is not None or peer.begun or peer.expected is not None)
 
     def _open_untrusted(
@@ -182,6 +189,33 @@ class UserSpaceDatagrams(Associations):
         except Dropped as dropped:
             self.counters[dropped.reason] += 1
             return None
+        self._heard_untrusted_address(association, opener, low, address, now)
+        if data is None:
+            return None
+        return Arrival(data, association.peer.address, association.principal, opener.sa.spec.sa_id)
+
+    def _open_of_host_untrusted(
+        self, opener: HostOpener, association: Association, packet: memoryview, low: int, address: Address, now: float
+    ) -> Arrival | None:
+        """The same of a standard host, which speaks for more than itself."""
+        try:
+            received = opener.open_untrusted(packet, low, packed_host(association.peer.address[0]), now)
+        except Dropped as dropped:
+            self.counters[dropped.reason] += 1
+            return None
+        finally:
+            if opener.pieces.counters:
+                self._collect(opener)
+        self._heard_untrusted_address(association, opener, low, address, now)
+        if received is None:
+            return None
+        sender = inner_address(association.peer.address, received.host, received.port)
+        return Arrival(received.data, sender, association.principal, opener.sa.spec.sa_id)
+
+    def _heard_untrusted_address(
+        self, association: Association, opener: PacketOpener | HostOpener, low: int, address: Address, now: float
+    ) -> None:
+        """An authentic packet came, from an address that nothing proves."""
         peer, sa = association.peer, opener.sa
         association.last_in = now
         if not association.confirmed:
@@ -193,9 +227,6 @@ class UserSpaceDatagrams(Associations):
         if (sa.packets >= sa.check_packets or sa.byte_count >= sa.check_bytes) and sa.ask_once():
             association.session.rekey_child(now)
             self._drive(association, peer.carrier, now)
-        if data is None:
-            return None
-        return Arrival(data, peer.address, association.principal, sa.spec.sa_id)
 
     def _handle_ike_untrusted(self, packet: memoryview, address: Address, now: float) -> Arrival | None:
         message = packet[len(NON_ESP_MARKER) :].tobytes()
@@ -248,7 +279,7 @@ class UserSpaceDatagrams(Associations):
                 return None
             if answer is not None:
                 self.counters["asked-for-cookie"] += 1
-                self._transmit.append((NON_ESP_MARKER + answer, address))
+                self.outgoing.append((NON_ESP_MARKER + answer, address))
                 return None
             proven = True
         place = self._keying.take_place(address)
@@ -257,11 +288,13 @@ class UserSpaceDatagrams(Associations):
             return None
         if proven:
             place.speaks_ike()
-        peer = self._peer(address)
-        expected = peer.expected
+        route = self._keying.arriving(address)
+        peer = self._own_peer(address) if route is None else self._host(address, route)
+        expected = peer.expected if route is None else peer.expected or route.expected
+        standard = None if route is None else route.standard
         try:
             session = self._keying.make_session(
-                Role.RESPONDER, address, expected, LatchAdmission(peer), self._openers, now
+                Role.RESPONDER, address, expected, LatchAdmission(peer), self._spis, now, standard
             )
         except OSError:
             # no way back to whoever claims to be there, or nothing that we could agree to
@@ -276,7 +309,7 @@ class UserSpaceDatagrams(Associations):
 
     def close(self, now: float) -> None:
         """See the port."""
-        for peer in tuple(self._peers.values()):
+        for peer in (*self._peers.values(), *self._hosts.values()):
             self._drop_queue(peer)
             for association in tuple(peer.associations):
                 self._delete(association, now)

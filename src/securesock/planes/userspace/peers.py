@@ -10,17 +10,20 @@ Nothing here moves bytes or asks the time.
 
 from __future__ import annotations
 
+import ipaddress
 from collections import deque
 from collections.abc import Collection
+from functools import lru_cache
 from math import inf
 from typing import Final, Literal, TypeAlias
 
-from ...engine.ports import HalfOpenPlace
+from ...engine.ports import HalfOpenPlace, Route
 from ...errors import SecureSocketError
 from ...identity.names import PeerTargetName, parse_peer_target_name
 from ...keying.contract import Establishment, KeyingSession, Role
 from ...sad.entries import SEALING_SHARE, Limits
 from ...types import Address, AnyTrustedPeer, Principal
+from .host_packet import HostSealer
 from .packet import PacketSealer
 
 __all__ = [
@@ -35,6 +38,9 @@ __all__ = [
     "LatchAdmission",
     "Peer",
     "choose_sealing",
+    "covering",
+    "inner_address",
+    "packed_host",
 ]
 
 NEGOTIATION_S: Final = 10.0
@@ -63,6 +69,9 @@ AssociationState: TypeAlias = Literal["negotiating", "live", "over"]
 class Peer:
     """One address of the application's.  ``carrier`` is where packets go, which differs once a translator moved it.
 
+    Of a standard host ``route`` says how it is reached.  Then ``address`` is the host's own, and the application's
+    addresses are whatever its SAs' selectors cover.
+
     ``expected``: the name given for the address.  ``asked``: the host that we began with for want of one, until it was
     proven: an SA that the peer began with another name is heard meanwhile, and not sent on.
     """
@@ -82,13 +91,15 @@ class Peer:
         "latched",
         "queue",
         "queued_bytes",
+        "route",
         "sealer",
         "why_clear",
     )
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, route: Route | None = None) -> None:
         self.address = address
         self.carrier = address
+        self.route = route
         self.expected: PeerTargetName | AnyTrustedPeer | None = None
         self.asked: PeerTargetName | None = None
         self.any_trusted = False  # nobody was named when we first began here: any machine would have done
@@ -97,7 +108,7 @@ class Peer:
         self.associations: list[Association] = []
         self.active: Association | None = None
         self.sealer: PacketSealer | None = None
-        self.queue: deque[bytes] = deque()
+        self.queue: deque[tuple[bytes, Address]] = deque()
         self.queued_bytes = 0
         self.failure: SecureSocketError | None = None
         self.failure_told = False
@@ -179,6 +190,7 @@ class Association:
         "established_at",
         "establishment",
         "hard_at",
+        "host_sealers",
         "ike_spis",
         "inbound",
         "kept_at",
@@ -217,6 +229,7 @@ class Association:
         self.inbound: set[int] = set()
         self.leaving: deque[tuple[float, int]] = deque()
         self.sealers: list[PacketSealer] = []
+        self.host_sealers: list[HostSealer] = []
         self.limits: Limits | None = None
         self._sealed_packets = self._sealed_bytes = 0
         self.establishment: Establishment | None = None
@@ -278,16 +291,21 @@ class Association:
 
     # what its key exchange SA may still carry
 
-    def add_sealer(self, sealer: PacketSealer) -> None:
+    def add_sealer(self, sealer: PacketSealer | HostSealer) -> None:
         """Seal with it from now on."""
-        self.sealers.append(sealer)
+        if isinstance(sealer, HostSealer):
+            self.host_sealers.append(sealer)
+        else:
+            self.sealers.append(sealer)
         self.quick_mode_sa_id = sealer.sa.spec.sa_id
         self._bound(sealer)
 
     def drop_sealer(self, spi: int) -> None:
         """Its SA is gone; what it sealed still counts."""
-        for sealer in [each for each in self.sealers if each.sa.spi == spi]:
-            self.sealers.remove(sealer)
+        gone = [each for each in self._all_sealers() if each.sa.spi == spi]
+        self.sealers = [each for each in self.sealers if each.sa.spi != spi]
+        self.host_sealers = [each for each in self.host_sealers if each.sa.spi != spi]
+        for sealer in gone:
             self._sealed_packets += sealer.sa.packets
             self._sealed_bytes += sealer.sa.byte_count
 
@@ -298,17 +316,24 @@ class Association:
         lifetimes = self.establishment.main_mode_lifetimes
         self.hard_at = now + lifetimes.seconds
         self.limits = Limits(lifetimes, now, SEALING_SHARE, *self.sealed())
-        for sealer in self.sealers:
+        for sealer in self._all_sealers():
             self._bound(sealer)
+
+    def _all_sealers(self) -> tuple[PacketSealer | HostSealer, ...]:
+        return (*self.sealers, *self.host_sealers)
+
+    def stop_sealing(self) -> None:
+        """Seal nothing more."""
+        self.sealers, self.host_sealers = [], []
 
     def sealed(self) -> tuple[int, int]:
         """Packets and bytes of application data, over all SAs."""
         return (
-            self._sealed_packets + sum(each.sa.packets for each in self.sealers),
-            self._sealed_bytes + sum(each.sa.byte_count for each in self.sealers),
+            self._sealed_packets + sum(each.sa.packets for each in self._all_sealers()),
+            self._sealed_bytes + sum(each.sa.byte_count for each in self._all_sealers()),
         )
 
-    def _bound(self, sealer: PacketSealer) -> None:
+    def _bound(self, sealer: PacketSealer | HostSealer) -> None:
         """No SA may carry more than the one that it was made under, so that the fast path looks at one limit."""
         limits, sa = self.limits, sealer.sa
         if limits is not None:
@@ -377,12 +402,49 @@ class Association:
         )
 
 
+@lru_cache(maxsize=4096)  # a sender asks for the same few again and again
+def packed_host(host: str) -> bytes:
+    """4 or 16 bytes, an IPv4-mapped address as IPv4."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or address
+    return address.packed
+
+
+def inner_address(carrier: Address, host: bytes, port: int) -> Address:
+    """An inner sender as the application's socket writes addresses; without ``host`` it is the carrier's own."""
+    if len(carrier) == 2:
+        return (str(ipaddress.ip_address(host)) if host else carrier[0], port)
+    if not host:
+        return (carrier[0], port, carrier[2], carrier[3])
+    # an AF_INET6 socket writes IPv4 addresses as mapped ones
+    return (
+        "::ffff:" + str(ipaddress.IPv4Address(host)) if len(host) == 4 else str(ipaddress.IPv6Address(host)),
+        port,
+        0,
+        0,
+    )
+
+
+def covering(peer: Peer, address: Address) -> HostSealer | None:
+    """What seals for ``address`` of those that reach through ``peer``: the newest whose selectors cover it."""
+    if peer.active is None:
+        return None
+    host, port = packed_host(address[0]), address[1]
+    return next(
+        (each for each in reversed(peer.active.host_sealers) if each.scope.our_host(host, port) is not None), None
+    )
+
+
 def choose_sealing(peer: Peer, now: float) -> None:
     """Set which association of ``peer`` seals, and with which SA: the newest of those that may."""
     fit = [
         each
         for each in peer.associations
-        if each.may_carry and not each.replaced and each.sealers and (each.confirmed or now >= each.confirm_by)
+        if each.may_carry
+        and not each.replaced
+        and (each.sealers or each.host_sealers)
+        and (each.confirmed or now >= each.confirm_by)
     ]
     peer.active = max(fit, key=lambda each: (each.established_at, each.rank), default=None)
-    peer.sealer = None if peer.active is None else peer.active.sealers[-1]
+    peer.sealer = None if peer.active is None or not peer.active.sealers else peer.active.sealers[-1]

@@ -1,0 +1,117 @@
+"""A secured UDP socket in the namespace and under the user that this process was started with, told what to do.
+
+The first line of standard input says who we are and whom we know; each further line is one wish.  Each is answered with
+one line: {"ok": ...} or {"error": the class, "text": the words}.  Everything here is the public interface.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from dataclasses import replace
+from typing import Any
+
+import securesock as ss
+from securesock.crypto import suites
+from securesock.policy.negotiation import STANDARD_QUICK_MODE, ChildOffer, QuickModePolicy
+from securesock.types import Lifetimes
+
+ENCRYPTIONS = {
+    "gcm": ChildOffer((suites.AES_256_GCM_16,), (), (True, False)),
+    "chacha": ChildOffer((suites.CHACHA20_POLY1305,), (), (True, False)),
+    "cbc": ChildOffer((suites.AES_256_CBC,), (suites.HMAC_SHA2_256_128,), (True, False)),
+    "gcm-esn": ChildOffer((suites.AES_256_GCM_16,), (), (True,)),
+}
+
+
+def context(script: dict[str, Any]) -> ss.SecurityContext:
+    """As the first line has it."""
+    if "secret" in script:
+        identity = ss.Identity.from_psk(name="a.test", peers={"b.test": script["secret"].encode()})
+    else:
+        identity = ss.Identity.from_pem(
+            certificate=script["certificate"].encode(),
+            private_key=script["key"].encode(),
+            trust=[script["trust"].encode()],
+        )
+    quick_mode: QuickModePolicy = STANDARD_QUICK_MODE
+    if "suite" in script:
+        quick_mode = replace(quick_mode, offers=(ENCRYPTIONS[script["suite"]],))
+    if "rekey_packets" in script:
+        quick_mode = replace(quick_mode, lifetimes=Lifetimes(3600.0, 1 << 40, script["rekey_packets"]))
+    if not script.get("pfs", True):
+        quick_mode = replace(quick_mode, pfs=False)
+    entries = [
+        ss.PeerEntry(
+            tuple(each.pop("networks")),
+            **{key: tuple(value) if isinstance(value, list) else value for key, value in each.items()},
+        )
+        for each in script["peers"]
+    ]
+    return ss.SecurityContext(identity, quick_mode=quick_mode, peers=tuple(entries))
+
+
+class Wishes:
+    """One socket, and what may be asked of it."""
+
+    def __init__(self, script: dict[str, Any]) -> None:
+        family = socket.AF_INET6 if script.get("family") == 6 else socket.AF_INET
+        self.socket = ss.SecureSocket(family, socket.SOCK_DGRAM, context=context(script))
+        self.socket.settimeout(script.get("timeout", 10.0))
+        if "bind" in script:
+            self.socket.bind(tuple(script["bind"]))
+
+    def echo(self, address: list[Any], sizes: list[int]) -> list[int]:
+        """Send datagrams of these sizes one after the other; the sizes that came back unchanged."""
+        came: list[int] = []
+        for size in sizes:
+            data = os.urandom(size)
+            self.socket.sendto(data, tuple(address))
+            answer, sender = self.socket.recvfrom(65535)
+            if answer == data and sender is not None and list(sender[:2]) == list(address[:2]):
+                came.append(size)
+        return came
+
+    def serve(self, count: int) -> list[Any]:
+        """Answer that many datagrams with themselves; the senders."""
+        senders = []
+        for _ in range(count):
+            data, sender = self.socket.recvfrom(65535)
+            self.socket.sendto(data, sender)
+            senders.append(sender)
+        return senders
+
+    def security(self, address: list[Any]) -> dict[str, Any]:
+        """SecurityInfo of an address."""
+        return dict(self.socket.query_security(tuple(address)).to_dict())
+
+    def refusals(self) -> dict[str, int]:
+        """What was dropped."""
+        return dict(self.socket.refusals)
+
+    def user(self) -> int:
+        """As whom we run."""
+        return os.getuid()
+
+    def close(self) -> None:
+        """Say goodbye."""
+        self.socket.close()
+
+
+def main() -> None:
+    """Until standard input ends."""
+    wishes = Wishes(json.loads(sys.stdin.readline()))
+    print(json.dumps({"ok": "ready"}), flush=True)
+    for line in sys.stdin:
+        name, *arguments = json.loads(line)
+        try:
+            answer = {"ok": getattr(wishes, name)(*arguments)}
+        except OSError as error:
+            answer = {"error": type(error).__name__, "text": str(error)}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""Two datagram machines that treat each other as any IPsec host: tunnel and transport mode on port 4500, in virtual
+time."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from securesock.engine.context import SecurityContext
+from securesock.engine.peer_entry import PeerEntry
+from securesock.policy.negotiation import STANDARD_QUICK_MODE
+from securesock.types import Address, Lifetimes
+from securesock.wire.tcp_encapsulation import NON_ESP_MARKER
+from tests.support.datagram_net import NAMES, A, B, Host, Identities, Net, Route
+
+GATEWAY: Address = ("192.0.2.2", 4500)
+SERVICE: Address = ("10.92.0.1", 7)
+OUR_INNER: Address = ("10.91.0.1", 7001)
+TO_B = PeerEntry("10.92.0.0/24", gateway=GATEWAY[0], inner="10.91.0.1", peer=NAMES[B])
+FROM_A = PeerEntry("10.91.0.0/24", gateway=A[0], inner=SERVICE, peer=NAMES[A])
+
+Adapt = Callable[[SecurityContext], SecurityContext]
+
+
+@pytest.fixture(scope="module")
+def identities() -> Identities:
+    return Identities()
+
+
+def knowing(*entries: PeerEntry, pfs: bool = True, packets: int = 1 << 32) -> Adapt:
+    quick_mode = replace(STANDARD_QUICK_MODE, pfs=pfs, lifetimes=Lifetimes(3600.0, 1 << 40, packets))
+    return lambda context: replace(context, peers=entries, quick_mode=quick_mode)
+
+
+def tunnel(
+    identities: Identities, ours: PeerEntry = TO_B, theirs: PeerEntry = FROM_A, **policy: int
+) -> tuple[Net, Host, Host]:
+    net = Net(identities)
+    a = net.host(A, adapt=knowing(ours, **policy))
+    b = net.host(GATEWAY, identity=identities.by_address[B], adapt=knowing(theirs, **policy))
+    return net, a, b
+
+
+def seen(net: Net) -> list[tuple[Route, bytes]]:
+    """Everything that travels from now on."""
+    found: list[tuple[Route, bytes]] = []
+    network: Any = net.network
+    send = network.send
+
+    def watching(route: Route, data: bytes, now: float) -> None:
+        found.append((route, data))
+        send(route, data, now)
+
+    network.send = watching
+    return found
+
+
+def test_a_datagram_passes_a_tunnel_and_its_answer_finds_back(identities: Identities) -> None:
+    net, a, b = tunnel(identities)
+    a.send(b"question", SERVICE)
+    net.run(2)
+    assert [(each.data, each.address) for each in b.arrivals] == [(b"question", OUR_INNER)]
+    b.send(b"answer", OUR_INNER)
+    net.run(1)
+    assert [(each.data, each.address) for each in a.arrivals] == [(b"answer", SERVICE)]
+    assert a.machine.report(SERVICE).state == b.machine.report(OUR_INNER).state == "established"
+    establishment = a.machine.report(SERVICE).establishment
+    assert establishment is not None
+    assert establishment.flow[1:] == (*OUR_INNER, *SERVICE)
+    assert establishment.quick_mode_suite.esn  # preferred where both have it
+
+
+def test_every_address_behind_a_gateway_goes_through_one_sa(identities: Identities) -> None:
+    net, a, b = tunnel(identities, theirs=replace(FROM_A, inner=("10.92.0.0", 7)))
+    a.send(b"first", ("10.92.0.0", 7))
+    net.run(2)
+    a.send(b"second", ("10.92.0.0", 7))
+    net.run(1)
+    assert b.received == [b"first", b"second"]
+    assert a.machine.report(("10.92.0.77", 9)).state == "none"  # the other end narrowed to its own address
+
+
+def test_everything_to_a_standard_host_goes_to_port_4500_and_nothing_says_that_no_translator_is_there(
+    identities: Identities,
+) -> None:
+    net, a, _ = tunnel(identities)
+    travelled = seen(net)
+    a.send(b"question", SERVICE)
+    net.run(2)
+    assert {to for (to, source), _ in travelled if source == A} == {GATEWAY}
+    assert all(data.startswith(NON_ESP_MARKER) for (_, source), data in travelled[:2])
+
+
+@pytest.mark.parametrize("pfs", [True, False])
+def test_a_child_is_replaced_under_traffic_in_both_directions(identities: Identities, pfs: bool) -> None:
+    net, a, b = tunnel(identities, pfs=pfs, packets=60)
+    a.send(b"first", SERVICE)
+    net.run(2)
+    for number in range(200):
+        a.send(b"%d" % number, SERVICE)
+        net.run(0.1)
+        b.send(b"%d" % number, OUR_INNER)
+        net.run(0.1)
+    assert b.received[1:] == a.received == [b"%d" % number for number in range(200)]
+    assert a.machine.report(SERVICE).rekeys >= 3
+
+
+def test_a_large_datagram_is_cut_inside_the_tunnel_and_no_packet_outgrows_the_path(identities: Identities) -> None:
+    net, a, b = tunnel(identities)
+    a.send(b"first", SERVICE)
+    net.run(2)
+    travelled = seen(net)
+    large = bytes(range(256)) * 100
+    a.send(large, SERVICE)
+    net.run(1)
+    assert b.received[-1] == large
+    sizes = [len(data) for _, data in travelled]
+    assert len(sizes) > 15
+    assert 1400 < max(sizes) <= 1500 - 28
+
+
+class Forbidding:
+    """A path whose user forbids fragments."""
+
+    def mtu(self, carrier: Address, now: float) -> int:
+        return 1400
+
+    def is_cutting_forbidden(self) -> bool:
+        return True
+
+
+def test_what_may_not_be_cut_and_does_not_fit_is_refused_to_the_sender(identities: Identities) -> None:
+    net = Net(identities)
+    a = net.host(A, adapt=knowing(TO_B), path=Forbidding())
+    b = net.host(GATEWAY, identity=identities.by_address[B], adapt=knowing(FROM_A))
+    a.send(b"first", SERVICE)
+    net.run(2)
+    with pytest.raises(OSError, match="Message too long") as caught:
+        a.send(bytes(1400), SERVICE)
+    assert caught.value.errno == errno.EMSGSIZE
+    a.send(bytes(1200), SERVICE)
+    net.run(1)
+    assert [len(each) for each in b.received] == [5, 1200]
+
+
+def test_a_first_datagram_that_may_not_be_cut_is_counted_when_its_negotiation_is_over(identities: Identities) -> None:
+    net = Net(identities)
+    a = net.host(A, adapt=knowing(TO_B), path=Forbidding())
+    net.host(GATEWAY, identity=identities.by_address[B], adapt=knowing(FROM_A))
+    a.send(bytes(1400), SERVICE)
+    net.run(2)
+    assert a.machine.counters["EMSGSIZE"] == 1
+    assert a.machine.queued == 0
+
+
+def test_transport_mode_with_a_standard_host_serves_every_port_of_it(identities: Identities) -> None:
+    net = Net(identities)
+    a = net.host(A, adapt=knowing(PeerEntry(GATEWAY[0], carrier="4500", peer=NAMES[B])))
+    b = net.host(
+        GATEWAY, identity=identities.by_address[B], adapt=knowing(PeerEntry(A[0], carrier="4500", peer=NAMES[A]))
+    )
+    to = (GATEWAY[0], 4500)
+    a.send(b"question", to)
+    net.run(2)
+    assert [(each.data, each.address) for each in b.arrivals] == [(b"question", A)]
+    b.send(b"answer", A)
+    net.run(1)
+    assert [(each.data, each.address) for each in a.arrivals] == [(b"answer", to)]
+
+
+def test_transport_mode_passes_translators_on_both_sides(identities: Identities) -> None:
+    """RFC 7296 2.23.1: either end writes the addresses that it sees, and reads its own in place of the other's."""
+    net = Net(identities)
+    outside: Address = ("198.51.100.1", 40000)
+    public: Address = ("198.51.100.2", 4500)
+    net.translate = lambda route: {(public, A): (GATEWAY, outside), (outside, GATEWAY): (A, public)}.get(route, route)
+    a = net.host(A, adapt=knowing(PeerEntry(public[0], carrier="4500", peer=NAMES[B])))
+    b = net.host(
+        GATEWAY, identity=identities.by_address[B], adapt=knowing(PeerEntry(outside[0], carrier="4500", peer=NAMES[A]))
+    )
+    a.send(b"question", (public[0], 4500))
+    net.run(2)
+    # the port inside is A's own: only addresses and the carrier's port were translated
+    assert [(each.data, each.address) for each in b.arrivals] == [(b"question", (outside[0], A[1]))]
+    b.send(b"answer", (outside[0], A[1]))
+    net.run(1)
+    assert [(each.data, each.address) for each in a.arrivals] == [(b"answer", (public[0], 4500))]
+
+
+def test_another_mode_than_the_entrys_is_refused_at_either_end(identities: Identities) -> None:
+    net = Net(identities)
+    a = net.host(A, adapt=knowing(PeerEntry(GATEWAY[0], carrier="4500", peer=NAMES[B])))
+    b = net.host(GATEWAY, identity=identities.by_address[B], adapt=knowing(FROM_A))
+    a.send(b"question", (GATEWAY[0], 4500))
+    net.run(2)
+    assert a.machine.report((GATEWAY[0], 4500)).state == "failed"
+    assert b.received == []
+
+
+def test_wrong_selectors_inside_a_valid_sa_are_dropped_and_counted(identities: Identities) -> None:
+    net, a, b = tunnel(identities)
+    a.send(b"first", SERVICE)
+    net.run(2)
+    machine: Any = a.machine
+    sealer = machine._hosts[GATEWAY].active.host_sealers[0]
+    peers = tuple(each._replace(first=bytes(4), last=b"\xff" * 4) for each in sealer.scope.peers)
+    sealer.scope = sealer.scope._replace(peers=peers)
+    a.send(b"to nobody", ("10.93.0.1", 7))
+    a.send(b"to another port", (SERVICE[0], 8))
+    net.run(1)
+    assert b.received == [b"first"]
+    assert b.machine.counters["wrong-selectors"] == 2
+
+
+def test_an_idle_tunnel_goes_and_the_next_datagram_makes_another(identities: Identities) -> None:
+    net, a, b = tunnel(identities)
+    a.send(b"first", SERVICE)
+    net.run(302)
+    assert a.machine.report(SERVICE).state == b.machine.report(OUR_INNER).state == "none"
+    a.send(b"second", SERVICE)
+    net.run(2)
+    assert b.received == [b"first", b"second"]
