@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from securesock.crypto.suites import CHACHA20_POLY1305, PRF_HMAC_SHA2_256, X25519
 from securesock.drivers import keylog
 from securesock.identity.identity import Identity
 from securesock.keying.contract import KeyingConfig, KeyMaterial, SendDatagram
-from securesock.policy.negotiation import main_mode_offers
+from securesock.policy.negotiation import IkeOffer, main_mode_offers
 from securesock.testing import Pair
 
 
@@ -47,12 +48,24 @@ def test_the_lines_hold_what_was_installed(identities: tuple[Identity, Identity]
     assert sealing is not None
     lines = {each.line for each in material(pair, "initiator")}
     key = sealing.keys.encryption.hex()
-    expected = f'"IPv4","*","*","0x{sealing.spi:08x}","AES-GCM with 16 octet ICV [RFC4106]","0x{key}","NULL",""'
-    assert expected in lines
+    names = f'"IPv4","*","*","0x{sealing.spi:08x}","AES-GCM with 16 octet ICV [RFC4106]"'
+    assert f'{names},"0x{key}","NULL","","64-bit","0"' in lines
     first = next(each.data for each in pair.responder.actions if isinstance(each, SendDatagram))
     ike = next(each.line for each in material(pair, "initiator") if each.table == "ikev2_decryption_table")
     assert ike.startswith(f"{first[:8].hex()},{first[8:16].hex()},")
     assert '"AES-GCM-256 with 16 octet ICV [RFC5282]",,,"NONE [RFC4306]"' in ike
+
+
+def test_an_ike_sa_that_wiresharks_table_has_no_word_for_is_a_remark_in_it(
+    identities: tuple[Identity, Identity],
+) -> None:
+    def with_chacha20(config: KeyingConfig) -> KeyingConfig:
+        offer = IkeOffer((CHACHA20_POLY1305,), (), (PRF_HMAC_SHA2_256,), (X25519,))
+        return replace(config, log_keys=True, main_mode=replace(config.main_mode, offers=(offer,)))
+
+    pair = Pair(*identities, initiator=with_chacha20, responder=with_chacha20).establish()
+    (line,) = (each.line for each in material(pair, "initiator") if each.table == "ikev2_decryption_table")
+    assert line.startswith("# ")
 
 
 def test_nothing_is_logged_unasked_and_no_repr_shows_a_key(identities: tuple[Identity, Identity]) -> None:
