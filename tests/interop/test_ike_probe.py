@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.interop import strongswan
+from tests.interop.network import PEER_HOST, cable
 
 pytestmark = [
     pytest.mark.needs_root,
@@ -29,9 +30,9 @@ CONNECTION = """  version = 2
 
 @pytest.mark.parametrize("port", [500, 4500])
 def test_what_strongswan_is_configured_to_take_is_found(tmp_path: Path, port: int) -> None:
-    with strongswan.cable() as names, strongswan.charon(names.peers, tmp_path, CONNECTION):
+    with cable() as names, strongswan.charon(names.peers, tmp_path, CONNECTION):
         command = "import sys; from securesock.cli import main; sys.exit(main())"
-        arguments = ["ike-probe", strongswan.PEER_HOST, "--port", str(port), "--json"]
+        arguments = ["ike-probe", PEER_HOST, "--port", str(port), "--json"]
         done = subprocess.run(
             ["ip", "netns", "exec", names.ours, sys.executable, "-c", command, *arguments],
             capture_output=True,
