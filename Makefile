@@ -44,7 +44,7 @@ lock: ## write requirements/dev.lock anew from pyproject.toml and requirements/d
 	@CUSTOM_COMPILE_COMMAND="make lock" $(VENV_PYTHON) -m piptools compile --quiet --upgrade \
 		--generate-hashes --allow-unsafe --strip-extras \
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
-		--output-file requirements/dev.lock pyproject.toml requirements/dev.in
+		--extra eap --output-file requirements/dev.lock pyproject.toml requirements/dev.in
 
 clean: ## remove what the targets made, .venv too
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

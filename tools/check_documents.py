@@ -7,7 +7,7 @@ In every Markdown file of the repository
 - `make x` names a target of the Makefile, and `securesock x` a command of the package;
 - a path in backticks that starts with a folder of the repository exists;
 - a fenced block marked ```python run is run, each file's blocks in order in one process of their own.
-And every dependency of pyproject.toml has its line in docs/dependencies.md, and no other has.
+And every dependency of pyproject.toml, extras too, has its line in docs/dependencies.md, and no other has.
 """
 
 from __future__ import annotations
@@ -155,7 +155,9 @@ def check_dependencies(pyproject: str, document: str) -> Iterator[Breach]:
     """A run-time dependency without its reason, or a reason without its dependency."""
     path = Path("docs/dependencies.md")
     declared = set[str]()
-    for requirement in tomllib.loads(pyproject)["project"]["dependencies"]:
+    project = tomllib.loads(pyproject)["project"]
+    extras = project.get("optional-dependencies", {}).values()
+    for requirement in (*project["dependencies"], *(each for extra in extras for each in extra)):
         if found := _REQUIREMENT_NAME.match(requirement):
             declared.add(found[0].lower())
     run_time = document.partition("\n## Development")[0]

@@ -10,6 +10,14 @@ from collections.abc import Callable
 
 from fuzz.registry import fuzz_target
 from securesock.errors import WireError
+from securesock.wire.eap import (
+    parse_eap_untrusted,
+    parse_mschap_untrusted,
+    parse_tls_data_untrusted,
+    write_eap,
+    write_mschap,
+    write_tls_data,
+)
 from securesock.wire.esp import read_esp_header_untrusted, read_trailer, write_trailer
 from securesock.wire.ikev2.bodies import BODY_PARSERS
 from securesock.wire.ikev2.message import parse_message_untrusted, parse_payloads, write_message, write_payloads
@@ -138,3 +146,26 @@ def ip_header(data: bytes) -> None:
 @fuzz_target()
 def udp_header(data: bytes) -> None:
     expect(UDP_HEADER_LENGTH <= read_udp_header(memoryview(data))[2] <= len(data), "end of data")
+
+
+@fuzz_target()
+def eap_packet(data: bytes) -> None:
+    packet = parse_eap_untrusted(data)
+    expect(write_eap(packet) == data, packet)
+
+
+@fuzz_target()
+def eap_mschapv2(data: bytes) -> None:
+    """The first byte says whether it is a request; what was parsed can be written and says the same then."""
+    if not data:
+        return
+    is_request = bool(data[0] & 1)
+    chap_id, value = parse_mschap_untrusted(data[1:], is_request=is_request)
+    again = parse_mschap_untrusted(write_mschap(chap_id, value, is_request=is_request), is_request=is_request)
+    expect(again == (chap_id, value), value)
+
+
+@fuzz_target()
+def eap_tls(data: bytes) -> None:
+    piece = parse_tls_data_untrusted(data)
+    expect(parse_tls_data_untrusted(write_tls_data(piece)) == piece, piece)

@@ -17,6 +17,7 @@ __all__ = [
     "IkeKeys",
     "derive_child_keys",
     "derive_ike_keys",
+    "mix_ppk",
     "initial_skeyseed",
     "intermediate_skeyseed",
     "rekey_skeyseed",
@@ -93,6 +94,13 @@ def derive_ike_keys(
         pieces.append(material[start : start + length])
         start += length
     return IkeKeys(*pieces)
+
+
+def mix_ppk(prf: Prf, keys: IkeKeys, ppk: bytes) -> IkeKeys:
+    """SK_d, SK_pi and SK_pr = prf+(PPK, SK_x'); the others stay (RFC 8784 3)."""
+    length = prf.output_length
+    sk_d, sk_pi, sk_pr = (prf_plus(prf, ppk, each, length) for each in (keys.sk_d, keys.sk_pi, keys.sk_pr))
+    return keys._replace(sk_d=sk_d, sk_pi=sk_pi, sk_pr=sk_pr)
 
 
 def derive_child_keys(

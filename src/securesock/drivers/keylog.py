@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import SecureSocketError
-from ..keying.contract import Action, AddressPair, KeyingSession, KeyMaterial
-from ..types import Address
+from ..keying.contract import Action, KeyingSession, KeyMaterial
 
 __all__ = ["VARIABLE", "KeyLoggingSession", "keylog_folder"]
 
@@ -94,13 +93,9 @@ class KeyLoggingSession:
         """See KeyingSession."""
         self._session.handle_acquire(now)
 
-    def handle_datagram(self, data: bytes, now: float, path: AddressPair | None = None) -> None:
+    def handle_datagram(self, data: bytes, now: float) -> None:
         """See KeyingSession."""
-        self._session.handle_datagram(data, now, path)
-
-    def move(self, our: Address, now: float) -> bool:
-        """See KeyingSession."""
-        return self._session.move(our, now)
+        self._session.handle_datagram(data, now)
 
     def handle_timeout(self, now: float) -> None:
         """See KeyingSession."""

@@ -16,15 +16,19 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 from ..crypto.suites import EspSuite, IkeSuite
 from ..errors import SecureSocketError
 from ..identity.identity import Identity
-from ..identity.names import PeerTargetName
+from ..identity.names import IkeId, PeerTargetName
+from ..identity.ppk import Ppk
+from ..identity.users import UserName, Users
 from ..policy.negotiation import MainModePolicy, QuickModePolicy
 from ..sad.spec import InnerFlow, Mode, SaSpec, Span
+from ..secret import Secret
 from ..types import Address, AnyTrustedPeer, Lifetimes, Principal
 
 __all__ = [
     "Action",
     "Admission",
     "AdmitAnyTrusted",
+    "AnyTries",
     "Establishment",
     "FlowFailed",
     "FlowReady",
@@ -32,8 +36,6 @@ __all__ = [
     "KeyMaterial",
     "KeyingConfig",
     "KeyingSession",
-    "Moved",
-    "AddressPair",
     "PeerClosed",
     "Rekeyed",
     "RemoveSa",
@@ -41,6 +43,8 @@ __all__ = [
     "SendDatagram",
     "StandardHost",
     "Trace",
+    "UserProof",
+    "UserTries",
 ]
 
 
@@ -49,13 +53,6 @@ class Role(Enum):
 
     INITIATOR = "initiator"
     RESPONDER = "responder"
-
-
-class AddressPair(NamedTuple):
-    """The two ends of what carries messages, as our end of it writes addresses."""
-
-    our: Address
-    peer: Address
 
 
 class Admission(Protocol):
@@ -105,6 +102,44 @@ class StandardHost(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class UserProof:
+    """A user whom an initiator proves instead of itself: by ``certificate``, an identity of its own, or by
+    ``password``, a copy that is wiped once it was used.
+
+    ``ike_id`` is IDi; ``principal`` is how we call ourselves then.
+    """
+
+    name: UserName
+    ike_id: IkeId
+    principal: Principal
+    password: Secret = field(default_factory=Secret)
+    certificate: Identity | None = None
+
+
+class UserTries(Protocol):
+    """How many users may fail from one host (numeric): what keeps passwords from being guessed."""
+
+    def may_try(self, host: str, now: float) -> bool:
+        """Whether another user may be tried from there."""
+        ...
+
+    def failed(self, host: str, now: float) -> None:
+        """One failed."""
+        ...
+
+
+class AnyTries:
+    """No limit beyond one try a negotiation."""
+
+    def may_try(self, host: str, now: float) -> bool:
+        """Always."""
+        return True
+
+    def failed(self, host: str, now: float) -> None:
+        """Not counted."""
+
+
+@dataclass(frozen=True, slots=True)
 class KeyingConfig:
     """One negotiation: who we are, whom we expect, what may be agreed on, where the carrier runs.
 
@@ -112,11 +147,11 @@ class KeyingConfig:
     ``public_addresses``: where a responder may be reached through translation; empty = anywhere.
     ``standard``: the peer is a standard host, and CHILD_SAs are for this; None between two of our own kind.
     ``further_children``: the peer may make CHILD_SAs for further flows; a plane that carries one flow says no.
-    ``mobike``: the SAs may move to other addresses (RFC 4555, datagrams); ``additional_hosts`` are further addresses of
-    ours that the peer is told of, ``peer_networks`` where the peer may move to (empty = anywhere), and without
-    ``nats_allowed`` whoever rewrites addresses ends it.
     ``log_keys``: emit KeyMaterial, for a capture to be read by.
     ``wall_offset_s`` turns ``now`` into Unix time, to judge certificates.
+    ``user``: whom an initiator proves by EAP.  ``users``: whom a responder accepts so, None accepts nobody;
+    ``user_tries`` bounds their failures.  ``eap_only``: either end may be content with EAP-TLS (RFC 5998).
+    ``ppks``: secrets to be mixed into the keys (RFC 8784).
     """
 
     role: Role
@@ -133,10 +168,11 @@ class KeyingConfig:
     log_keys: bool = False
     standard: StandardHost | None = None
     further_children: bool = False
-    mobike: bool = False
-    additional_hosts: tuple[str, ...] = ()
-    peer_networks: tuple[str, ...] = ()
-    nats_allowed: bool = True
+    user: UserProof | None = None
+    users: Users | None = None
+    user_tries: UserTries = field(default_factory=AnyTries)
+    eap_only: bool = False
+    ppks: tuple[Ppk, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +192,9 @@ class Establishment:
 
 
 class SendDatagram(NamedTuple):
-    """Carry this IKE message to the peer; framing or marker is the plane's.
-
-    ``to``: where the peer has to be asked, once that is another address than the plane has.  None leaves it to the
-    plane, which sends a reply where its request came from.
-    """
+    """Carry this IKE message to the peer; framing or marker is the plane's."""
 
     data: bytes
-    to: Address | None = None
 
 
 class InstallSa(NamedTuple):
@@ -206,13 +237,6 @@ class Rekeyed(NamedTuple):
     sa_id: int
 
 
-class Moved(NamedTuple):
-    """Packets go along ``path`` now.  ``translated``: whether addresses are rewritten there, None: as before."""
-
-    path: AddressPair
-    translated: bool | None
-
-
 class Trace(NamedTuple):
     """Something was dropped or refused: a counted reason, and words for a log.  Never secrets."""
 
@@ -231,7 +255,7 @@ class KeyMaterial(NamedTuple):
 
 
 Action: TypeAlias = (
-    KeyMaterial | SendDatagram | InstallSa | RemoveSa | FlowReady | FlowFailed | PeerClosed | Rekeyed | Moved | Trace
+    KeyMaterial | SendDatagram | InstallSa | RemoveSa | FlowReady | FlowFailed | PeerClosed | Rekeyed | Trace
 )
 
 
@@ -278,9 +302,8 @@ class KeyingSession(Protocol):
         """Begin (initiator)."""
         ...
 
-    def handle_datagram(self, data: bytes, now: float, path: AddressPair | None = None) -> None:
-        """One IKE message from the peer, without marker or framing; ``path``: the way that it came, where somebody
-        knows."""
+    def handle_datagram(self, data: bytes, now: float) -> None:
+        """One IKE message from the peer, without marker or framing."""
         ...
 
     def handle_timeout(self, now: float) -> None:
@@ -305,10 +328,6 @@ class KeyingSession(Protocol):
 
     def check_liveness(self, now: float) -> None:
         """Ask the peer for a sign of life (datagrams); no effect while a request is on its way anyway."""
-        ...
-
-    def move(self, our: Address, now: float) -> bool:
-        """Our end of the path is at another address now (datagrams); whether the peer can follow."""
         ...
 
     def delete(self, now: float) -> None:

@@ -24,7 +24,15 @@ from ...types import AnyTrustedPeer, Principal
 from ...wire.ikev2.payloads import Authentication, Certificate, Identification
 from ...wire.numbers import AuthMethod, CertEncoding, IdType
 
-__all__ = ["ProvenPeer", "identification", "prove_ourselves", "prove_peer", "signed_octets"]
+__all__ = [
+    "ProvenPeer",
+    "identification",
+    "key_auth",
+    "prove_by_key",
+    "prove_ourselves",
+    "prove_peer",
+    "signed_octets",
+]
 
 _KEY_PAD: Final = b"Key Pad for IKEv2"
 
@@ -51,6 +59,21 @@ def signed_octets(
 
 def _shared_key_auth(prf: Prf, secret: bytes, octets: bytes) -> bytes:
     return compute_prf(prf, compute_prf(prf, secret, _KEY_PAD), octets)
+
+
+def key_auth(prf: Prf, key: bytes, octets: bytes) -> Authentication:
+    """AUTH by a key that EAP left both ends with: as a pre-shared one (RFC 7296 2.16)."""
+    return Authentication(AuthMethod.SHARED_KEY_MESSAGE_INTEGRITY_CODE, _shared_key_auth(prf, key, octets))
+
+
+def prove_by_key(prf: Prf, key: bytes, octets: bytes, auth: Authentication | None) -> None:
+    """Hold the peer's AUTH against EAP's key; AuthenticationFailed."""
+    expected = _shared_key_auth(prf, key, octets)
+    by_key = auth is not None and auth.method == AuthMethod.SHARED_KEY_MESSAGE_INTEGRITY_CODE
+    if auth is None or not by_key or not hmac.compare_digest(expected, auth.data):
+        raise AuthenticationFailed(
+            "the peer's AUTH after EAP does not fit EAP's key: somebody else answered in between"
+        )
 
 
 def prove_ourselves(
@@ -90,9 +113,18 @@ def prove_peer(
     pins: Collection[str],
     *,
     allow_anonymous: bool,
+    only_signature: bool = False,
 ) -> ProvenPeer:
-    """Who the peer is.  AuthenticationFailed says what was not proven; nothing is known of the peer after it."""
+    """Who the peer is.  AuthenticationFailed says what was not proven; nothing is known of the peer after it.
+
+    ``only_signature``: a machine that a user is to be proven to shows a certificate (RFC 7296 2.16).
+    """
     peer_id = IkeId(peer.id_type, peer.data)
+    if only_signature and auth.method != AuthMethod.DIGITAL_SIGNATURE:
+        raise AuthenticationFailed(
+            f"the responder authenticates by method {auth.method}; a user is proven to nobody but a "
+            "machine with a certificate"
+        )
     match auth.method:
         case AuthMethod.DIGITAL_SIGNATURE:
             chain = [each.data for each in certificates if each.encoding == CertEncoding.X509_SIGNATURE]

@@ -24,11 +24,10 @@ from ...policy.negotiation import available_offers
 from ...wire.ikev2.message import write_message
 from ...wire.ikev2.payloads import Notify, Payload, UnknownPayload
 from ...wire.numbers import ExchangeType, HeaderFlag, NotifyType, name_of
-from ..contract import Action, AddressPair, FlowFailed, KeyingConfig, PeerClosed, RemoveSa, Role, SendDatagram, Trace
+from ..contract import Action, FlowFailed, KeyingConfig, PeerClosed, RemoveSa, Role, SendDatagram, Trace
 from .child_sa import ChildSa
 from .ike_sa import IkeSa
 from .keylog import esp_line, ike_line
-from .mobility import Mobility
 
 __all__ = [
     "Core",
@@ -66,7 +65,7 @@ _P = TypeVar("_P")
 
 
 class Opened(NamedTuple):
-    """A message whose protection was verified (or IKE_SA_INIT, which has none).  ``path``: as handle_datagram's."""
+    """A message whose protection was verified (or IKE_SA_INIT, which has none)."""
 
     exchange_type: int
     message_id: int
@@ -74,7 +73,6 @@ class Opened(NamedTuple):
     inner: bytes
     payloads: tuple[Payload, ...]
     datagram: bytes
-    path: AddressPair | None = None
 
 
 class Exchange(Protocol):
@@ -172,9 +170,9 @@ class Core:
         self.creating: list[ChildSa] = []
         self.ikes_to_delete: list[IkeSa] = []
         self.tasks: deque[Callable[[float], None]] = deque()
+        self._wipes: list[Callable[[], None]] = []
         self.established = False
         self.over = False
-        self.mobility = Mobility(AddressPair(config.our_address, config.peer_address))
 
     @property
     def we_are_initiator(self) -> bool:
@@ -240,12 +238,7 @@ class Core:
         sa.awaiting = awaiting
         sa.awaiting_exchange = exchange_type
         sa.window.request_sent(datagrams, now)
-        self.send(datagrams)
-
-    def send(self, datagrams: tuple[bytes, ...]) -> None:
-        """A request of ours on its way, once more or for the first time."""
-        to = self.mobility.path.peer if self.mobility.chosen else None
-        self.emit(*(SendDatagram(each, to) for each in datagrams))
+        self.emit(*map(SendDatagram, datagrams))
 
     def reply(self, sa: IkeSa, opened: Opened, payloads: tuple[Payload, ...]) -> tuple[bytes, ...]:
         """Answer the request that is being handled, and keep the answer for repeats."""
@@ -280,12 +273,24 @@ class Core:
 
     # endings
 
+    def at_end(self, wipe: Callable[[], None]) -> None:
+        """``wipe`` a secret of the negotiation when it is over, whichever way."""
+        self._wipes.append(wipe)
+
+    def forget_negotiation(self) -> None:
+        """What only the negotiation needed is overwritten (semantics "Errors and secrets")."""
+        while self._wipes:
+            self._wipes.pop()()
+        if self.config.user is not None:
+            self.config.user.password.wipe()
+
     def fail(self, error: SecureSocketError) -> None:
         """The session is over; what was queued before still goes out."""
         if not self.over:
             self.over = True
             self.established = False
             self.tasks.clear()
+            self.forget_negotiation()
             self.emit(FlowFailed(error))
 
     def close(self, reason: str) -> None:
@@ -294,6 +299,7 @@ class Core:
             self.over = True
             self.established = False
             self.tasks.clear()
+            self.forget_negotiation()
             for child in self.children:
                 self.emit(RemoveSa(child.inbound_spi, "inbound"), RemoveSa(child.outbound_spi, "outbound"))
             self.children.clear()

@@ -65,6 +65,7 @@ class IkeSa:
         "rekey_wanted",
         "replaced",
         "suite",
+        "uses_ppk",
         "window",
     )
 
@@ -100,6 +101,7 @@ class IkeSa:
         self.fragmentation = False
         self.fragment_dropped = ""
         self.has_keys = False
+        self.uses_ppk = False
         self._request_pieces = Reassembly()
         self._reply_pieces = Reassembly()
         self._entropy = entropy
@@ -144,6 +146,11 @@ class IkeSa:
         self._sealer, self._opener = (
             (towards_responder, towards_initiator) if self.initiator else (towards_initiator, towards_responder)
         )
+
+    def prove_with(self, keys: IkeKeys) -> None:
+        """What AUTH was over holds from now on: SK_d and SK_p, with a PPK in them or without (RFC 8784 3)."""
+        self.uses_ppk = keys.sk_d != self.keys.sk_d
+        self.keys = keys
 
     def seal(
         self, exchange_type: int, message_id: int, payloads: tuple[Payload, ...], *, response: bool

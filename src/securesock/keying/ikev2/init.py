@@ -15,6 +15,7 @@ from ...crypto.suites import KEY_EXCHANGES, IkeSuite
 from ...errors import PeerIncompatible, PeerMisbehaved, SecureSocketError, WireError
 from ...wire.ikev2.payloads import CertificateRequest, KeyExchange, Nonce, Notify, Payload, SecurityAssociation
 from ...wire.numbers import CertEncoding, NotifyType
+from ..contract import KeyingConfig
 from .beginning import Beginning
 from .core import (
     NONCE_LENGTH,
@@ -30,6 +31,7 @@ from .core import (
 )
 from .ike_sa import IkeSa
 from .intermediate import ExpectIntermediateRequest, continue_initiator
+from .ppk import USE_PPK, our_ppk
 from .proposals import accept_ike, answer, chosen_ike, latched_ike_proposal, offer_ike
 from .selectors import nat_detection, translated
 
@@ -70,6 +72,7 @@ class ExpectInitReply:
         self._nonce = core.entropy.token(NONCE_LENGTH)
         self._cookie: Notify | None = None
         self._tried: set[int] = set()
+        self._ppk = our_ppk(core.config)
         self._repeats = 0
         self._sa = IkeSa(
             initiator=True,
@@ -97,6 +100,8 @@ class ExpectInitReply:
             ),
             SIGNATURE_HASHES,
         ]
+        if self._ppk is not None:
+            payloads.append(USE_PPK)
         if any(offer.additional for offer in self._offers):
             payloads.append(Notify(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED))
         if not core.on_stream:
@@ -125,6 +130,9 @@ class ExpectInitReply:
         suite = chosen_ike(self._offered, choice)
         if suite is None or suite.key_exchange != self._method or public.group != suite.key_exchange.transform_id:
             raise PeerMisbehaved("the responder chose algorithms that we did not offer")
+        if self._ppk is not None and self._ppk.mandatory and NotifyType.USE_PPK not in found:
+            # RFC 8784 6: anybody on the path can have left it out: among datagrams a better answer is waited for
+            raise PeerIncompatible("the responder uses no PPK (RFC 8784), and one is mandatory with it")
         if suite.additional_key_exchanges and NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED not in found:
             raise PeerMisbehaved("the responder chose an additional key exchange without IKE_INTERMEDIATE")
         self._agree(suite, public.data, nonce.data, found, opened, now)
@@ -179,6 +187,8 @@ class ExpectInitReply:
                 core.config.peer_address,
             ),
         )
+        if self._ppk is not None and NotifyType.USE_PPK in found:
+            beginning.ppk_agreed, beginning.ppk = True, self._ppk
         sa.window.reply_received()
         continue_initiator(core, sa, beginning, suite.additional_key_exchanges, now)
 
@@ -265,6 +275,7 @@ class ExpectInitRequest:
                 config.peer_address,
             ),
         )
+        beginning.ppk_agreed = _uses_ppk(config, found)
         sa.expecting = ExpectIntermediateRequest.or_auth(self._core, sa, beginning, suite.additional_key_exchanges)
 
     def _ask_for(self, sa: IkeSa, group: int) -> None:
@@ -292,12 +303,19 @@ class ExpectInitRequest:
         authorities = config.identity.certificate_authorities
         if authorities:
             payloads.append(CertificateRequest(CertEncoding.X509_SIGNATURE, authorities))
+        if _uses_ppk(config, found):
+            payloads.append(USE_PPK)
         if suite.additional_key_exchanges:
             payloads.append(Notify(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED))
         if not self._core.on_stream and NotifyType.IKEV2_FRAGMENTATION_SUPPORTED in found:
             payloads.append(Notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED))
             sa.fragmentation = True
         return tuple(payloads)
+
+
+def _uses_ppk(config: KeyingConfig, found: dict[int, Notify]) -> bool:
+    """RFC 8784 3: a responder that has any PPK says so; for whom it is, it learns in IKE_AUTH."""
+    return bool(config.ppks) and NotifyType.USE_PPK in found
 
 
 def _nothing_in_common() -> SecureSocketError:
