@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -79,6 +80,16 @@ def wait_until(holds: Callable[[], bool], otherwise: str) -> None:
 
 
 @contextlib.contextmanager
+def last_words(name: str, log: Callable[[], str]) -> Iterator[None]:
+    """Where the block fails, what the other side said stands beside the failure."""
+    try:
+        yield
+    finally:
+        if (error := sys.exception()) is not None:
+            error.add_note(f"{name}'s last words:\n{log()[-6000:]}")
+
+
+@contextlib.contextmanager
 def charon(
     namespace: str,
     folder: Path,
@@ -141,4 +152,5 @@ def charon(
         wait_until((folder / "charon.vici").exists, "charon did not start")
         running = Charon(folder, within)
         running.swanctl("--load-all", "--noprompt")
-        yield running
+        with last_words("charon", lambda: running.log):
+            yield running
