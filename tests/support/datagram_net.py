@@ -64,7 +64,7 @@ class Host:
         keying = SocketKeying(
             adapt(SecurityContext(identity, main_mode=_CLASSICAL)),
             settings,
-            lambda peer: address,
+            lambda peer: self.address,
             net.clock.wall_offset_s,
             SeededEntropy(f"{address}{seed}"),
             self.table,
@@ -89,6 +89,12 @@ class Host:
             self.machine.begin(to, parse_peer_target_name(NAMES.get(to, "nobody.example")), now)
             assert self.machine.enqueue(data, to)
         self.flush()
+
+    def move(self, to: Address) -> None:
+        """The host is at another address from now on; nobody tells its machine."""
+        del self.net.hosts[self.address]
+        self.address = to
+        self.net.hosts[to] = self
 
     def receive(self, datagram: bytes, source: Address) -> None:
         arrival = self.machine.handle_untrusted(memoryview(bytearray(datagram)), source, self.net.clock.now())

@@ -22,6 +22,7 @@ from securesock.crypto.suites import (
 from securesock.errors import AuthenticationFailed
 from securesock.keying.contract import (
     Action,
+    AddressPair,
     Establishment,
     FlowFailed,
     FlowReady,
@@ -34,7 +35,7 @@ from securesock.keying.contract import (
     Trace,
 )
 from securesock.sad.spec import InnerFlow, SaSpec
-from securesock.types import Lifetimes, Principal
+from securesock.types import Address, Lifetimes, Principal
 
 AES_256_GCM = EspSuite(AES_256_GCM_16, None)
 LONG = Lifetimes(seconds=1e6, max_bytes=1 << 50, max_packets=1 << 40)
@@ -107,7 +108,10 @@ class PreKeyedSession:
     def delete(self, now: float) -> None:
         self._say("GOODBYE")
 
-    def handle_datagram(self, data: bytes, now: float) -> None:
+    def move(self, our: Address, now: float) -> bool:
+        raise AssertionError("a stream stays with its carrier")
+
+    def handle_datagram(self, data: bytes, now: float, path: AddressPair | None = None) -> None:
         word, _, rest = data.decode().partition(" ")
         method = getattr(self, "_hear_" + word.lower().replace("-", "_"), None)
         if method is None:

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import socket
 from collections.abc import Callable, Mapping
 from math import inf
 from time import monotonic
@@ -23,6 +25,7 @@ from ..engine.ports import SecuredDatagrams
 from ..errors import LocalMisuse
 from ..identity.names import PeerTargetName
 from ..types import Address, AnyTrustedPeer, SecurityInfo
+from .reconnecting import NO_WAY, reconnect
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -69,6 +72,7 @@ class AioDatagrams(asyncio.DatagramProtocol):
         self._generation = process.generation
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
+        self._moves = 0
         self._over = False
 
     # -- what the carrier tells ----------------------------------------------------------------------------------------
@@ -92,7 +96,14 @@ class AioDatagrams(asyncio.DatagramProtocol):
             self.protocol.datagram_received(arrival.data, arrival.address)
 
     def error_received(self, exc: Exception) -> None:
-        """What anybody on the path can cause (ICMP) ends nothing; timeouts say what is to be said."""
+        """What anybody on the path can cause (ICMP) ends nothing; timeouts say what is to be said.
+
+        Where the kernel has no way to the remote address, our own may be another one now.
+        """
+        no_way = isinstance(exc, OSError) and exc.errno in NO_WAY
+        if no_way and self.connected is not None and not self._over and self._generation == process.generation:
+            self.machine.look_at_path(self.connected, monotonic())
+            self.settle()
 
     def pause_writing(self) -> None:
         """The carrier keeps more than it likes."""
@@ -146,6 +157,9 @@ class AioDatagrams(asyncio.DatagramProtocol):
 
     def settle(self) -> None:
         """After every turn of the machine: send what it wants sent, and set the timer."""
+        if self.machine.moves != self._moves:
+            self._moves = self.machine.moves
+            self._reconnect()
         while (out := self.machine.poll_transmit()) is not None:
             self._put(*out)
         deadline = self.machine.next_deadline()
@@ -156,6 +170,13 @@ class AioDatagrams(asyncio.DatagramProtocol):
             self._timer = self.loop.call_later(max(deadline - monotonic(), 0) + _LEAST_WAIT_S, self._tick)
         if self.closing and not self.machine.queued:
             self._finish()
+
+    def _reconnect(self) -> None:
+        """The kernel holds on to our address of before, where there is a remote address."""
+        carrier = self.carrier.get_extra_info("socket")
+        if self.connected is not None and not self._over and carrier is not None:
+            with socket.socket(carrier.family, carrier.type, carrier.proto, os.dup(carrier.fileno())) as kernel:
+                reconnect(kernel, self.connected)
 
     def _tick(self) -> None:
         self._timer, self._timer_at = None, inf

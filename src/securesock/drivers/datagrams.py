@@ -33,6 +33,7 @@ from ..identity.names import PeerTargetName
 from ..types import Address, AnyTrustedPeer
 from .batches import enable_gro, receive_segments, send_segments
 from .reactor import Timer, reactor
+from .reconnecting import NO_WAY, reconnect
 from .waiting import READ, WRITE, Waiter, this_thread
 
 __all__ = ["DatagramCarrier", "readiness_pair"]
@@ -53,8 +54,6 @@ _TRIES: Final = 3  # what an error of the path may cost one datagram: another ca
 _BUFFER_SIZE: Final = 65536  # no UDP datagram is larger, and no run of segments that the kernel joins
 # what an ICMP message of anybody makes the kernel say: no reason to end anything, and reported instead of the call
 _FROM_THE_PATH: Final = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNRESET)
-
-
 # not by way of the object, whose own attributes would be looked through first
 _send: Final = _socket.socket.send
 _sendto: Final = _socket.socket.sendto
@@ -102,6 +101,7 @@ class DatagramCarrier:
         self._timer: Timer | None = None
         self._timer_at = inf
         self._closed = False
+        self._moves = 0
         self._stopping = False
         self._generation = process.generation
 
@@ -169,7 +169,15 @@ class DatagramCarrier:
             else:
                 _sendto(self._kernel, packet, to)
         except OSError as error:
+            if error.errno in NO_WAY:
+                self._look_at_path(address)
             self._send_again(packet, to, timeout, error)
+
+    def _look_at_path(self, address: Address) -> None:
+        """The kernel has no way there: our own address may be another one now."""
+        with self._lock:
+            self._machine.look_at_path(address, monotonic())
+            self._settle()
 
     def send_batch(self, batch: Sequence[memoryview], address: Address, host: HostName, timeout: float | None) -> int:
         """Seal and send several, as few system calls as the kernel allows; how many were sent."""
@@ -193,6 +201,8 @@ class DatagramCarrier:
             except OSError as error:
                 if error.errno not in _FROM_THE_PATH:
                     raise
+                if error.errno in NO_WAY:
+                    self._look_at_path(address)
                 self.counters["carrier-error"] += 1
                 continue
             done += sent
@@ -439,6 +449,10 @@ class DatagramCarrier:
     def _settle(self) -> None:
         """Under the lock: send what the machine wants sent, tell the reactor of its deadline, wake who waits."""
         machine = self._machine
+        if machine.moves != self._moves:
+            self._moves = machine.moves
+            if self.connected is not None:
+                reconnect(self._kernel, self.connected)
         while (out := machine.poll_transmit()) is not None:
             try:
                 self._put(*out)

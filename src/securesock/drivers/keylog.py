@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import SecureSocketError
-from ..keying.contract import Action, KeyingSession, KeyMaterial
+from ..keying.contract import Action, AddressPair, KeyingSession, KeyMaterial
+from ..types import Address
 
 __all__ = ["VARIABLE", "KeyLoggingSession", "keylog_folder"]
 
@@ -93,9 +94,13 @@ class KeyLoggingSession:
         """See KeyingSession."""
         self._session.handle_acquire(now)
 
-    def handle_datagram(self, data: bytes, now: float) -> None:
+    def handle_datagram(self, data: bytes, now: float, path: AddressPair | None = None) -> None:
         """See KeyingSession."""
-        self._session.handle_datagram(data, now)
+        self._session.handle_datagram(data, now, path)
+
+    def move(self, our: Address, now: float) -> bool:
+        """See KeyingSession."""
+        return self._session.move(our, now)
 
     def handle_timeout(self, now: float) -> None:
         """See KeyingSession."""

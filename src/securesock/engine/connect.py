@@ -93,6 +93,8 @@ def connecting(
         admission=admission or AdmitAnyTrusted(),
         standard=standard,
         further_children=standard is not None,
+        # RFC 4555 1.1: for tunnel mode; a standard host's selectors in transport mode name the addresses themselves
+        mobike=carrier == "datagram" and (standard is None or standard.mode != "transport"),
     )
 
 
@@ -127,6 +129,8 @@ def accepting(
         further_children=standard is not None,
         admission=admission,
         public_addresses=public_addresses,
+        # RFC 4555 1.1: for tunnel mode; a standard host's selectors in transport mode name the addresses themselves
+        mobike=carrier == "datagram" and (standard is None or standard.mode != "transport"),
     )
 
 

@@ -295,6 +295,10 @@ class DatagramKeying(Protocol):
         """Whether the application forbids fragments (IP_MTU_DISCOVER)."""
         ...
 
+    def our_address(self, peer: Address) -> Address:
+        """Which of our addresses leads to ``peer`` now.  OSError: none does."""
+        ...
+
     def ask_for_cookie_untrusted(self, message: bytes, peer: Address, now: float) -> bytes | None:
         """The answer that asks for a cookie, None when ``message`` brings one.  WireError: no beginning at all."""
         ...
@@ -334,6 +338,11 @@ class SecuredDatagrams(Protocol):
         """First datagrams that still wait for a negotiation."""
         ...
 
+    @property
+    def moves(self) -> int:
+        """How often an end of some path changed: a kernel that holds on to the one of before has to let go."""
+        ...
+
     def expect(self, address: Address, expected: PeerTargetName | AnyTrustedPeer) -> None:
         """Whoever is at ``address`` has to prove this name.  LocalMisuse while an SA with it lives or begins."""
         ...
@@ -371,6 +380,10 @@ class SecuredDatagrams(Protocol):
 
     def handle_untrusted(self, packet: memoryview, address: Address, now: float) -> Arrival | None:
         """One datagram of the carrier, opened in place.  Raises nothing of the peer's."""
+        ...
+
+    def look_at_path(self, address: Address, now: float) -> None:
+        """Something sent there was not taken: our own address may be another one now."""
         ...
 
     def poll_transmit(self) -> tuple[bytes | bytearray | memoryview, Address] | None:

@@ -36,6 +36,8 @@ __all__ = [
     "KeyMaterial",
     "KeyingConfig",
     "KeyingSession",
+    "Moved",
+    "AddressPair",
     "PeerClosed",
     "Rekeyed",
     "RemoveSa",
@@ -53,6 +55,13 @@ class Role(Enum):
 
     INITIATOR = "initiator"
     RESPONDER = "responder"
+
+
+class AddressPair(NamedTuple):
+    """The two ends of what carries messages, as our end of it writes addresses."""
+
+    our: Address
+    peer: Address
 
 
 class Admission(Protocol):
@@ -147,6 +156,9 @@ class KeyingConfig:
     ``public_addresses``: where a responder may be reached through translation; empty = anywhere.
     ``standard``: the peer is a standard host, and CHILD_SAs are for this; None between two of our own kind.
     ``further_children``: the peer may make CHILD_SAs for further flows; a plane that carries one flow says no.
+    ``mobike``: the SAs may move to other addresses (RFC 4555, datagrams); ``additional_hosts`` are further addresses of
+    ours that the peer is told of, ``peer_networks`` where the peer may move to (empty = anywhere), and without
+    ``nats_allowed`` whoever rewrites addresses ends it.
     ``log_keys``: emit KeyMaterial, for a capture to be read by.
     ``wall_offset_s`` turns ``now`` into Unix time, to judge certificates.
     ``user``: whom an initiator proves by EAP.  ``users``: whom a responder accepts so, None accepts nobody;
@@ -168,6 +180,10 @@ class KeyingConfig:
     log_keys: bool = False
     standard: StandardHost | None = None
     further_children: bool = False
+    mobike: bool = False
+    additional_hosts: tuple[str, ...] = ()
+    peer_networks: tuple[str, ...] = ()
+    nats_allowed: bool = True
     user: UserProof | None = None
     users: Users | None = None
     user_tries: UserTries = field(default_factory=AnyTries)
@@ -192,9 +208,14 @@ class Establishment:
 
 
 class SendDatagram(NamedTuple):
-    """Carry this IKE message to the peer; framing or marker is the plane's."""
+    """Carry this IKE message to the peer; framing or marker is the plane's.
+
+    ``to``: where the peer has to be asked, once that is another address than the plane has.  None leaves it to the
+    plane, which sends a reply where its request came from.
+    """
 
     data: bytes
+    to: Address | None = None
 
 
 class InstallSa(NamedTuple):
@@ -237,6 +258,13 @@ class Rekeyed(NamedTuple):
     sa_id: int
 
 
+class Moved(NamedTuple):
+    """Packets go along ``path`` now.  ``translated``: whether addresses are rewritten there, None: as before."""
+
+    path: AddressPair
+    translated: bool | None
+
+
 class Trace(NamedTuple):
     """Something was dropped or refused: a counted reason, and words for a log.  Never secrets."""
 
@@ -255,7 +283,7 @@ class KeyMaterial(NamedTuple):
 
 
 Action: TypeAlias = (
-    KeyMaterial | SendDatagram | InstallSa | RemoveSa | FlowReady | FlowFailed | PeerClosed | Rekeyed | Trace
+    KeyMaterial | SendDatagram | InstallSa | RemoveSa | FlowReady | FlowFailed | PeerClosed | Rekeyed | Moved | Trace
 )
 
 
@@ -302,8 +330,9 @@ class KeyingSession(Protocol):
         """Begin (initiator)."""
         ...
 
-    def handle_datagram(self, data: bytes, now: float) -> None:
-        """One IKE message from the peer, without marker or framing."""
+    def handle_datagram(self, data: bytes, now: float, path: AddressPair | None = None) -> None:
+        """One IKE message from the peer, without marker or framing; ``path``: the way that it came, where somebody
+        knows."""
         ...
 
     def handle_timeout(self, now: float) -> None:
@@ -328,6 +357,10 @@ class KeyingSession(Protocol):
 
     def check_liveness(self, now: float) -> None:
         """Ask the peer for a sign of life (datagrams); no effect while a request is on its way anyway."""
+        ...
+
+    def move(self, our: Address, now: float) -> bool:
+        """Our end of the path is at another address now (datagrams); whether the peer can follow."""
         ...
 
     def delete(self, now: float) -> None:

@@ -61,6 +61,16 @@ class MessageWindow:
         self._delay_s = RETRANSMIT_FIRST_S
         self._deadline = now + self._delay_s if self._retransmit else None
 
+    @property
+    def tries(self) -> int:
+        """How often the outstanding request was sent."""
+        return self._tries
+
+    @property
+    def outstanding(self) -> tuple[bytes, ...]:
+        """The request that is outstanding, empty when there is none."""
+        return self._request or ()
+
     def is_awaited_reply(self, message_id: int) -> bool:
         """Whether a reply with this ID is the one that we wait for."""
         return self._request is not None and message_id == self.next_request_id

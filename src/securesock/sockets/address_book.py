@@ -88,17 +88,23 @@ class _Bound(Protocol):
 class LocalAddress:
     """Which of our addresses a peer is reached from; the kernel's routes say so where the socket is bound to any."""
 
-    __slots__ = ("_bound",)
+    __slots__ = ("_bound", "_to_any")
 
-    def __init__(self, bound: _Bound) -> None:
+    def __init__(self, bound: _Bound, *, to_any: bool | None = None) -> None:
+        """``to_any``: not bound to one address; known here before the socket is connected, which fixes one for now."""
         self._bound = bound
+        self._to_any = _is_any(bound.getsockname()) if to_any is None else to_any
 
     def __call__(self, peer: Address) -> Address:
         """Our end of the path to ``peer``; the system's own error where there is none."""
         ours = self._bound.getsockname()
-        if not ipaddress.ip_address(ours[0].partition("%")[0]).is_unspecified:
+        if not self._to_any:
             return ours
         with socket.socket(self._bound.family, socket.SOCK_DGRAM) as probe:
             probe.connect(peer)
             found: Address = probe.getsockname()
         return (found[0], ours[1]) if len(found) == 2 else (found[0], ours[1], 0, found[3])
+
+
+def _is_any(address: Address) -> bool:
+    return ipaddress.ip_address(address[0].partition("%")[0]).is_unspecified

@@ -277,7 +277,8 @@ async def create_datagram_endpoint(
     asked = _asked(settings, None if peer is None else expected_peer(peer), context)
     loop = asyncio.get_running_loop()
     protocol = protocol_factory()
-    endpoint = make_endpoint(loop, protocol, asked, None if remote_addr is None else remote_addr[0])
+    to_any = None if sock is not None else local_addr is None or local_addr[0] in ("", "0.0.0.0", "::")
+    endpoint = make_endpoint(loop, protocol, asked, None if remote_addr is None else remote_addr[0], to_any)
     if sock is not None:
         await loop.create_datagram_endpoint(lambda: endpoint, sock=sock)
     else:

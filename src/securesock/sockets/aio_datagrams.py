@@ -45,16 +45,23 @@ class _Directory:
 
 
 def make_endpoint(
-    loop: asyncio.AbstractEventLoop, protocol: asyncio.DatagramProtocol, asked: Asked, remote_host: str | None
+    loop: asyncio.AbstractEventLoop,
+    protocol: asyncio.DatagramProtocol,
+    asked: Asked,
+    remote_host: str | None,
+    to_any: bool | None = None,
 ) -> AioDatagrams:
-    """The carrier's protocol; ``asked.expected`` is who has to be at the remote address, if there is one."""
+    """The carrier's protocol; ``asked.expected`` is who has to be at the remote address, if there is one.
+
+    ``to_any``: the application bound no address of its own, None where the descriptor says so itself.
+    """
 
     def begin(carrier: asyncio.DatagramTransport) -> tuple[SecuredDatagrams, Directory, Address | None]:
         bound: socket.socket = carrier.get_extra_info("socket")
         keying = SocketKeying(
             asked.context,
             asked.settings,
-            LocalAddress(bound),
+            LocalAddress(bound, to_any=to_any),
             lambda: time() - monotonic(),
             SystemEntropy(),
             path=KernelPath(bound),

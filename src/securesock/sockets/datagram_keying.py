@@ -120,6 +120,10 @@ class SocketKeying:
         """See the port."""
         return self._path.is_cutting_forbidden()
 
+    def our_address(self, peer: Address) -> Address:
+        """See the port."""
+        return self._our_address(peer)
+
     def ask_for_cookie_untrusted(self, message: bytes, peer: Address, now: float) -> bytes | None:
         """See the port."""
         if self._jar is None:

@@ -24,10 +24,11 @@ from ...policy.negotiation import available_offers
 from ...wire.ikev2.message import write_message
 from ...wire.ikev2.payloads import Notify, Payload, UnknownPayload
 from ...wire.numbers import ExchangeType, HeaderFlag, NotifyType, name_of
-from ..contract import Action, FlowFailed, KeyingConfig, PeerClosed, RemoveSa, Role, SendDatagram, Trace
+from ..contract import Action, AddressPair, FlowFailed, KeyingConfig, PeerClosed, RemoveSa, Role, SendDatagram, Trace
 from .child_sa import ChildSa
 from .ike_sa import IkeSa
 from .keylog import esp_line, ike_line
+from .mobility import Mobility
 
 __all__ = [
     "Core",
@@ -65,7 +66,7 @@ _P = TypeVar("_P")
 
 
 class Opened(NamedTuple):
-    """A message whose protection was verified (or IKE_SA_INIT, which has none)."""
+    """A message whose protection was verified (or IKE_SA_INIT, which has none).  ``path``: as handle_datagram's."""
 
     exchange_type: int
     message_id: int
@@ -73,6 +74,7 @@ class Opened(NamedTuple):
     inner: bytes
     payloads: tuple[Payload, ...]
     datagram: bytes
+    path: AddressPair | None = None
 
 
 class Exchange(Protocol):
@@ -173,6 +175,7 @@ class Core:
         self._wipes: list[Callable[[], None]] = []
         self.established = False
         self.over = False
+        self.mobility = Mobility(AddressPair(config.our_address, config.peer_address))
 
     @property
     def we_are_initiator(self) -> bool:
@@ -238,7 +241,12 @@ class Core:
         sa.awaiting = awaiting
         sa.awaiting_exchange = exchange_type
         sa.window.request_sent(datagrams, now)
-        self.emit(*map(SendDatagram, datagrams))
+        self.send(datagrams)
+
+    def send(self, datagrams: tuple[bytes, ...]) -> None:
+        """A request of ours on its way, once more or for the first time."""
+        to = self.mobility.path.peer if self.mobility.chosen else None
+        self.emit(*(SendDatagram(each, to) for each in datagrams))
 
     def reply(self, sa: IkeSa, opened: Opened, payloads: tuple[Payload, ...]) -> tuple[bytes, ...]:
         """Answer the request that is being handled, and keep the answer for repeats."""

@@ -24,6 +24,7 @@ from .child_sa import ChildSa, make_child
 from .core import STREAM_FORMAT, Core, Refusal, find, notifies
 from .ike_sa import IkeSa
 from .lifetimes import rekey_time
+from .mobike import announce, hear_announcement, is_nat_unexpected
 from .proposals import accept_child, answer, chosen_child, latched_child_proposal, offer_child
 from .scopes import (
     agreed_scope,
@@ -97,10 +98,10 @@ class FirstChildWish:
             request = configuration_request(standard)
             # RFC 7296 2.19: CP before SA
             configuration = () if request is None else (request,)
-            return (*configuration, *mode, self._offered, *offered_selectors(standard))
+            return (*configuration, *mode, self._offered, *offered_selectors(standard), *announce(self._core))
         selectors = flow_selectors(self._flow, initiator_first=True)
         format_notify: tuple[Payload, ...] = (STREAM_FORMAT,) if self._core.on_stream else ()
-        return (_MODE, *format_notify, self._offered, *selectors)
+        return (_MODE, *format_notify, self._offered, *selectors, *announce(self._core))
 
     def accept(self, payloads: Sequence[Payload], now: float) -> ChildSa:
         """The CHILD_SA that the last IKE_AUTH reply agrees to; PeerIncompatible or PeerMisbehaved, and none is made,
@@ -131,6 +132,7 @@ class FirstChildWish:
         outbound_spi = int.from_bytes(choice.proposals[0].spi, "big")
         if outbound_spi < 256:
             raise PeerMisbehaved("the responder chose a reserved SPI (RFC 4303 2.1)")
+        hear_announcement(core, payloads)
         return _first_child(core, self._sa, self._beginning, suite, self._inbound_spi, outbound_spi, flow, now, scope)
 
     def _scope(
@@ -170,6 +172,9 @@ class FirstChildAnswer:
                 NotifyType.NO_PROPOSAL_CHOSEN,
                 error=PeerIncompatible("the initiator is an IPsec host that does not speak securesock's stream format"),
             )
+        if is_nat_unexpected(core, payloads):
+            error = PeerIncompatible("the initiator forbids NATs, and there is one between us (RFC 4555 3.9)")
+            raise Refusal(NotifyType.UNEXPECTED_NAT_DETECTED, error=error)
         in_transport = NotifyType.USE_TRANSPORT_MODE in found
         if not in_transport and standard is None:
             error = PeerIncompatible("the initiator asked for tunnel mode; a connection is carried in transport mode")
@@ -191,9 +196,9 @@ class FirstChildAnswer:
         if scope is not None:
             # RFC 7296 1.3.1: transport mode is the initiator's wish, that we may turn down by silence
             mode = (_MODE,) if scope.mode == "transport" else ()
-            return child, (*mode, choice, *scope_selectors(scope, ours_first=False))
+            return child, (*mode, choice, *scope_selectors(scope, ours_first=False), *hear_announcement(core, payloads))
         format_notify: tuple[Payload, ...] = (STREAM_FORMAT,) if core.on_stream else ()
-        return child, (_MODE, *format_notify, choice, tsi, tsr)
+        return child, (_MODE, *format_notify, choice, tsi, tsr, *hear_announcement(core, payloads))
 
     def _scope(self, standard: StandardHost, tsi: TrafficSelectors, tsr: TrafficSelectors) -> Scope:
         seen = seen_by(self._core, standard, self._beginning.translated)

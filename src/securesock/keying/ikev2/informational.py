@@ -9,8 +9,9 @@ from ...wire.ikev2.payloads import Delete, Payload
 from ...wire.numbers import ExchangeType, NotifyType, ProtocolId, name_of
 from .core import Core, Opened, error_notify, refusal_error
 from .create_child import peer_deleted
-from .goodbye import ExpectAnything, begin_delete
+from .goodbye import begin_delete
 from .ike_sa import IkeSa
+from .mobike import answer_mobility, follow, hear_liveness, liveness_payloads
 from .rekey_ike import settle_ike
 
 __all__ = ["answer_informational", "begin_liveness"]
@@ -34,7 +35,10 @@ def answer_informational(core: Core, sa: IkeSa, opened: Opened, now: float) -> N
     if error is not None:
         core.trace("peer-reports-error", name_of(NotifyType, error.notify_type))
     ours = _delete_children(core, deletes)
-    core.reply(sa, opened, () if deletes_ike else ours)  # RFC 7296 1.4.1: to the IKE_SA's end an empty reply
+    said, path = answer_mobility(core, sa, opened)
+    core.reply(sa, opened, () if deletes_ike else (*ours, *said))  # RFC 7296 1.4.1: to the IKE_SA's end an empty reply
+    if path is not None and not deletes_ike:
+        follow(core, sa, opened, path, now)
     if deletes_ike:
         _ike_deleted(core, sa, now)
     if deletes and not core.children and core.established:
@@ -73,4 +77,18 @@ def begin_liveness(core: Core, now: float) -> None:
     """Ask whether the peer lives; meaningful on datagram carriers only."""
     sa = core.ike
     if sa is not None and core.established and not sa.window.awaiting_reply:
-        core.request(sa, ExchangeType.INFORMATIONAL, (), ExpectAnything(sa), now)
+        payloads = liveness_payloads(core, sa)
+        core.request(sa, ExchangeType.INFORMATIONAL, payloads, ExpectLivenessReply(core, sa), now)
+
+
+class ExpectLivenessReply:
+    """Any authentic answer will do (RFC 7296 2.4); it may also say where the peer sees us."""
+
+    def __init__(self, core: Core, sa: IkeSa) -> None:
+        self._core = core
+        self._sa = sa
+
+    def handle_reply(self, opened: Opened, now: float) -> None:
+        """The peer lives."""
+        self._sa.window.reply_received()
+        hear_liveness(self._core, self._sa, opened)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Container
 from functools import partial
+from typing import Final
 
 from cryptography.exceptions import InvalidTag
 
@@ -26,11 +27,12 @@ from ...errors import (
     WireError,
 )
 from ...sad.spec import InnerFlow
+from ...types import Address
 from ...wire.ikev2.message import Encrypted, Message, parse_message_untrusted, parse_payloads, write_message
 from ...wire.ikev2.payloads import Delete, Notify
 from ...wire.isakmp import IkeHeader, read_header_untrusted
 from ...wire.numbers import ExchangeType, HeaderFlag, NotifyType, ProtocolId
-from ..contract import Action, KeyingConfig, Role, SendDatagram
+from ..contract import Action, AddressPair, KeyingConfig, Role, SendDatagram
 from .core import Core, Exchange, Opened, Refusal
 from .create_child import begin_child_rekey, begin_new_child
 from .fragments import MAX_BEFORE_AUTHENTICATION, MAX_MESSAGE, Whole
@@ -38,12 +40,16 @@ from .goodbye import begin_delete
 from .ike_sa import IkeSa
 from .informational import begin_liveness
 from .init import ExpectInitReply, ExpectInitRequest, ExpectNothing
+from .mobike import change_path, try_another_address
 from .rekey_ike import begin_ike_rekey, delete_replaced_ikes
 from .requests import ExpectRequests
 
 __all__ = ["IkeSession"]
 
-_MAJOR_VERSION = 2
+_MAJOR_VERSION: Final = 2
+
+TRIES_AN_ADDRESS: Final = 4
+"""Requests unanswered, before another address of the peer is tried where it told us of one (RFC 4555 3.5): some 4 s."""
 
 
 class IkeSession:
@@ -59,6 +65,7 @@ class IkeSession:
         self._peer_speaks_ike = False
         self._init_refusal: SecureSocketError | None = None
         self._last_heard = -math.inf
+        self._path: AddressPair | None = None
 
     # what comes out
 
@@ -142,7 +149,9 @@ class IkeSession:
                 core.fail(refused or KeyingTimeout("the peer stopped answering IKE messages"))
                 return
             else:
-                core.emit(*map(SendDatagram, again))
+                core.send(again)
+                if again and sa is core.ike and sa.window.tries % TRIES_AN_ADDRESS == 0:
+                    try_another_address(core, now)
         self._go_on(now)
 
     def rekey_child(self, now: float) -> None:
@@ -173,11 +182,18 @@ class IkeSession:
         if not self._core.over:
             begin_delete(self._core, now)
 
-    def handle_datagram(self, data: bytes, now: float) -> None:
+    def move(self, our: Address, now: float) -> bool:
+        """Our end of the path is at another address now; whether the peer can follow (RFC 4555)."""
+        can = change_path(self._core, AddressPair(our, self._core.mobility.path.peer), now)
+        self._go_on(now)
+        return can
+
+    def handle_datagram(self, data: bytes, now: float, path: AddressPair | None = None) -> None:
         """One IKE message.  Whatever it holds, this raises nothing: the outcome is in the actions."""
         if self._core.over:
             self._hear_after_the_end(data, now)
             return
+        self._path = path
         try:
             self._handle_untrusted(data, now)
             self._go_on(now)
@@ -316,7 +332,9 @@ class IkeSession:
         if whole is None:
             return None
         payloads = parse_payloads(whole.first_payload, whole.inner)
-        return Opened(header.exchange_type, header.message_id, whole.first_payload, whole.inner, payloads, data)
+        return Opened(
+            header.exchange_type, header.message_id, whole.first_payload, whole.inner, payloads, data, self._path
+        )
 
     def _not_authentic(self) -> None:
         self._core.trace("not-authentic", "an IKE message failed its integrity check")
@@ -425,7 +443,7 @@ class IkeSession:
         again = () if sa is None else sa.window.retransmission(now)
         if again is None and sa is not None:
             sa.window.give_up()
-        self._core.emit(*map(SendDatagram, again or ()))
+        self._core.send(again or ())
 
     def _refuse(self, sa: IkeSa, opened: Opened, refusal: Refusal) -> None:
         self._core.reply(sa, opened, (refusal.notify,))

@@ -20,10 +20,12 @@ from typing import Final, cast
 from ...engine.ports import DatagramKeying, Route
 from ...errors import AuthenticationFailed, KeyingTimeout, SecureSocketError
 from ...keying.contract import (
+    AddressPair,
     Establishment,
     FlowFailed,
     FlowReady,
     InstallSa,
+    Moved,
     PeerClosed,
     Rekeyed,
     RemoveSa,
@@ -65,6 +67,7 @@ class Associations:
     def __init__(self, keying: DatagramKeying, *, allow_insecure: bool = False) -> None:
         self.counters: Counter[str] = Counter()
         self.queued = 0
+        self.moves = 0
         self._keying = keying
         self._allow_insecure = allow_insecure
         self._peers: dict[Address, Peer] = {}
@@ -235,9 +238,9 @@ class Associations:
         session = association.session
         while (action := session.poll_action()) is not None:
             match action:
-                case SendDatagram(data):
+                case SendDatagram(data, elsewhere):
                     association.rank = association.rank or data[:8]
-                    self.outgoing.append((NON_ESP_MARKER + data, to))
+                    self.outgoing.append((NON_ESP_MARKER + data, elsewhere or to))
                 case InstallSa() | FlowReady() if association.state == "over":
                     self.counters["too-late"] += 1
                 case InstallSa(spec, "inbound"):
@@ -260,12 +263,48 @@ class Associations:
                     if what == "ike":
                         association.main_mode_sa_id = sa_id
                         association.begin_limits(now)
+                case Moved(path, is_translated):
+                    self._moved(association, path, is_translated)
                 case Trace(reason):
                     self.counters[reason] += 1
         self._note_spis(association)
         choose_sealing(association.peer, now)
         self._flush(association.peer, now)
         self._schedule(association)
+
+    def _moved(self, association: Association, path: AddressPair, is_translated: bool | None) -> None:
+        """An authenticated change of addresses; the application keeps seeing those of establishment."""
+        if path.peer != association.peer.carrier:
+            self.counters["moved"] += 1
+            self.moves += 1
+            association.peer.carrier = path.peer
+        if is_translated is not None:
+            association.translated = is_translated
+
+    def look_at_path(self, address: Address, now: float) -> None:
+        """See the port."""
+        peer = self._known(address)
+        for association in tuple(peer.associations) if peer is not None else ():
+            if association.state == "live":
+                self._look_at_path(association, now)
+
+    def _look_at_path(self, association: Association, now: float) -> None:
+        """Ask anew which of our addresses leads to the peer; tell it, or leave one that cannot follow."""
+        try:
+            our = self._keying.our_address(association.peer.carrier)
+        except OSError:
+            return  # no way there at all, for now
+        if our == association.our_address:
+            return
+        known, association.our_address = association.our_address, our
+        if known is None:
+            return
+        self.moves += 1
+        if association.session.move(our, now):
+            self._drive(association, association.peer.carrier, now)
+        else:
+            self.counters["cannot-follow"] += 1
+            self._delete(association, now)
 
     def _note_spis(self, association: Association) -> None:
         wanted = set(association.session.ike_spis)
@@ -303,6 +342,7 @@ class Associations:
             association.place.leave()
         others = [each for each in peer.associations if each.state == "live"]
         association.establish(establishment, now)
+        self._look_at_path(association, now)
         if association.may_carry:
             peer.failure = None
         for other in others:
@@ -469,6 +509,11 @@ class Associations:
         if now >= min(association.hard_at, association.retire_at, association.heard_or_sent_at + IDLE_S):
             self._delete(association, now)
             return
+        if now >= association.path_check_at:
+            association.path_looked_at = now
+            self._look_at_path(association, now)
+            if association.state != "live":
+                return
         if association.translated and now >= association.keepalive_at:
             association.kept_at = now
             self.outgoing.append((NAT_KEEPALIVE, association.peer.carrier))

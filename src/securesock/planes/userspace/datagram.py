@@ -18,7 +18,7 @@ from typing import Final
 from ...engine.ports import Arrival, PeerReport, PeerState
 from ...errors import LocalMisuse, SecureSocketError, WireError
 from ...identity.names import PeerTargetName
-from ...keying.contract import Role
+from ...keying.contract import AddressPair, Role
 from ...types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer
 from ...wire.esp import ESP_HEADER, ESP_HEADER_LENGTH
 from ...wire.isakmp import IkeHeader, read_header_untrusted
@@ -223,6 +223,7 @@ class UserSpaceDatagrams(Associations):
         if address != peer.carrier and association.translated and sa.packets and opener.replay.top & 0xFFFFFFFF == low:
             # RFC 7296 2.23: a translator moved the peer; only the newest authentic packet tells where to
             self.counters["moved"] += 1
+            self.moves += 1
             peer.carrier = address
         if (sa.packets >= sa.check_packets or sa.byte_count >= sa.check_bytes) and sa.ask_once():
             association.session.rekey_child(now)
@@ -245,7 +246,8 @@ class UserSpaceDatagrams(Associations):
         if association is None:
             self.counters["unknown-ike-spi"] += 1
             return None
-        association.session.handle_datagram(message, now)
+        our = association.our_address
+        association.session.handle_datagram(message, now, None if our is None else AddressPair(our, address))
         # RFC 7296 2.11: answered to where it came from
         self._drive(association, address, now)
         return None

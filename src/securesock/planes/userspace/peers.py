@@ -56,6 +56,8 @@ LIVENESS_S: Final = 10.0
 """Sent to, and not heard of for so long: ask for a sign of life (RFC 7296 2.4)."""
 DEAD_S: Final = 30.0
 """Asked, and not answered for so long: six requests went unanswered, and the next datagram begins anew."""
+PATH_CHECK_S: Final = 1.0
+"""Sent to, and not heard of for so long: our own address may have changed, which costs two system calls to know."""
 KEEPALIVE_S: Final = 20.0
 """RFC 3948 4: the default interval, below what translators of addresses are known to remember."""
 RETIRE_S: Final = 1.0
@@ -199,6 +201,8 @@ class Association:
         "leaving",
         "limits",
         "main_mode_sa_id",
+        "our_address",
+        "path_looked_at",
         "peer",
         "place",
         "principal",
@@ -214,6 +218,7 @@ class Association:
         "session",
         "started",
         "state",
+        "translated",
         "watched",
     )
 
@@ -241,15 +246,12 @@ class Association:
         self.confirmed = False
         self.replaced = False
         self.watched = False
-        self.last_in = self.last_out = self.kept_at = now
+        self.translated = False  # whether the two ends see different addresses
+        self.our_address: Address | None = None
+        self.last_in = self.last_out = self.kept_at = self.path_looked_at = now
         self.probed_at = -inf
         self.confirm_by = self.hard_at = self.retire_at = self.bury_at = inf
         self.scheduled = inf
-
-    @property
-    def translated(self) -> bool:
-        """Whether the two ends see different addresses."""
-        return self.establishment is not None and self.establishment.translated
 
     @property
     def heard_or_sent_at(self) -> float:
@@ -280,6 +282,7 @@ class Association:
         """The peer is proven and both directions are there."""
         self.state = "live"
         self.establishment = establishment
+        self.translated = establishment.translated
         self.principal = establishment.peer
         self.main_mode_sa_id = establishment.main_mode_sa_id
         self.quick_mode_sa_id = establishment.quick_mode_sa_id
@@ -380,7 +383,19 @@ class Association:
             self.watched = self.last_out > self.heard_at
             if self.watched or self.probing:
                 moments.append(self.liveness_at)
+            moments.append(self.path_check_at)
         return min(moments)
+
+    @property
+    def path_check_at(self) -> float:
+        """When to ask anew which of our addresses leads to the peer: while it is silent, and when a translator is
+        reminded."""
+        since = max(self.path_looked_at, self.heard_at)
+        if self.probing or self.last_out > self.heard_at:
+            # the longer the silence, the less often: many receivers never say a word
+            return since + max(PATH_CHECK_S, self.path_looked_at - self.heard_at)
+        # whoever began may only listen, and would not be found at its new address
+        return since + (KEEPALIVE_S if self.translated or self.role is Role.INITIATOR else inf)
 
     @property
     def probing(self) -> bool:
