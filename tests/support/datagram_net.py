@@ -82,8 +82,9 @@ class Host:
         now = self.net.clock.now()
         packet = self.machine.seal(memoryview(data), to, now)
         if packet is not None:
+            where = self.machine.sealed_for
             self.flush()  # the fragments that go before
-            self.net.network.send((self.machine.carrier_address(to), self.address), bytes(packet), now)
+            self.net.network.send((where, self.address), bytes(packet), now)
         else:
             # who is behind a gateway is nobody's name: the gateway's own is in the peer entry
             self.machine.begin(to, parse_peer_target_name(NAMES.get(to, "nobody.example")), now)
@@ -97,7 +98,7 @@ class Host:
         self.net.hosts[to] = self
 
     def receive(self, datagram: bytes, source: Address) -> None:
-        arrival = self.machine.handle_untrusted(memoryview(bytearray(datagram)), source, self.net.clock.now())
+        arrival = self.machine.handle_untrusted(datagram, source, self.net.clock.now())
         if arrival is not None:
             self.arrivals.append(arrival)
         self.flush()

@@ -446,6 +446,38 @@ def test_close_from_another_thread_wakes_who_receives() -> None:
         assert raised == ["[Errno 9] the socket is closed"]
 
 
+def _receive_all(sock: ss.SecureSocket, received: list[bytes]) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            received.append(sock.recv(10))
+
+
+def test_close_while_a_thread_waits_in_the_kernel_frees_the_port_before_it_returns() -> None:
+    for _ in range(5):
+        with pair() as (client, server, _):
+            server.settimeout(None)
+            server_address = server.getsockname()
+            received: list[bytes] = []
+            thread = threading.Thread(target=_receive_all, args=(server, received))
+            thread.start()
+            client.sendto(b"awake", server_address)
+            until(received.copy)
+            server.close()
+            with socket.socket(type=socket.SOCK_DGRAM) as plain:
+                plain.bind(server_address)
+            thread.join(PATIENCE_S)
+            assert not thread.is_alive()
+
+
+def test_a_timeout_is_kept_whatever_strangers_send() -> None:
+    with bound(timeout=0.3) as server, socket.socket(type=socket.SOCK_DGRAM) as stranger:
+        stranger.sendto(b"no packet of anybody's", server.getsockname())
+        started = monotonic()
+        with pytest.raises(TimeoutError):
+            server.recv(10)
+        assert monotonic() - started >= 0.29
+
+
 # the end
 
 

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -62,6 +62,11 @@ class EspCipher(Protocol):
         """4 or 16."""
         ...
 
+    @property
+    def overhead(self) -> int:
+        """What a packet has beside the plaintext: header, IV and ICV."""
+        ...
+
     def seal_packet(self, packet: memoryview, sequence: int) -> None:
         """Write IV and ICV and encrypt, in place.  ``sequence`` is the whole number, 64 bits with ESN.
 
@@ -80,6 +85,13 @@ class EspCipher(Protocol):
 
     def seal_bytes(self, spi: bytes, plaintext: bytes, sequence: int) -> bytes:
         """The same out of place, for messages so small that a buffer costs more than a copy: the whole packet."""
+        ...
+
+    def seal_run(
+        self, spi: bytes, head: bytes, batch: Sequence[bytes | memoryview], trailer: bytes, sequence: int
+    ) -> bytes:
+        """As seal_bytes, of ``head``, data and ``trailer`` for each of the equally long data of ``batch``: the packets
+        one behind the other, the first under ``sequence`` and each other under the next number."""
         ...
 
     def open_bytes(self, packet: bytes, sequence: int) -> bytes:
@@ -110,35 +122,23 @@ def make_esp_cipher(suite: EspSuite, keys: DirectionKeys, draw: Callable[[int], 
 class _Aead:
     """AES-GCM and ChaCha20-Poly1305: IV 8, ICV 16, so packet[16:-16] is the text; literals, for speed."""
 
-    __slots__ = (
-        "_decrypt",
-        "_decrypt_into",
-        "_encrypt",
-        "_encrypt_into",
-        "_esn",
-        "_salt",
-        "alignment",
-        "icv_length",
-        "iv_length",
-    )
+    __slots__ = ("_aead", "_esn", "_salt")
+
+    iv_length: Final = 8
+    icv_length: Final = 16
+    alignment: Final = 4
+    overhead: Final = 32
 
     def __init__(self, encryption: Encryption, key: bytes, esn: bool) -> None:
-        aead = make_aead(encryption, key[: encryption.key_length])
-        self._encrypt_into = aead.encrypt_into
-        self._decrypt_into = aead.decrypt_into
-        self._encrypt = aead.encrypt
-        self._decrypt = aead.decrypt
+        self._aead = make_aead(encryption, key[: encryption.key_length])
         self._salt = key[encryption.key_length :]
         self._esn = esn
-        self.iv_length: Final = encryption.iv_length
-        self.icv_length: Final = encryption.icv_length
-        self.alignment: Final = encryption.alignment
 
     def seal_packet(self, packet: memoryview, sequence: int) -> None:
         iv = sequence.to_bytes(8, "big")
         packet[8:16] = iv
         aad = packet[:4].tobytes() + iv if self._esn else packet[:8]
-        self._encrypt_into(self._salt + iv, packet[16:-16], aad, packet[16:])
+        self._aead.encrypt_into(self._salt + iv, packet[16:-16], aad, packet[16:])
 
     def open_packet(self, packet: memoryview, sequence: int) -> None:
         if len(packet) < 32:
@@ -149,7 +149,7 @@ class _Aead:
         aad = packet[:4].tobytes() + number if self._esn else packet[:8]
         plaintext = packet[16:-16]
         try:
-            self._decrypt_into(self._salt + packet[8:16].tobytes(), packet[16:], aad, plaintext)
+            self._aead.decrypt_into(self._salt + packet[8:16].tobytes(), packet[16:], aad, plaintext)
         except InvalidTag:
             plaintext[:] = bytes(len(plaintext))  # the library decrypts while it verifies
             raise
@@ -157,19 +157,31 @@ class _Aead:
     def seal_bytes(self, spi: bytes, plaintext: bytes, sequence: int) -> bytes:
         iv = sequence.to_bytes(8, "big")
         header = spi + iv[4:]
-        return header + iv + self._encrypt(self._salt + iv, plaintext, spi + iv if self._esn else header)
+        return header + iv + self._aead.encrypt(self._salt + iv, plaintext, spi + iv if self._esn else header)
+
+    def seal_run(
+        self, spi: bytes, head: bytes, batch: Sequence[bytes | memoryview], trailer: bytes, sequence: int
+    ) -> bytes:
+        encrypt, salt, esn = self._aead.encrypt, self._salt, self._esn
+        pieces: list[bytes] = []
+        for number, data in enumerate(batch, sequence):
+            iv = number.to_bytes(8, "big")
+            header = spi + iv[4:]
+            pieces.append(header + iv)
+            pieces.append(encrypt(salt + iv, head + data + trailer, spi + iv if esn else header))
+        return b"".join(pieces)
 
     def open_bytes(self, packet: bytes, sequence: int) -> bytes:
         if len(packet) < 32:
             raise InvalidTag
         aad = packet[:4] + sequence.to_bytes(8, "big") if self._esn else packet[:8]
-        return self._decrypt(self._salt + packet[8:16], packet[16:], aad)
+        return self._aead.decrypt(self._salt + packet[8:16], packet[16:], aad)
 
 
 class _NullWithHmac:
     """Integrity only: IV 0."""
 
-    __slots__ = ("_esn", "_keyed", "alignment", "icv_length", "iv_length")
+    __slots__ = ("_esn", "_keyed", "alignment", "icv_length", "iv_length", "overhead")
 
     def __init__(self, encryption: Encryption, integrity: Integrity, key: bytes, esn: bool) -> None:
         self._keyed = HMAC(key, HASHES[integrity.hash_name])
@@ -177,6 +189,7 @@ class _NullWithHmac:
         self.iv_length: Final = encryption.iv_length
         self.icv_length: Final = integrity.icv_length
         self.alignment: Final = encryption.alignment
+        self.overhead: Final = 8 + encryption.iv_length + integrity.icv_length
 
     def _icv(self, packet: memoryview, sequence: int) -> bytes:
         mac = self._keyed.copy()
@@ -204,6 +217,12 @@ class _NullWithHmac:
         packet = bytearray(header + bytes(self.iv_length) + plaintext + bytes(self.icv_length))
         self.seal_packet(memoryview(packet), sequence)
         return bytes(packet)
+
+    def seal_run(
+        self, spi: bytes, head: bytes, batch: Sequence[bytes | memoryview], trailer: bytes, sequence: int
+    ) -> bytes:
+        numbered = enumerate(batch, sequence)
+        return b"".join(self.seal_bytes(spi, head + data + trailer, number) for number, data in numbered)
 
     def open_bytes(self, packet: bytes, sequence: int) -> bytes:
         opened = bytearray(packet)

@@ -88,7 +88,7 @@ class AioDatagrams(asyncio.DatagramProtocol):
         """Open it and deliver what it holds."""
         if self._over or self._generation != process.generation:
             return
-        arrival = self.machine.handle_untrusted(memoryview(bytearray(data)), addr, monotonic())
+        arrival = self.machine.handle_untrusted(data, addr, monotonic())
         self.settle()
         if arrival is None:
             self._tell_failure()
@@ -148,9 +148,10 @@ class AioDatagrams(asyncio.DatagramProtocol):
                 full = BlockingIOError(errno.EAGAIN, "enough datagrams wait for the negotiation with this peer")
                 self.protocol.error_received(full)
         if packet is not None:
+            to = machine.sealed_for
             while (out := machine.poll_transmit()) is not None:
                 self._put(*out)  # the fragments that go before
-            self._put(packet, machine.carrier_address(address))
+            self._put(packet, to)
 
     def _put(self, packet: bytes | bytearray | memoryview, to: Address) -> None:
         self.carrier.sendto(packet, None if self.connected is not None else to)

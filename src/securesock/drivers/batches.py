@@ -1,7 +1,7 @@
 """Several UDP datagrams in one system call, where the kernel can (Linux: UDP_SEGMENT since 4.18, UDP_GRO since 5.0).
 
-UDP_SEGMENT: one buffer is sent as datagrams of one size, the last of which may be shorter.  UDP_GRO: datagrams of one
-size from one sender are read at once, and the size is told beside them (linux/udp.h, udp(7)).  Where the kernel does
+UDP_SEGMENT: one buffer is sent as datagrams of one size.  UDP_GRO: datagrams of one size from one sender are read at
+once, the last of which may be shorter, and the size is told beside them (linux/udp.h, udp(7)).  Where the kernel does
 not know them each datagram is a call of its own.  This module must not know what is in a datagram.
 """
 
@@ -10,12 +10,11 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Sequence
 from typing import Final
 
 from ..types import Address
 
-__all__ = ["enable_gro", "receive_segments", "send_segments"]
+__all__ = ["MAX_RUN", "MAX_SEGMENTS", "Runs", "receive_run"]
 
 SOL_UDP: Final = 17
 UDP_SEGMENT: Final = 103
@@ -24,64 +23,68 @@ MAX_SEGMENTS: Final = 64
 """UDP_MAX_SEGMENTS of the kernels that know it first; later ones allow 128."""
 MAX_RUN: Final = 65507
 """What one IPv4 packet has room for before it is cut."""
+_LARGEST: Final = 65536  # no run that the kernel joins is larger
 _NOT_SO: Final = (errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.ENOPROTOOPT, errno.EOPNOTSUPP)
 """What a kernel, or a route whose packets are too small for one segment, answers."""
 _SIZE: Final = struct.Struct("=H")
 _INT: Final = struct.Struct("=i")
 _CAN_RUN: Final = hasattr(socket, "CMSG_SPACE") and hasattr(socket.socket, "sendmsg")
 _ANCILLARY: Final = socket.CMSG_SPACE(_INT.size) if _CAN_RUN else 0
+_AT_ONCE: Final = int(getattr(socket, "MSG_DONTWAIT", 0))
 
 
-def enable_gro(kernel: socket.socket) -> bool:
-    """Let the kernel join what it receives; False where it cannot."""
-    if not _CAN_RUN:
-        return False
-    try:
-        kernel.setsockopt(SOL_UDP, UDP_GRO, 1)
-    except OSError:
-        return False
-    return True
+class Runs:
+    """What one UDP descriptor can: ``joined`` says that the kernel joins what it receives."""
 
+    __slots__ = ("_kernel", "_too_long", "joined")
 
-def receive_segments(kernel: socket.socket, buffer: memoryview) -> tuple[list[memoryview], Address]:
-    """The datagrams of one read, as slices of ``buffer``, and who sent them.  BlockingIOError: there is none."""
-    count, ancillary, _, address = kernel.recvmsg_into([buffer], _ANCILLARY)
-    size = count
-    for level, kind, data in ancillary:
-        if level == SOL_UDP and kind == UDP_GRO:
-            size = _INT.unpack(data[: _INT.size])[0]
-    if size <= 0:
-        return [buffer[:count]], address
-    return [buffer[at : min(at + size, count)] for at in range(0, count, size)], address
+    def __init__(self, kernel: socket.socket) -> None:
+        self._kernel = kernel
+        self._too_long = MAX_RUN if _CAN_RUN else 0
+        self.joined = False
 
+    def join(self) -> None:
+        """Have the kernel join what it receives, where it can: from now on it is read with receive_run."""
+        if _CAN_RUN and not self.joined:
+            try:
+                self._kernel.setsockopt(SOL_UDP, UDP_GRO, 1)
+            except OSError:
+                return
+            self.joined = True
 
-def send_segments(kernel: socket.socket, packets: Sequence[bytes | bytearray | memoryview], to: Address | None) -> int:
-    """Send a first run of ``packets``; how many went.  OSError of the kernel's for the first of them passes.
+    def may_send(self, size: int) -> bool:
+        """Whether runs of packets of ``size`` bytes are worth trying: none of that size was refused yet."""
+        return size < self._too_long
 
-    ``to`` is None for a connected socket.
-    """
-    size = len(packets[0])
-    run = 1
-    while run < min(len(packets), MAX_SEGMENTS, MAX_RUN // max(size, 1)) and len(packets[run]) == size:
-        run += 1
-    if run < min(len(packets), MAX_SEGMENTS) and len(packets[run]) < size and (run + 1) * size <= MAX_RUN:
-        run += 1
-    if run > 1 and size and _CAN_RUN:
+    def send(self, packets: bytes, size: int, to: Address | None) -> bool:
+        """Send the packets of ``size`` bytes in ``packets``, to None over a connected socket; never waits.
+
+        False: the kernel cannot, and nothing was sent.  BlockingIOError, and the kernel's other errors, pass.
+        """
         control = [(SOL_UDP, UDP_SEGMENT, _SIZE.pack(size))]
         try:
             if to is None:
-                kernel.sendmsg(packets[:run], control)
+                self._kernel.sendmsg((packets,), control, _AT_ONCE)
             else:
-                kernel.sendmsg(packets[:run], control, 0, to)
+                self._kernel.sendmsg((packets,), control, _AT_ONCE, to)
         except BlockingIOError:
             raise
         except OSError as error:
             if error.errno not in _NOT_SO:
                 raise
-        else:
-            return run
-    if to is None:
-        kernel.send(packets[0])
-    else:
-        kernel.sendto(packets[0], to)
-    return 1
+            self._too_long = size
+            return False
+        return True
+
+
+def receive_run(kernel: socket.socket, flags: int = 0) -> tuple[bytes, int, Address]:
+    """The datagrams of one read, one behind the other; the size of each but the last; who sent them.
+
+    BlockingIOError: there is none.
+    """
+    run, ancillary, _, address = kernel.recvmsg(_LARGEST, _ANCILLARY, flags)
+    size = len(run)
+    for level, kind, data in ancillary:
+        if level == SOL_UDP and kind == UDP_GRO:
+            size = _INT.unpack(data[: _INT.size])[0]
+    return run, size if size > 0 else max(len(run), 1), address

@@ -7,6 +7,9 @@ receives, or did a moment ago, the reactor keeps its hands off the descriptor; e
 on in a program that only sends, or does nothing for a while.  What it opens waits in ``_arrived``, bounded as the
 kernel's own queue is.  Timers are the reactor's.
 
+Where the kernel lets it (Linux), a thread that receives waits a moment in the receiving call itself, which costs one
+system call where poll() and reading cost three; only then does it wait so that others can wake it.
+
 A program that waits for the descriptor itself (``fileno``) is given another one, which is readable exactly while a
 datagram waits: the kernel's would also be for a key exchange's messages, and no longer once the reactor has read.
 
@@ -16,8 +19,11 @@ It must not know who is expected where, nor how anything is sealed.
 from __future__ import annotations
 
 import _socket
+import contextlib
 import errno
 import socket
+import struct
+import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -27,11 +33,11 @@ from typing import Final, TypeAlias
 
 from ..engine.fork import process, refuse_inherited
 from ..engine.half_open import NEGOTIATION_S
-from ..engine.ports import Arrival, PeerReport, SecuredDatagrams
+from ..engine.ports import Arrival, PeerReport, SealedRun, SecuredDatagrams
 from ..errors import KeyingTimeout
 from ..identity.names import PeerTargetName
 from ..types import Address, AnyTrustedPeer
-from .batches import enable_gro, receive_segments, send_segments
+from .batches import MAX_RUN, MAX_SEGMENTS, Runs, receive_run
 from .reactor import Timer, reactor
 from .reconnecting import NO_WAY, reconnect
 from .waiting import READ, WRITE, Waiter, this_thread
@@ -41,6 +47,8 @@ __all__ = ["DatagramCarrier", "readiness_pair"]
 MAX_ARRIVED: Final = 1 << 20
 """Bytes of opened datagrams that wait for the application; each counts 512 more, as the kernel counts its own room."""
 ARRIVED_OVERHEAD: Final = 512
+BLOCK_S: Final = 0.05
+"""How long a thread waits in the kernel at a time: at worst so late it finds what another thread's peek left for it."""
 HANDS_OFF_S: Final = 0.05
 """How long after a receiving call the reactor leaves the descriptor alone: longer than an application takes between two
 such calls, shorter than a peer's first retransmission."""
@@ -49,7 +57,7 @@ CLOSE_S: Final = 2.0
 STOP_S: Final = 5.0
 _COMING: Final = ("negotiating", "established")  # established, and yet nothing to seal with: a rekey is under way
 _READ_AT_ONCE: Final = 64  # packets that the reactor takes per turn, so that other sockets have their turns too
-_UNCUT: Final = 1024  # application bytes that no path has cut into fragments
+_LEAST_WAIT_S: Final = 0.001  # what is left of a timeout that has just passed: one more look
 _TRIES: Final = 3  # what an error of the path may cost one datagram: another can come in between
 _BUFFER_SIZE: Final = 65536  # no UDP datagram is larger, and no run of segments that the kernel joins
 # what an ICMP message of anybody makes the kernel say: no reason to end anything, and reported instead of the call
@@ -57,7 +65,12 @@ _FROM_THE_PATH: Final = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREA
 # not by way of the object, whose own attributes would be looked through first
 _send: Final = _socket.socket.send
 _sendto: Final = _socket.socket.sendto
-_recvfrom_into: Final = _socket.socket.recvfrom_into
+_recvfrom: Final = _socket.socket.recvfrom
+
+_AT_ONCE: Final = int(getattr(socket, "MSG_DONTWAIT", 0))
+_MAY_BLOCK: Final = sys.platform == "linux"
+"""A thread that waits in the kernel has to be got out of there.  Linux ends such a call at SO_RCVTIMEO and, also of a
+socket that is not connected, at shutdown()."""
 
 HostName: TypeAlias = Callable[[Address], PeerTargetName | AnyTrustedPeer]
 """Who is expected at an address where nothing else says so; asked only when a negotiation begins."""
@@ -72,9 +85,9 @@ def readiness_pair() -> tuple[socket.socket, socket.socket]:
 
 
 class DatagramCarrier:
-    """``kernel`` is a non-blocking UDP descriptor of our own, bound already; ``readiness`` as readiness_pair made it,
-    where the application has asked for it before there was a carrier.  ``only``: whose datagrams alone are delivered,
-    where the descriptor itself is not connected."""
+    """``kernel`` is a UDP descriptor of our own, bound already; ``readiness`` as readiness_pair made it, where the
+    application has asked for it before there was a carrier.  ``only``: whose datagrams alone are delivered, where the
+    descriptor itself is not connected."""
 
     def __init__(
         self,
@@ -85,13 +98,18 @@ class DatagramCarrier:
         self.connected: Address | None = None
         self.only: Address | None = None
         self.counters: Counter[str] = Counter()
+        # what the kernel is asked without waiting says so in each call
+        kernel.setblocking(_MAY_BLOCK)
+        if _MAY_BLOCK:
+            kernel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, int(BLOCK_S * 1e6)))
         self._kernel = kernel
         self._machine = machine
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._waiting = 0
-        self._buffer = memoryview(bytearray(_BUFFER_SIZE))
-        self._gro = False
+        self._blocked: list[int] = []  # an item for each thread that waits in the kernel
+        self._runs = Runs(kernel)
+        self._plain = _MAY_BLOCK and readiness is None  # nothing keeps a thread from waiting in the kernel
         self._arrived: deque[Arrival] = deque()
         self._arrived_bytes = 0
         self._receivers: list[Waiter] = []
@@ -102,7 +120,7 @@ class DatagramCarrier:
         self._timer_at = inf
         self._closed = False
         self._moves = 0
-        self._stopping = False
+        self._stopping = self._released = False
         self._generation = process.generation
 
     def start(self) -> None:
@@ -145,7 +163,7 @@ class DatagramCarrier:
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
-    def send(self, data: memoryview, address: Address, host: HostName, timeout: float | None) -> None:
+    def send(self, data: bytes | memoryview, address: Address, host: HostName, timeout: float | None) -> None:
         """Seal and send one datagram; where there is no SA yet, after the negotiation.
 
         A non-blocking socket keeps it until then, and raises BlockingIOError when enough are kept; the next call
@@ -153,21 +171,24 @@ class DatagramCarrier:
         """
         if self._generation != process.generation or self._closed:
             self._check()
-        machine = self._machine
-        with self._lock:
+        machine, lock = self._machine, self._lock
+        lock.acquire()  # half the cost of a with statement
+        try:
             packet = machine.seal(data, address, monotonic())
             if packet is None:
                 packet = self._negotiate(data, address, host, timeout)
                 if packet is None:
                     return
-            if len(data) > _UNCUT and machine.outgoing:
-                self._settle()  # the fragments that go before
-            to = machine.carrier_address(address)
+            to = machine.sealed_for
+            if machine.outgoing or machine.due < self._timer_at:
+                self._settle()  # the fragments that go before, for one
+        finally:
+            lock.release()
         try:
             if to == self.connected:
-                _send(self._kernel, packet)
+                _send(self._kernel, packet, _AT_ONCE)
             else:
-                _sendto(self._kernel, packet, to)
+                _sendto(self._kernel, packet, _AT_ONCE, to)
         except OSError as error:
             if error.errno in NO_WAY:
                 self._look_at_path(address)
@@ -179,52 +200,69 @@ class DatagramCarrier:
             self._machine.look_at_path(address, monotonic())
             self._settle()
 
-    def send_batch(self, batch: Sequence[memoryview], address: Address, host: HostName, timeout: float | None) -> int:
+    def send_batch(
+        self, batch: Sequence[bytes | memoryview], address: Address, host: HostName, timeout: float | None
+    ) -> int:
         """Seal and send several, as few system calls as the kernel allows; how many were sent."""
-        packets: list[bytes | bytearray | memoryview] = []
-        to = address
-        for data in batch:
-            packet, to = self._seal(data, address, host, timeout)
-            if packet is not None:
-                packets.append(packet)
-        done = len(batch) - len(packets)
-        while packets:
+        done = 0
+        while done < len(batch):
+            run, to = self._seal_run(batch, done, address)
             try:
-                sent = send_segments(self._kernel, packets, None if to == self.connected else to)
+                if run is None:
+                    self.send(batch[done], address, host, timeout)
+                    done += 1
+                else:
+                    done += self._send_run(run, to, address, timeout)
             except BlockingIOError:
-                if timeout == 0:
-                    if done:
-                        return done
-                    raise
-                self._wait_writable(timeout)
-                continue
-            except OSError as error:
-                if error.errno not in _FROM_THE_PATH:
-                    raise
-                if error.errno in NO_WAY:
-                    self._look_at_path(address)
-                self.counters["carrier-error"] += 1
-                continue
-            done += sent
-            del packets[:sent]
+                if done:
+                    return done
+                raise
         return done
 
-    def _seal(
-        self, data: memoryview, address: Address, host: HostName, timeout: float | None
-    ) -> tuple[bytes | bytearray | memoryview | None, Address]:
+    def _seal_run(
+        self, batch: Sequence[bytes | memoryview], begin: int, address: Address
+    ) -> tuple[SealedRun | None, Address]:
         if self._generation != process.generation or self._closed:
             self._check()
         machine = self._machine
         with self._lock:
-            packet = machine.seal(data, address, monotonic())
-            if packet is None:
-                packet = self._negotiate(data, address, host, timeout)
-            if machine.outgoing:
+            run = machine.seal_run(batch, begin, MAX_SEGMENTS, MAX_RUN, address, monotonic())
+            if machine.outgoing or machine.due < self._timer_at:
                 self._settle()
-            return packet, machine.carrier_address(address)
+            return run, machine.sealed_for
+
+    def _send_run(self, run: SealedRun, to: Address, address: Address, timeout: float | None) -> int:
+        """How many of its packets the kernel took; BlockingIOError when it took none."""
+        packets, size, count = run
+        where = None if to == self.connected else to
+        joined = count > 1 and self._runs.may_send(size)
+        while joined:
+            try:
+                if self._runs.send(packets, size, where):
+                    return count
+                joined = False  # neither the kernel nor the path: one by one
+            except BlockingIOError:
+                if timeout == 0:
+                    raise
+                self._wait_writable(timeout)
+            except OSError as error:
+                if error.errno not in _FROM_THE_PATH:
+                    raise
+                joined = False  # about an earlier datagram, or there is no way: one by one tells
+        for number in range(count):
+            packet = packets[number * size : (number + 1) * size]
+            try:
+                self._put(packet, to)
+            except OSError as error:
+                if number and timeout == 0 and isinstance(error, BlockingIOError):
+                    return number
+                if error.errno in NO_WAY:
+                    self._look_at_path(address)
+                self._send_again(packet, to, timeout, error)
+        return count
 
     def _negotiate(
-        self, data: memoryview, address: Address, host: HostName, timeout: float | None
+        self, data: bytes | memoryview, address: Address, host: HostName, timeout: float | None
     ) -> bytes | bytearray | memoryview | None:
         """Under the lock.  The packet, or None when it was kept for later."""
         machine, started = self._machine, monotonic()
@@ -239,7 +277,7 @@ class DatagramCarrier:
             if packet is not None:
                 return packet
             if timeout == 0:
-                if machine.report(address).state not in _COMING or not machine.enqueue(data.tobytes(), address):
+                if machine.report(address).state not in _COMING or not machine.enqueue(bytes(data), address):
                     self._raise_failure(address)
                     raise BlockingIOError(errno.EAGAIN, "enough datagrams wait for the negotiation with this peer")
                 return None
@@ -293,9 +331,9 @@ class DatagramCarrier:
 
     def _put(self, packet: bytes | bytearray | memoryview, to: Address) -> None:
         if to == self.connected:
-            _send(self._kernel, packet)
+            _send(self._kernel, packet, _AT_ONCE)
         else:
-            _sendto(self._kernel, packet, to)
+            _sendto(self._kernel, packet, _AT_ONCE, to)
 
     def _wait_writable(self, timeout: float | None) -> None:
         if not this_thread().wait(self._kernel.fileno(), WRITE, timeout):
@@ -309,7 +347,15 @@ class DatagramCarrier:
 
         Of a connected socket it raises why the negotiation with the peer failed; of others nothing that a peer causes.
         """
-        self._check()
+        if self._generation != process.generation or self._closed:
+            self._check()
+        blocked = self._plain and not (self._watched or self._arrived or peek)
+        if blocked and (timeout is None or timeout >= BLOCK_S):
+            limit = None if timeout is None else monotonic() + timeout
+            arrival = self._receive_blocked()
+            if arrival is not None:
+                return arrival
+            timeout = None if limit is None else max(limit - monotonic(), _LEAST_WAIT_S)
         try:
             with self._lock:
                 arrival = self._take(peek)
@@ -319,15 +365,69 @@ class DatagramCarrier:
                 raise BlockingIOError(errno.EAGAIN, "no datagram waits")
             return self._wait_for_arrival(timeout, peek)
         finally:
-            self._received_at = monotonic()
-            if not self._watched and not self._armed:
-                self._armed = True
-                reactor().call(self._arm)
+            self._keep_hands_off(monotonic())
+
+    def _receive_blocked(self) -> Arrival | None:
+        """One receiving call that waits in the kernel; None: what came was not for the application, or nothing came."""
+        self._blocked.append(1)
+        try:
+            if self._closed:
+                return None
+            packet, address = _recvfrom(self._kernel, _BUFFER_SIZE)
+        except OSError as error:
+            if not isinstance(error, BlockingIOError):
+                self._note_path_error(error)
+            return None
+        finally:
+            self._blocked.pop()
+            if self._closed:
+                self._leave_kernel()
+        now, machine, lock = monotonic(), self._machine, self._lock
+        lock.acquire()  # half the cost of a with statement
+        try:
+            arrival = machine.handle_untrusted(packet, address, now)
+            if arrival is None or machine.outgoing or machine.due < self._timer_at or self._waiting:
+                self._settle()
+            if arrival is not None and self.only is not None and not self._is_wanted(arrival):
+                arrival = None
+        finally:
+            lock.release()
+        self._received_at = now
+        if not self._armed:
+            self._keep_hands_off(now)
+        return arrival
+
+    def _leave_kernel(self) -> None:
+        """Closed meanwhile: the last one who waited in the kernel lets the descriptor go."""
+        with self._lock:
+            if self._released and not self._blocked:
+                self._release()
+            self._changed.notify_all()
+
+    def _keep_hands_off(self, now: float) -> None:
+        self._received_at = now
+        if not self._watched and not self._armed:
+            self._armed = True
+            reactor().call(self._arm)
+
+    def _handle_untrusted(self, packet: bytes, address: Address, now: float) -> Arrival | None:
+        """Under the lock: one datagram of the carrier, and what it makes the machine want."""
+        machine = self._machine
+        arrival = machine.handle_untrusted(packet, address, now)
+        if arrival is None or machine.outgoing or machine.due < self._timer_at or self._waiting:
+            self._settle()
+        return None if arrival is None or not self._is_wanted(arrival) else arrival
+
+    def _note_path_error(self, error: OSError) -> None:
+        if error.errno not in _FROM_THE_PATH:
+            raise error
+        self.counters["carrier-error"] += 1
 
     def receive_batch(self, most: int, timeout: float | None) -> list[Arrival]:
         """What is there, at least one and at most ``most``."""
-        if not self._gro:
-            self._gro = enable_gro(self._kernel)
+        if not self._runs.joined:
+            self._runs.join()
+            self._plain = self._plain and not self._runs.joined
         batch = [self.receive(timeout)]
         with self._lock:
             while len(batch) < most and (arrival := self._take(peek=False)) is not None:
@@ -377,22 +477,19 @@ class DatagramCarrier:
 
     def _read(self) -> Arrival | None:
         """Under the lock: read the kernel's queue until a datagram for the application comes out, or it is empty."""
-        machine, buffer = self._machine, self._buffer
         while True:
             try:
-                if self._gro:
-                    return self._read_run()
-                count, address = _recvfrom_into(self._kernel, buffer)
+                if self._runs.joined:
+                    arrival = self._read_run()
+                else:
+                    packet, address = _recvfrom(self._kernel, _BUFFER_SIZE, _AT_ONCE)
+                    arrival = self._handle_untrusted(packet, address, monotonic())
             except BlockingIOError:
                 return None
             except OSError as error:
-                if error.errno not in _FROM_THE_PATH:
-                    raise
-                self.counters["carrier-error"] += 1
+                self._note_path_error(error)
                 continue
-            arrival = machine.handle_untrusted(buffer[:count], address, monotonic())
-            self._settle()
-            if arrival is not None and self._is_wanted(arrival):
+            if arrival is not None:
                 return arrival
 
     def _is_wanted(self, arrival: Arrival) -> bool:
@@ -405,19 +502,16 @@ class DatagramCarrier:
 
     def _read_run(self) -> Arrival | None:
         """Several packets that the kernel joined: all but the first datagram of them is kept."""
-        first: Arrival | None = None
-        while first is None:
-            segments, address = receive_segments(self._kernel, self._buffer)
-            for segment in segments:
-                arrival = self._machine.handle_untrusted(segment, address, monotonic())
-                if arrival is None or not self._is_wanted(arrival):
-                    continue
-                if first is None:
-                    first = arrival
-                else:
-                    self._keep(arrival)
-            self._settle()
-        return first
+        run, size, address = receive_run(self._kernel, _AT_ONCE)
+        if len(run) <= size:
+            return self._handle_untrusted(run, address, monotonic())
+        arrivals = self._machine.handle_run_untrusted(run, size, address, monotonic())
+        self._settle()
+        if self.only is not None:
+            arrivals = [each for each in arrivals if self._is_wanted(each)]
+        for each in arrivals[1:]:
+            self._keep(each)
+        return arrivals[0] if arrivals else None
 
     def _keep(self, arrival: Arrival, *, first: bool = False) -> None:
         """Under the lock: for the application's next call, unless too much waits already."""
@@ -438,7 +532,7 @@ class DatagramCarrier:
         self._check()
         with self._lock:
             if self._pair is None:
-                self._pair = readiness_pair()
+                self._pair, self._plain = readiness_pair(), False
                 if self._arrived:
                     self._pair[1].send(b"\0")
                 reactor().call(self._watch)
@@ -475,7 +569,9 @@ class DatagramCarrier:
             reactor().watch(self._kernel, READ, self._readable)
 
     def _readable(self, mask: int, now: float) -> None:
-        if self._pair is None and (self._receivers or now < self._received_at + HANDS_OFF_S) and not self._waiting:
+        # whoever waits in the kernel reads also what a negotiation waits for
+        awaited = self._pair is not None or self._waiting
+        if self._blocked or (not awaited and (self._receivers or now < self._received_at + HANDS_OFF_S)):
             self._watched = False
             reactor().forget(self._kernel)
             self._arm()
@@ -498,9 +594,9 @@ class DatagramCarrier:
     def _look_again(self, now: float) -> None:
         """Whether the application still receives; while it does nothing but wait, its return arms this again."""
         self._armed = False
-        if self._receivers:
+        if self._receivers and not self._blocked:
             return
-        if now < self._received_at + HANDS_OFF_S:
+        if self._blocked or now < self._received_at + HANDS_OFF_S:
             self._arm()
         else:
             self._watch()
@@ -552,6 +648,9 @@ class DatagramCarrier:
                 return
         if wait:
             reactor().run_and_wait(self._stop, STOP_S)
+            with self._lock:
+                while self._blocked and (left := limit + STOP_S - monotonic()) > 0:
+                    self._wait_for_change(left)
         else:
             reactor().call(self._stop)
 
@@ -568,7 +667,13 @@ class DatagramCarrier:
             reactor().forget(self._kernel)
             if self._timer is not None:
                 self._timer.cancel()
-            self._release()
+            if self._blocked:
+                # the descriptor's number may not become another's while somebody reads it
+                self._released = True
+                with contextlib.suppress(OSError):  # not connected, says Linux, and wakes them
+                    self._kernel.shutdown(socket.SHUT_RD)
+            else:
+                self._release()
 
     def _release(self) -> None:
         self._kernel.close()

@@ -10,7 +10,7 @@ inbound method while another is inside an outbound one.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sized
+from collections.abc import Container, Mapping, Sequence, Sized
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from ..errors import SecureSocketError
@@ -25,6 +25,7 @@ __all__ = [
     "PeerReport",
     "PeerState",
     "Route",
+    "SealedRun",
     "SecuredDatagrams",
     "SecuredStream",
     "StreamPlane",
@@ -223,6 +224,14 @@ class Arrival(NamedTuple):
     sa_id: int
 
 
+class SealedRun(NamedTuple):
+    """``datagrams`` packets of ``size`` bytes, one behind the other in ``packets``."""
+
+    packets: bytes
+    size: int
+    datagrams: int
+
+
 class PeerReport(NamedTuple):
     """What is in force with one address.  ``why_clear`` is empty unless ``state`` is "clear".
 
@@ -320,12 +329,19 @@ class SecuredDatagrams(Protocol):
     """The datagrams of one socket and all its peers.  One caller at a time: whoever calls holds the socket's lock.
 
     After every call but the properties ``poll_transmit`` is emptied onto the carrier, and ``next_deadline`` looked at.
-    After ``seal`` that may wait unless ``outgoing`` holds something: the fragments that go before what it returned.
+    After ``seal`` and ``seal_run``, and after ``handle_untrusted`` when it gave an Arrival, that may wait while
+    ``outgoing`` is empty and ``due`` not earlier than it was.  What ``seal`` leaves in ``outgoing`` goes before what it
+    returned: fragments of the same datagram.
     """
 
     @property
     def outgoing(self) -> Sized:
-        """What poll_transmit has, to be looked at and no more."""
+        """What poll_transmit has: to be looked at, no more."""
+        ...
+
+    @property
+    def due(self) -> float:
+        """As next_deadline, infinity for None."""
         ...
 
     @property
@@ -363,23 +379,35 @@ class SecuredDatagrams(Protocol):
         """Negotiate, unless there is an SA or a negotiation; ``host`` is expected where nothing else is known."""
         ...
 
-    def seal(self, data: memoryview, address: Address, now: float) -> bytes | bytearray | memoryview | None:
+    def seal(self, data: bytes | memoryview, address: Address, now: float) -> bytes | bytearray | memoryview | None:
         """What to send for ``data``; None when there is no SA to seal it with.
 
         OSError with EMSGSIZE: too large, and the application forbids fragments; nothing was sealed.
         """
         ...
 
-    def carrier_address(self, address: Address) -> Address:
-        """Where packets for ``address`` go."""
+    def seal_run(
+        self, batch: Sequence[bytes | memoryview], begin: int, most: int, most_bytes: int, address: Address, now: float
+    ) -> SealedRun | None:
+        """What to send for the datagrams of one length from ``batch[begin]`` on: at most ``most`` of them, in packets
+        of at most ``most_bytes`` together.  None: ``seal`` the next one, it is not so simple."""
+        ...
+
+    @property
+    def sealed_for(self) -> Address:
+        """Where what ``seal`` or ``seal_run`` returned last goes to."""
         ...
 
     def enqueue(self, data: bytes, address: Address) -> bool:
         """Keep a first datagram until the negotiation is over; False when enough are kept."""
         ...
 
-    def handle_untrusted(self, packet: memoryview, address: Address, now: float) -> Arrival | None:
-        """One datagram of the carrier, opened in place.  Raises nothing of the peer's."""
+    def handle_untrusted(self, packet: bytes, address: Address, now: float) -> Arrival | None:
+        """One datagram of the carrier.  Raises nothing of the peer's."""
+        ...
+
+    def handle_run_untrusted(self, run: bytes, size: int, address: Address, now: float) -> list[Arrival]:
+        """Datagrams of ``size`` bytes from one sender, one behind the other, the last of which may be shorter."""
         ...
 
     def look_at_path(self, address: Address, now: float) -> None:

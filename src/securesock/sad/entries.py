@@ -84,10 +84,11 @@ class Limits:
 class _LiveSa(Limits):
     """One direction of an SA.
 
-    ``packets`` is also the last sequence number used, because they count from 1.
+    ``packets`` is also the last sequence number used, because they count from 1.  ``ready`` is the cipher where it was
+    made already: a loop looks there first.
     """
 
-    __slots__ = ("_cipher", "byte_count", "packets", "spec", "spi")
+    __slots__ = ("byte_count", "packets", "ready", "spec", "spi")
 
     def __init__(self, spec: SaSpec, now: float, share: float) -> None:
         # a sequence number never cycles (RFC 4303 3.3.3)
@@ -97,7 +98,7 @@ class _LiveSa(Limits):
         self.byte_count = 0
         self.spec = spec
         self.spi = spec.spi
-        self._cipher: EspCipher | None = None
+        self.ready: EspCipher | None = None
 
     def due(self, now: float) -> bool:
         """Whether a limit to look at next was reached."""
@@ -110,9 +111,9 @@ class _LiveSa(Limits):
     @property
     def cipher(self) -> EspCipher:
         """Made on first use: an SA that carries nothing in one direction costs no key schedule there."""
-        if self._cipher is None:
-            self._cipher = make_esp_cipher(self.spec.suite, self.spec.keys)
-        return self._cipher
+        if self.ready is None:
+            self.ready = make_esp_cipher(self.spec.suite, self.spec.keys)
+        return self.ready
 
 
 class OutboundSa(_LiveSa):

@@ -20,16 +20,19 @@ _MAX_KNOWN: Final = 1024  # addresses whose form was looked at; a server's peers
 
 
 class AddressBook:
-    """For a socket of ``family``.  ``numeric``: names are refused, because looking them up would wait."""
+    """For a socket of ``family``.  ``numeric``: names are refused, because looking them up would wait.
 
-    __slots__ = ("_family", "_flags", "_hosts", "_known")
+    ``known``: what ``resolve`` returns for addresses that need no look.
+    """
+
+    __slots__ = ("_family", "_flags", "_hosts", "known")
 
     def __init__(self, family: int, *, numeric: bool = False) -> None:
         self._family = family
         self._flags = (socket.AI_V4MAPPED if family == socket.AF_INET6 else 0) | (
             socket.AI_NUMERICHOST if numeric else 0
         )
-        self._known: dict[Address, Address] = {}
+        self.known: dict[Address, Address] = {}
         self._hosts: dict[Address, str] = {}
 
     def resolve(self, address: object) -> Address:
@@ -37,11 +40,11 @@ class AddressBook:
 
         LocalMisuse for what is no address; gaierror for a host that cannot be found.
         """
-        if not isinstance(address, tuple) or len(address) < 2 or not isinstance(address[0], str):
-            raise LocalMisuse(f"{address!r} is no address of UDP: give (host, port)")
-        known = self._known.get(address)
+        known = self.known.get(address) if type(address) is tuple else None
         if known is not None:
             return known
+        if not isinstance(address, tuple) or len(address) < 2 or not isinstance(address[0], str):
+            raise LocalMisuse(f"{address!r} is no address of UDP: give (host, port)")
         host, port = address[0], address[1]
         if not host:
             raise LocalMisuse("an empty host says nothing about who should answer: name the host")
@@ -52,9 +55,9 @@ class AddressBook:
             resolved = (str(found[0]), int(found[1]), 0, scope)
         self.meant(resolved, host)
         if host == resolved[0]:  # a name may lead elsewhere the next time
-            if len(self._known) >= _MAX_KNOWN:
-                self._known.clear()
-            self._known[address] = resolved
+            if len(self.known) >= _MAX_KNOWN:
+                self.known.clear()
+            self.known[address] = resolved
         return resolved
 
     def _look_up(self, host: str, port: object) -> tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]:

@@ -147,7 +147,6 @@ class SecureDatagramSocket(SecureSocket):
             socket.socket.bind(self, ("", 0))
             self._bound = True
         kernel = socket.socket(self.family, self.type, self.proto, _socket.dup(socket.socket.fileno(self)))
-        kernel.setblocking(False)
         keying = SocketKeying(
             self.context,
             self._settings,
@@ -226,6 +225,11 @@ class SecureDatagramSocket(SecureSocket):
         """
         if len(flags_and_address) == 1:
             address = flags_and_address[0]
+            if type(address) is tuple and type(data) is bytes and self._carrier is not None:  # as nearly all calls are
+                known = self._book.known.get(address)
+                if known is not None:
+                    self._carrier.send(data, known, self._host, self._timeout)
+                    return len(data)
         elif len(flags_and_address) == 2:
             flags, address = flags_and_address
             if not isinstance(flags, int):
@@ -233,13 +237,13 @@ class SecureDatagramSocket(SecureSocket):
             check_no_flags(flags)
         else:
             raise TypeError("sendto(data, address) or sendto(data, flags, address)")
-        return self._send(readable(data), address)
+        return self._send(data if type(data) is bytes else readable(data), address)
 
     def send(self, data: ReadableBuffer, flags: int = 0, /) -> int:
         """sendto() the connected peer."""
         if flags:
             check_no_flags(flags)
-        return self._send(readable(data), None)
+        return self._send(data if type(data) is bytes else readable(data), None)
 
     def sendall(self, data: ReadableBuffer, flags: int = 0, /) -> None:
         """As send(): a datagram goes as a whole."""
@@ -259,10 +263,9 @@ class SecureDatagramSocket(SecureSocket):
         check_no_flags(flags)
         return self._send(memoryview(b"".join(buffers)), address)
 
-    def _send(self, data: memoryview, address: object) -> int:
+    def _send(self, data: bytes | memoryview, address: object) -> int:
         carrier = self._carrier or self._open()
-        where = self._where(address)
-        carrier.send(data, where, self._host, self._timeout)
+        carrier.send(data, self._where(address), self._host, self._timeout)
         return len(data)
 
     def _where(self, address: object) -> Address:
@@ -278,7 +281,8 @@ class SecureDatagramSocket(SecureSocket):
         Datagrams of one length in a row go in one call where the kernel has UDP_SEGMENT.
         """
         carrier = self._carrier or self._open()
-        return carrier.send_batch([readable(each) for each in batch], self._where(address), self._host, self._timeout)
+        views = [each if type(each) is bytes else readable(each) for each in batch]
+        return carrier.send_batch(views, self._where(address), self._host, self._timeout)
 
     def sendfile(self, file: ReadableFile, offset: int = 0, count: int | None = None) -> NoReturn:
         """Refused: a file is a stream, and datagrams may be lost."""
@@ -307,8 +311,9 @@ class SecureDatagramSocket(SecureSocket):
         """As recv(), and the address of its sender, who has proven who it is (query_security, recvmsg)."""
         if bufsize < 0:
             raise ValueError("negative buffersize in recvfrom")
-        arrival = self._receive(flags)
-        return arrival.data[:bufsize], arrival.address
+        carrier = self._carrier
+        data, address, _, _ = self._receive(flags) if flags or carrier is None else carrier.receive(self._timeout)
+        return data[:bufsize], address
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
         """As recv(), into ``buffer``; how many bytes."""

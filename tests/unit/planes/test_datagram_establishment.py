@@ -284,7 +284,7 @@ def test_a_flood_of_beginnings_is_asked_for_cookies_and_an_honest_client_gets_in
     for number in range(2000):
         beginning[4:12] = number.to_bytes(8, "big") if number else b"\1" * 8
         source: Address = (f"198.51.{100 + number // 250}.{number % 250 + 1}", 500)
-        arrival = b.machine.handle_untrusted(memoryview(beginning), source, net.clock.now())
+        arrival = b.machine.handle_untrusted(bytes(beginning), source, net.clock.now())
         assert arrival is None
     assert len(table) == 50
     assert b.machine.counters["asked-for-cookie"] == 1950

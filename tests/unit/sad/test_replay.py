@@ -96,3 +96,22 @@ def test_it_lets_through_each_number_in_the_window_exactly_once(steps: list[int]
             continue
         assert take(window, sequence) == expected
         seen.add(sequence)
+
+
+@given(st.lists(st.integers(-1000, 20), max_size=80))
+def test_moving_the_top_to_the_next_number_is_what_commit_would_do(steps: list[int]) -> None:
+    quick, plain = ReplayWindow(esn=True), ReplayWindow(esn=True)
+    for each in (quick, plain):
+        each.commit(2000)
+    for step in steps:
+        sequence = plain.top + step
+        allowed = take(plain, sequence)
+        if step == 1:
+            assert allowed
+            quick.top += 1
+        else:
+            assert take(quick, sequence) == allowed
+        assert quick.top == plain.top
+        assert [quick.infer(plain.top - age & LOW) for age in (0, 1, 7, 1023)] == [
+            plain.infer(plain.top - age & LOW) for age in (0, 1, 7, 1023)
+        ]

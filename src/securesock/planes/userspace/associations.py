@@ -13,11 +13,11 @@ import errno
 import heapq
 import itertools
 from collections import ChainMap, Counter, deque
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from math import inf
 from typing import Final, cast
 
-from ...engine.ports import DatagramKeying, Route
+from ...engine.ports import DatagramKeying, Route, SealedRun
 from ...errors import AuthenticationFailed, KeyingTimeout, SecureSocketError
 from ...keying.contract import (
     AddressPair,
@@ -82,6 +82,8 @@ class Associations:
         self._behind: dict[Address, Peer] = {}
         self._by_ike_spi: dict[bytes, Association] = {}
         self._beginnings: dict[tuple[Address, bytes], Association] = {}
+        self.due = inf
+        self.sealed_for: Address = ("", 0)
         self._timers: list[tuple[float, int, Association]] = []
         self._order = itertools.count()
 
@@ -118,18 +120,9 @@ class Associations:
                 self._behind[address] = peer
         return peer
 
-    def carrier_address(self, address: Address) -> Address:
-        """See the port."""
-        peer = self._peers.get(address)
-        if peer is None:
-            peer = self._behind.get(address)
-            if peer is None or peer.why_clear:
-                return address
-        return peer.carrier
-
     # -- sealing ----------------------------------------------------------------------------------------------
 
-    def seal(self, data: memoryview, address: Address, now: float) -> bytes | bytearray | memoryview | None:
+    def seal(self, data: bytes | memoryview, address: Address, now: float) -> bytes | bytearray | memoryview | None:
         """See the port."""
         peer = self._peers.get(address)
         if peer is None:
@@ -139,6 +132,7 @@ class Associations:
             if not peer.why_clear or peer.begun or now >= peer.clear_used_at + IDLE_S:
                 return None
             peer.clear_used_at = now
+            self.sealed_for = peer.carrier
             return data
         sa = sealer.sa
         if sa.packets >= sa.check_packets or sa.byte_count >= sa.check_bytes or now >= sa.check_time:
@@ -151,9 +145,12 @@ class Associations:
         association.last_out = now
         if not association.watched:
             self._schedule(association)
+        self.sealed_for = peer.carrier
         return sealer.seal(data)
 
-    def _seal_for_host(self, data: memoryview, address: Address, now: float) -> bytes | bytearray | memoryview | None:
+    def _seal_for_host(
+        self, data: bytes | memoryview, address: Address, now: float
+    ) -> bytes | bytearray | memoryview | None:
         """For an address that a standard host reaches: fragments but the last go to ``outgoing``."""
         peer = self._known(address)
         association = None if peer is None else peer.active
@@ -161,6 +158,7 @@ class Associations:
             may = peer is not None and peer.why_clear and not peer.begun and now < peer.clear_used_at + IDLE_S
             if peer is not None and may:
                 peer.clear_used_at = now
+            self.sealed_for = address
             return data if may else None
         sealer = covering(peer, address)
         if sealer is None:
@@ -187,7 +185,51 @@ class Associations:
             self._schedule(association)
         packets = [sealer.seal(each, len(host), 0) for each in pieces[:-1]]
         self.outgoing.extend((each, peer.carrier) for each in packets)
+        self.sealed_for = peer.carrier
         return sealer.seal(pieces[-1], len(host), len(data))
+
+    def seal_run(
+        self, batch: Sequence[bytes | memoryview], begin: int, most: int, most_bytes: int, address: Address, now: float
+    ) -> SealedRun | None:
+        """See the port."""
+        peer = self._peers.get(address)
+        if peer is None:
+            return self._seal_run_for_host(batch, begin, most, most_bytes, address, now) if self._hosts else None
+        if peer.sealer is None or peer.active is None or now >= peer.sealer.sa.check_time:
+            return None
+        sealer, association = peer.sealer, peer.active
+        length = len(batch[begin])
+        size = sealer.packet_length(length)
+        end = min(len(batch), begin + min(most, most_bytes // size, sealer.room(length)))
+        stop = begin + 1
+        while stop < end and len(batch[stop]) == length:
+            stop += 1
+        if end <= begin:
+            return None
+        association.last_out = now
+        if not association.watched:
+            self._schedule(association)
+        self.sealed_for = peer.carrier
+        return SealedRun(sealer.seal_run(batch[begin:stop]), size, stop - begin)
+
+    def _seal_run_for_host(
+        self, batch: Sequence[bytes | memoryview], begin: int, most: int, most_bytes: int, address: Address, now: float
+    ) -> SealedRun | None:
+        """The same by way of a standard host: until one needs fragments, or something else has to be sent first."""
+        packets: list[bytes | bytearray | memoryview] = []
+        for data in batch[begin:]:
+            size = len(packets[0]) if packets else 0
+            if packets and (
+                len(data) != len(batch[begin]) or len(packets) >= most or (len(packets) + 1) * size > most_bytes
+            ):
+                break
+            packet = self._seal_for_host(data, address, now)
+            if packet is None:
+                break
+            packets.append(packet)
+            if self.outgoing:
+                break
+        return SealedRun(b"".join(packets), len(packets[0]), len(packets)) if packets else None
 
     def _approach_limit(self, association: Association, sa: OutboundSa, now: float) -> None:
         """A soft limit asks for a successor; at a hard one without a successor to come, the association ends."""
@@ -213,7 +255,7 @@ class Associations:
         while peer.queue:
             data, address = peer.queue[0]
             try:
-                packet = self.seal(memoryview(data), address, now)
+                packet = self.seal(data, address, now)
             except OSError as error:
                 self.counters[errno.errorcode.get(error.errno or 0, "not-sent")] += 1
                 packet = b""
@@ -223,7 +265,7 @@ class Associations:
             peer.queued_bytes -= len(data)
             self.queued -= 1
             if packet:
-                self.outgoing.append((packet, self.carrier_address(address)))
+                self.outgoing.append((packet, self.sealed_for))
 
     def _drop_queue(self, peer: Peer) -> None:
         self.counters["first-datagrams-lost"] += len(peer.queue)
@@ -465,6 +507,7 @@ class Associations:
         if due < association.scheduled:
             association.scheduled = due
             heapq.heappush(self._timers, (due, next(self._order), association))
+            self.due = self._timers[0][0]
 
     def handle_timeout(self, now: float) -> None:
         """See the port."""
@@ -475,6 +518,7 @@ class Associations:
                 association.scheduled = inf
                 self._look_at(association, now)
                 self._schedule(association)
+        self.due = self._timers[0][0] if self._timers else inf
 
     def _look_at(self, association: Association, now: float) -> None:
         while association.leaving and association.leaving[0][0] <= now:

@@ -155,21 +155,48 @@ class UserSpaceDatagrams(Associations):
 
     # -- inbound -------------------------------------------------------------------------------------------------------
 
-    def handle_untrusted(self, packet: memoryview, address: Address, now: float) -> Arrival | None:
+    def handle_untrusted(self, packet: bytes, address: Address, now: float) -> Arrival | None:
         """See the port."""
-        if len(packet) >= ESP_HEADER_LENGTH:
-            spi, low = ESP_HEADER.unpack_from(packet)
-            found = self._openers.get(spi)
-            if found is not None:
-                return self._open_untrusted(found[0], found[1], packet, low, address, now)
+        if len(packet) < ESP_HEADER_LENGTH:
+            return self._handle_other_untrusted(packet, address)
+        spi, low = ESP_HEADER.unpack_from(packet)
+        found = self._openers.get(spi)
+        if found is None:
             if not spi:
                 return self._handle_ike_untrusted(packet, address, now)
             of_host = self._host_openers.get(spi)
             if of_host is not None:
                 return self._open_of_host_untrusted(of_host[0], of_host[1], packet, low, address, now)
+            return self._handle_other_untrusted(packet, address)
+        opener, association = found
+        try:
+            data = opener.open_untrusted(packet, low)
+        except Dropped as dropped:
+            self.counters[dropped.reason] += 1
+            return None
+        association.last_in = now
+        sa, peer = opener.sa, association.peer
+        if (
+            not association.confirmed
+            or address != peer.carrier
+            or sa.packets >= sa.check_packets
+            or sa.byte_count >= sa.check_bytes
+        ):
+            self._heard_untrusted_address(association, opener, low, address, now)
+        if data is None:
+            return None
+        return tuple.__new__(Arrival, (data, peer.address, association.principal, sa.spec.sa_id))
+
+    def handle_run_untrusted(self, run: bytes, size: int, address: Address, now: float) -> list[Arrival]:
+        """See the port."""
+        each = (self.handle_untrusted(run[at : at + size], address, now) for at in range(0, len(run), size))
+        return [arrival for arrival in each if arrival is not None]
+
+    def _handle_other_untrusted(self, packet: bytes, address: Address) -> Arrival | None:
+        """Neither ESP under one of our SPIs nor IKE."""
         if self._may_come_in_clear(address):
-            return Arrival(packet.tobytes(), address, None, 0)
-        if packet.tobytes() == NAT_KEEPALIVE:
+            return Arrival(packet, address, None, 0)
+        if packet == NAT_KEEPALIVE:
             return None
         self.counters["unknown-spi" if len(packet) >= ESP_HEADER_LENGTH else "no-packet"] += 1
         return None
@@ -181,31 +208,20 @@ class UserSpaceDatagrams(Associations):
         peer = self._known(address) or self._hosts.get(address)
         return peer is None or not (peer.latched is not None or peer.begun or peer.expected is not None)
 
-    def _open_untrusted(
-        self, opener: PacketOpener, association: Association, packet: memoryview, low: int, address: Address, now: float
-    ) -> Arrival | None:
-        try:
-            data = opener.open_untrusted(packet, low)
-        except Dropped as dropped:
-            self.counters[dropped.reason] += 1
-            return None
-        self._heard_untrusted_address(association, opener, low, address, now)
-        if data is None:
-            return None
-        return Arrival(data, association.peer.address, association.principal, opener.sa.spec.sa_id)
-
     def _open_of_host_untrusted(
-        self, opener: HostOpener, association: Association, packet: memoryview, low: int, address: Address, now: float
+        self, opener: HostOpener, association: Association, packet: bytes, low: int, address: Address, now: float
     ) -> Arrival | None:
         """The same of a standard host, which speaks for more than itself."""
+        view = memoryview(bytearray(packet))  # opened in place
         try:
-            received = opener.open_untrusted(packet, low, packed_host(association.peer.address[0]), now)
+            received = opener.open_untrusted(view, low, packed_host(association.peer.address[0]), now)
         except Dropped as dropped:
             self.counters[dropped.reason] += 1
             return None
         finally:
             if opener.pieces.counters:
                 self._collect(opener)
+        association.last_in = now
         self._heard_untrusted_address(association, opener, low, address, now)
         if received is None:
             return None
@@ -215,9 +231,8 @@ class UserSpaceDatagrams(Associations):
     def _heard_untrusted_address(
         self, association: Association, opener: PacketOpener | HostOpener, low: int, address: Address, now: float
     ) -> None:
-        """An authentic packet came, from an address that nothing proves."""
+        """An authentic packet came, from an address that nothing proves; it shows also an SA's age."""
         peer, sa = association.peer, opener.sa
-        association.last_in = now
         if not association.confirmed:
             self._confirm(association, now)
         if address != peer.carrier and association.translated and sa.packets and opener.replay.top & 0xFFFFFFFF == low:
@@ -229,13 +244,13 @@ class UserSpaceDatagrams(Associations):
             association.session.rekey_child(now)
             self._drive(association, peer.carrier, now)
 
-    def _handle_ike_untrusted(self, packet: memoryview, address: Address, now: float) -> Arrival | None:
-        message = packet[len(NON_ESP_MARKER) :].tobytes()
+    def _handle_ike_untrusted(self, packet: bytes, address: Address, now: float) -> Arrival | None:
+        message = packet[len(NON_ESP_MARKER) :]
         try:
             header = read_header_untrusted(message)
         except WireError:
             if self._may_come_in_clear(address):
-                return Arrival(packet.tobytes(), address, None, 0)
+                return Arrival(packet, address, None, 0)
             self.counters["malformed-message"] += 1
             return None
         from_initiator = bool(header.flags & HeaderFlag.INITIATOR)

@@ -81,7 +81,15 @@ class HostSealer:
         self.scope = scope
 
     def inner(
-        self, data: memoryview, host: bytes, port: int, path_mtu: int, outer_header: int, *, whole: bool, checked: bool
+        self,
+        data: bytes | memoryview,
+        host: bytes,
+        port: int,
+        path_mtu: int,
+        outer_header: int,
+        *,
+        whole: bool,
+        checked: bool,
     ) -> list[bytes]:
         """The payloads of the ESP packets for one datagram to ``host``, ``port``, which the scope covers.
 

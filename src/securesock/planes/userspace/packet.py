@@ -6,19 +6,23 @@ Transport mode (RFC 4303 3.1.1): the payload is the UDP header of the flow that 
 opens is held against that flow (RFC 4301 5.2): an SA carries nothing but what its selectors name.  The UDP checksum is
 left out and not looked at: the ICV covers every byte (RFC 3948 3.1.2).
 
+Packets are sealed and opened out of place, because at the size of a datagram a view into a buffer costs more than a
+copy.  Runs are equal packets one behind the other, as the kernel sends and joins them in one call.
+
 It knows nothing of keying, peers and time; who calls it holds the socket's lock.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
 
 from ...sad.entries import InboundSa, OutboundSa
 from ...sad.replay import ReplayWindow
-from ...wire.esp import ESP_HEADER, ESP_HEADER_LENGTH, ESP_TRAILER_LENGTH, NEXT_HEADER_DUMMY, NEXT_HEADER_UDP, PADDING
+from ...wire.esp import ESP_TRAILER_LENGTH, NEXT_HEADER_DUMMY, NEXT_HEADER_UDP, PADDING
 from ...wire.inet import UDP_HEADER_LENGTH
 
 __all__ = ["Dropped", "PacketOpener", "PacketSealer"]
@@ -26,6 +30,8 @@ __all__ = ["Dropped", "PacketOpener", "PacketSealer"]
 _LOW_32: Final = 0xFFFFFFFF
 _UDP_WORDS: Final = struct.Struct(">IHH")
 """The UDP header as words, so that one comparison covers both ports: ports, length, checksum."""
+_NO_WORDS: Final = (-1, 0, 0)
+_LEAST_PLAIN: Final = UDP_HEADER_LENGTH + ESP_TRAILER_LENGTH
 _UDP_TRAILERS: Final = tuple(padding + bytes((len(padding), NEXT_HEADER_UDP)) for padding in PADDING)
 """By pad length: padding, pad length, next header UDP, in one piece."""
 
@@ -41,97 +47,104 @@ class Dropped(Exception):
 class PacketSealer:
     """The outbound half of an SA pair.  The cipher is made with the first packet."""
 
-    __slots__ = ("_alignment", "_head", "_icv_length", "_ports", "_seal_packet", "sa")
+    __slots__ = ("_ports", "_spi", "sa")
 
     def __init__(self, sa: OutboundSa) -> None:
         self.sa = sa
-        self._head = 0
+        self._spi = sa.spi.to_bytes(4, "big")
+        self._ports = sa.spec.our_port << 16 | sa.spec.peer_port
 
-    def _prepare(self) -> None:
-        cipher, spec = self.sa.cipher, self.sa.spec
-        self._seal_packet = cipher.seal_packet
-        self._alignment = cipher.alignment
-        self._icv_length = cipher.icv_length
-        self._ports = spec.our_port << 16 | spec.peer_port
-        self._head = ESP_HEADER_LENGTH + cipher.iv_length
-
-    def seal(self, data: bytes | memoryview) -> bytearray:
+    def seal(self, data: bytes | memoryview) -> bytes:
         """The packet for ``data``, at most 65527 bytes of it.  The caller has looked at the SA's limits."""
-        if not self._head:
-            self._prepare()
-        sa, head = self.sa, self._head
+        sa = self.sa
+        cipher = sa.ready or sa.cipher
         size = UDP_HEADER_LENGTH + len(data)
-        pad = -(size + ESP_TRAILER_LENGTH) % self._alignment
-        stop = head + size
-        last = stop + pad + ESP_TRAILER_LENGTH
-        packet = bytearray(last + self._icv_length)
         sequence = sa.packets + 1
         sa.packets = sequence  # before sealing: whatever interrupts us, no number is used twice
         sa.byte_count += len(data)
-        ESP_HEADER.pack_into(packet, 0, sa.spi, sequence & _LOW_32)
-        _UDP_WORDS.pack_into(packet, head, self._ports, size, 0)
-        packet[head + UDP_HEADER_LENGTH : stop] = data
-        packet[stop:last] = _UDP_TRAILERS[pad]
-        self._seal_packet(memoryview(packet), sequence)
-        return packet
+        trailer = _UDP_TRAILERS[-(size + ESP_TRAILER_LENGTH) % cipher.alignment]
+        return cipher.seal_bytes(self._spi, _UDP_WORDS.pack(self._ports, size, 0) + data + trailer, sequence)
+
+    def packet_length(self, length: int) -> int:
+        """How long the packet for ``length`` bytes of data will be."""
+        cipher, plain = self.sa.cipher, UDP_HEADER_LENGTH + length + ESP_TRAILER_LENGTH
+        return cipher.overhead + plain + -plain % cipher.alignment
+
+    def room(self, length: int) -> int:
+        """How many packets with ``length`` bytes may be sealed before the SA's limits are to be looked at again."""
+        sa = self.sa
+        left = sa.check_packets - sa.packets
+        return min(left, -((sa.byte_count - sa.check_bytes) // length)) if length else left
+
+    def seal_run(self, batch: Sequence[bytes | memoryview]) -> bytes:
+        """The packets for datagrams of one length, one behind the other.  At most ``room`` of them."""
+        sa, length = self.sa, len(batch[0])
+        cipher = sa.ready or sa.cipher
+        size = UDP_HEADER_LENGTH + length
+        sequence = sa.packets
+        sa.packets = sequence + len(batch)
+        sa.byte_count += length * len(batch)
+        trailer = _UDP_TRAILERS[-(size + ESP_TRAILER_LENGTH) % cipher.alignment]
+        return cipher.seal_run(self._spi, _UDP_WORDS.pack(self._ports, size, 0), batch, trailer, sequence + 1)
 
 
 class PacketOpener:
     """The inbound half: the replay window, and the check against the flow."""
 
-    __slots__ = ("_alignment", "_head", "_icv_length", "_open_packet", "_ports", "replay", "sa")
+    __slots__ = ("_ports", "replay", "sa")
 
     def __init__(self, sa: InboundSa) -> None:
         self.sa = sa
         self.replay = ReplayWindow(esn=sa.spec.suite.esn)
-        self._head = 0
+        self._ports = sa.spec.peer_port << 16 | sa.spec.our_port
 
-    def _prepare(self) -> None:
-        cipher, spec = self.sa.cipher, self.sa.spec
-        self._open_packet = cipher.open_packet
-        self._alignment = cipher.alignment
-        self._icv_length = cipher.icv_length
-        self._ports = spec.peer_port << 16 | spec.our_port
-        self._head = ESP_HEADER_LENGTH + cipher.iv_length
-
-    def open_untrusted(self, packet: memoryview, low: int) -> bytes | None:
-        """The data of an authentic packet that was not seen before, None for a dummy; opened in place.
+    def open_untrusted(self, packet: bytes, low: int) -> bytes | None:
+        """The data of an authentic packet that was not seen before, None for a dummy.
 
         ``low`` is the sequence number in its header.  Raises Dropped for everything else, and then nothing has changed
         but, if the packet was authentic, the window and the counts.
         """
-        if not self._head:
-            self._prepare()
-        sa, at = self.sa, self._head
-        last = len(packet) - self._icv_length
-        plain = last - at
-        if plain % self._alignment or plain < ESP_TRAILER_LENGTH:
+        sa, replay = self.sa, self.replay
+        cipher, following = sa.ready or sa.cipher, replay.top + 1
+        length = len(packet) - cipher.overhead
+        if length % cipher.alignment or length < ESP_TRAILER_LENGTH:
             raise Dropped("malformed-packet")
-        sequence = self.replay.infer(low)
+        in_turn = low == following & _LOW_32 != 0  # as nearly all are
+        sequence = following if in_turn else replay.infer(low)
         if sequence is None:
             raise Dropped("replayed")
-        if sa.packets >= sa.hard_packets or sa.byte_count >= sa.hard_bytes:
+        # nobody is asked for a successor without the hard limits being near
+        if sa.asked and (sa.packets >= sa.hard_packets or sa.byte_count >= sa.hard_bytes):
             raise Dropped("past-its-limits")
         try:
-            self._open_packet(packet, sequence)
+            plain = cipher.open_bytes(packet, sequence)
         except InvalidTag:
             raise Dropped("not-authentic") from None
-        self.replay.commit(sequence)
+        if in_turn:
+            replay.top = following
+        else:
+            replay.commit(sequence)
         sa.packets += 1
-        pad = packet[last - 2]
-        stop = last - ESP_TRAILER_LENGTH - pad
-        if stop < at or packet[stop:last] != _UDP_TRAILERS[pad]:
-            if packet[last - 1] == NEXT_HEADER_DUMMY:
-                return None  # RFC 4303 2.6: discarded without a word
-            raise Dropped("wrong-selectors" if stop >= at else "malformed-packet")
-        if stop - at < UDP_HEADER_LENGTH:
-            raise Dropped("malformed-packet")
-        ports, size, _ = _UDP_WORDS.unpack_from(packet, at)
-        if ports != self._ports:
-            raise Dropped("wrong-selectors")
+        pad = plain[-2]
+        ports, size, _ = _UDP_WORDS.unpack_from(plain) if length >= _LEAST_PLAIN else _NO_WORDS
         # RFC 4303 2.7: padding for traffic flow confidentiality may stand behind the datagram
-        if not UDP_HEADER_LENGTH <= size <= stop - at:
-            raise Dropped("malformed-packet")
-        data = packet[at + UDP_HEADER_LENGTH : at + size].tobytes()
-        sa.byte_count += len(data)
-        return data
+        if (
+            ports != self._ports
+            or not UDP_HEADER_LENGTH <= size <= length - ESP_TRAILER_LENGTH - pad
+            or not plain.endswith(_UDP_TRAILERS[pad])
+        ):
+            if plain[-1] == NEXT_HEADER_DUMMY:
+                return None  # RFC 4303 2.6: discarded without a word
+            raise Dropped(self._what_is_wrong(plain))
+        sa.byte_count += size - UDP_HEADER_LENGTH
+        return plain[UDP_HEADER_LENGTH:size]
+
+    def _what_is_wrong(self, plain: bytes) -> str:
+        """Another flow than the one that was agreed on (RFC 4301 5.2), or nothing that a packet can hold."""
+        pad = plain[-2]
+        stop = len(plain) - ESP_TRAILER_LENGTH - pad
+        if stop < UDP_HEADER_LENGTH and plain[-1] == NEXT_HEADER_UDP:
+            return "malformed-packet"
+        if plain[-1] != NEXT_HEADER_UDP or plain[max(stop, 0) :] != _UDP_TRAILERS[pad]:
+            return "wrong-selectors" if stop >= 0 else "malformed-packet"
+        return "wrong-selectors" if _UDP_WORDS.unpack_from(plain)[0] != self._ports else "malformed-packet"
