@@ -38,7 +38,7 @@ from .types import (
 )
 
 if TYPE_CHECKING:
-    from . import winsock
+    from . import policy, winsock
     from .engine.context import SecurityContext, default_context
     from .engine.peer_entry import PeerEntry
     from .identity.identity import Identity
@@ -80,6 +80,7 @@ __all__ = [
     "create_connection",
     "create_server",
     "default_context",
+    "policy",
     "winsock",
 ]
 
@@ -95,7 +96,7 @@ _LATER: Final = {
     "create_server": ".sockets.connection",
     "default_context": ".engine.context",
 }
-_MODULES_LATER: Final = {"aio": ".sockets.aio", "winsock": ".winsock"}
+_MODULES_LATER: Final = {"aio": ".sockets.aio", "policy": ".policy", "winsock": ".winsock"}
 
 
 if not TYPE_CHECKING:  # a checker that saw it would take every misspelt name for an object

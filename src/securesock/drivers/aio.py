@@ -28,6 +28,7 @@ import asyncio
 import os
 import socket
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import Final, cast
@@ -56,7 +57,8 @@ _NOBODY: Final = asyncio.Protocol()  # in the place of the application's before 
 class AioLink(asyncio.BufferedProtocol):
     """Between ``carrier``, a transport of the loop, and ``protocol``, the application's.
 
-    ``info``: what was established.  ``paused``: the carrier has said pause_writing already.
+    ``info``: what was established.  ``paused``: the carrier has said pause_writing already.  ``gone`` is called once,
+    when the connection is over and what was still to send is out; perhaps in another thread.
     """
 
     __slots__ = (
@@ -70,6 +72,7 @@ class AioLink(asyncio.BufferedProtocol):
         "_fin_sealed",
         "_fin_wanted",
         "_generation",
+        "_gone",
         "_high",
         "_info",
         "_into_app_buffer",
@@ -96,8 +99,10 @@ class AioLink(asyncio.BufferedProtocol):
         info: SecurityInfo,
         *,
         paused: bool,
+        gone: Callable[[], None] | None = None,
     ) -> None:
         self.carrier = carrier
+        self._gone = gone
         self.protocol: asyncio.BaseProtocol = _NOBODY
         self.closing = False  # no more writes, nothing more is delivered
         self._loop = loop
@@ -218,6 +223,9 @@ class AioLink(asyncio.BufferedProtocol):
             self._stop()
             protocol, self.protocol = self.protocol, _NOBODY
             error, self._error = self._error, None
+            gone, self._gone = self._gone, None
+            if gone is not None:
+                gone()
             protocol.connection_lost(error)
 
     def _carrier_broke(self, exc: OSError | None) -> None:
@@ -517,7 +525,8 @@ class AioLink(asyncio.BufferedProtocol):
         self.carrier.abort()
         linger_s = linger_of(carrier)
         if linger_s:
-            close_now(Closing(self._connection, carrier, linger_s, monotonic()))
+            gone, self._gone = self._gone, None
+            close_now(Closing(self._connection, carrier, linger_s, monotonic(), gone))
         else:
             reset(carrier)
 

@@ -83,6 +83,11 @@ class Closing:
         """When to call ``advance`` again even if nothing happens: the linger time's end, then once a second."""
         return self._lingers_until if now < self._lingers_until else now + 1.0
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the connection had failed: its last words are all that is left to send."""
+        return self._connection.error is not None
+
     def close(self) -> None:
         """Close the descriptor; the kernel goes on with what it holds."""
         close_at_once(self.carrier)
@@ -167,38 +172,47 @@ class Closing:
         return now < self._moved_at + (LINGER_S if _exit.under_way else STALLED_S)
 
 
-def close_link(link: StreamLink | ClearLink, owner: socket.socket, *, never_wait: bool) -> None:
+def close_link(
+    link: StreamLink | ClearLink, owner: socket.socket, *, never_wait: bool, done: Callable[[], None] | None = None
+) -> None:
     """close() of a connected socket; ``owner`` has no descriptor any more when this returns.
 
     What a fork inherited is closed and nothing is written: the connection is the parent's.
+    ``done`` is called once, when what was still to send is out: perhaps later, and by another thread.
     """
-    if link.inherited:
+    linger_s = linger_of(owner)
+    closing = None if link.inherited else _take_carrier(link, owner, linger_s, done)
+    if closing is None:
         _socket.socket.close(owner)
-        return
+        if done is not None:
+            done()
+    elif never_wait or closing.has_failed:
+        closing.hand_over()
+    else:
+        close_waiting(closing, linger_s)
+
+
+def _take_carrier(
+    link: StreamLink | ClearLink, owner: socket.socket, linger_s: float, done: Callable[[], None] | None
+) -> Closing | None:
+    """The end of the connection, which owns the descriptor from now on; None where nothing has to be sent."""
     link.closing = True
     link.wake_all()
     if isinstance(link, ClearLink):
-        _socket.socket.close(owner)
-        return
+        return None
     LIVE_SAS.leave(link.connection)
     if not link.take_over(LINGER_S):
         # A thread that does not come back within that time is stuck in a call: end its carrier under it.
         with contextlib.suppress(OSError):
             _socket.socket.shutdown(owner, socket.SHUT_RDWR)
-        _socket.socket.close(owner)
-        return
-    linger_s = linger_of(owner)
+        return None
     family, kind, proto = owner.family, owner.type, owner.proto
     carrier = socket.socket(family, kind, proto, _socket.socket.detach(owner))
     carrier.setblocking(False)
     if not linger_s:
         reset(carrier)
-        return
-    closing = Closing(link.connection, carrier, linger_s, monotonic())
-    if never_wait or link.connection.error is not None:
-        closing.hand_over()
-    else:
-        close_waiting(closing, linger_s)
+        return None
+    return Closing(link.connection, carrier, linger_s, monotonic(), done)
 
 
 def close_waiting(closing: Closing, linger_s: float) -> None:

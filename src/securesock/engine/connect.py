@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import replace
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from ..errors import LocalMisuse
 from ..identity.names import PeerTargetName, expected_name_for_host, parse_peer_target_name
-from ..keying.contract import Admission, AdmitAnyTrusted, KeyingConfig, Role, StandardHost
-from ..policy.negotiation import DEFAULT_QUICK_MODE, STANDARD_QUICK_MODE, ChildOffer, QuickModePolicy
+from ..keying.contract import UNMARKED, Admission, AdmitAnyTrusted, KeyingConfig, Role, StandardHost
+from ..policy.negotiation import DEFAULT_QUICK_MODE, STANDARD_QUICK_MODE, QuickModePolicy
 from ..types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer, IPsecSettings, SecuritySettings
 from .admission import AllowList
+from .applied import Applied, encrypted_only
 from .context import SecurityContext
 
 __all__ = [
@@ -26,6 +26,8 @@ __all__ = [
     "check_settings",
     "connecting",
     "expected_peer",
+    "is_governed",
+    "is_governed_by_keys",
     "name_of_host",
     "numeric_address",
     "read_admission",
@@ -47,22 +49,43 @@ def name_of_host(host: str) -> PeerTargetName:
     return expected_name_for_host(host)
 
 
-def check_settings(settings: SecuritySettings) -> None:
-    """LocalMisuse for what would be ignored otherwise: a setting that is not obeyed is refused, never dropped."""
+def check_settings(settings: SecuritySettings, context: SecurityContext | None = None) -> None:
+    """LocalMisuse for what would be ignored otherwise: a setting that is not obeyed is refused, never dropped.
+
+    A policy named by its key has to be there, of the right type, and such that it can be applied.  ``context``: the
+    socket's, None where it has none of its own yet.
+    """
     if not isinstance(settings, IPsecSettings):
         return
     if settings.main_mode_policy is not None or settings.quick_mode_policy is not None:
-        key = settings.main_mode_policy or settings.quick_mode_policy
-        raise LocalMisuse(f"no policy is stored under the key {key}: leave main_mode_policy and quick_mode_policy out")
+        from .policy_keys import check_named  # of the filtering platform, which most programs do without
+
+        check_named(settings, context)
     if settings.user_name or settings.domain_name or settings.password:
         raise LocalMisuse(
             "user_name, domain_name and password prove a user, which TCP sockets do not yet do: leave them out"
         )
 
 
+def is_governed(context: SecurityContext, settings: SecuritySettings) -> bool:
+    """Whether anything but the context's own policies has a say: a filtering platform, or policies named by key."""
+    return context.policy is not None or is_governed_by_keys(settings)
+
+
+def is_governed_by_keys(settings: SecuritySettings) -> bool:
+    """Whether the settings rely on policies or filters that are stored somewhere."""
+    return isinstance(settings, IPsecSettings) and (
+        settings.skip_filter_instantiation or bool(settings.main_mode_policy or settings.quick_mode_policy)
+    )
+
+
 def check_offers(context: SecurityContext, settings: SecuritySettings) -> None:
-    """LocalMisuse where settings and policy leave nothing to offer: said at connect() and listen(), not to a peer."""
-    _quick_mode(context.quick_mode, settings)
+    """LocalMisuse where settings and policy leave nothing to offer: said at connect() and listen(), not to a peer.
+
+    Where a filtering platform or a key has a say, nothing is known before there is a flow.
+    """
+    if not is_governed(context, settings):
+        _quick_mode(context.quick_mode, settings)
 
 
 def connecting(
@@ -76,16 +99,21 @@ def connecting(
     carrier: Literal["stream", "datagram"] = "stream",
     admission: Admission | None = None,
     standard: StandardHost | None = None,
+    applied: Applied | None = None,
 ) -> KeyingConfig:
-    """What an initiator negotiates; addresses as getsockname and getpeername of the carrier tell them."""
+    """What an initiator negotiates; addresses as getsockname and getpeername of the carrier tell them.
+
+    ``applied``: what policy made of context and settings, where there is policy.
+    """
     if expected is None:
         raise LocalMisuse("whoever connects says whom it expects: a name, or ANY_TRUSTED_PEER")
     return KeyingConfig(
         role=Role.INITIATOR,
+        policy=UNMARKED if applied is None else applied.mark,
         carrier=carrier,
-        identity=context.identity,
-        main_mode=context.main_mode,
-        quick_mode=_quick_mode(context.quick_mode, settings, standard),
+        identity=context.identity if applied is None else applied.identity,
+        main_mode=context.main_mode if applied is None else applied.main_mode,
+        quick_mode=_quick_mode(context.quick_mode, settings, standard) if applied is None else applied.quick_mode,
         our_address=numeric_address(our),
         peer_address=numeric_address(peer),
         wall_offset_s=wall_offset_s,
@@ -110,18 +138,21 @@ def accepting(
     carrier: Literal["stream", "datagram"] = "stream",
     expected: ExpectedPeer | None = None,
     standard: StandardHost | None = None,
+    applied: Applied | None = None,
 ) -> KeyingConfig:
     """What a responder negotiates on one accepted carrier, or with one address of a datagram socket.
 
-    ``expected``: who has to be at that address, where the application named somebody.
+    ``expected``: who has to be at that address, where the application named somebody.  ``applied``: as for
+    ``connecting``.
     """
     return KeyingConfig(
         role=Role.RESPONDER,
+        policy=UNMARKED if applied is None else applied.mark,
         carrier=carrier,
         expected_peer=expected,
-        identity=context.identity,
-        main_mode=context.main_mode,
-        quick_mode=_quick_mode(context.quick_mode, settings, standard),
+        identity=context.identity if applied is None else applied.identity,
+        main_mode=context.main_mode if applied is None else applied.main_mode,
+        quick_mode=_quick_mode(context.quick_mode, settings, standard) if applied is None else applied.quick_mode,
         our_address=numeric_address(our),
         peer_address=numeric_address(peer),
         wall_offset_s=wall_offset_s,
@@ -162,22 +193,10 @@ def read_public_addresses(addresses: Iterable[Address]) -> tuple[Address, ...]:
     return tuple(checked)
 
 
-_NO_CIPHER: Final = 11  # ENCR_NULL (RFC 2410)
-
-
 def _quick_mode(
     policy: QuickModePolicy, settings: SecuritySettings, standard: StandardHost | None = None
 ) -> QuickModePolicy:
     """guarantee_encryption: only cipher suites, whatever policy prefers.  A standard host gets its own default."""
     if standard is not None and policy is DEFAULT_QUICK_MODE:
         policy = STANDARD_QUICK_MODE
-    if not settings.guarantee_encryption:
-        return policy
-    offers: list[ChildOffer] = []
-    for offer in policy.offers:
-        ciphers = tuple(each for each in offer.encryptions if each.transform_id != _NO_CIPHER)
-        if ciphers:
-            offers.append(replace(offer, encryptions=ciphers))
-    if not offers:
-        raise LocalMisuse("guarantee_encryption is set, and the quick mode policy has no suite with a cipher")
-    return replace(policy, offers=tuple(offers))
+    return encrypted_only(policy) if settings.guarantee_encryption else policy

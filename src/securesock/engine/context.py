@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from ..errors import LocalMisuse
 from ..identity.accounts import NO_ACCOUNTS, AccountMap
@@ -25,6 +25,9 @@ from ..policy.negotiation import (
 )
 from .fork import in_child
 from .peer_entry import PeerEntry
+
+if TYPE_CHECKING:
+    from ..policy.filter_engine import FilterEngine
 
 __all__ = ["PlaneName", "SecurityContext", "default_context"]
 
@@ -47,6 +50,8 @@ class SecurityContext:
     ``accounts``: which account of this machine a peer is, for impersonate_peer(): {"alice@example.org": "alice"}; a
     mapping of one's own becomes an AccountMap, which says what may be in it.
     ``peers``: which addresses datagram sockets reach through standard IPsec hosts; the first entry that fits counts.
+    ``policy``: the filtering platform that is asked about every flow and that sockets put their filters into
+    (docs/policy.md); without it the context's own policies are all there is.  The engine stays the caller's to close.
     LocalMisuse: an unknown plane or key exchange, a contradiction, accounts or peers that are none.
     """
 
@@ -57,6 +62,7 @@ class SecurityContext:
     quick_mode: QuickModePolicy = field(default=DEFAULT_QUICK_MODE, kw_only=True)
     accounts: Mapping[str, str | int] = field(default=NO_ACCOUNTS, kw_only=True)
     peers: tuple[PeerEntry, ...] = field(default=(), kw_only=True)
+    policy: FilterEngine | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.plane not in _PLANES:

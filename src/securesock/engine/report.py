@@ -7,25 +7,42 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from ..clock import utc_at
+from ..errors import PolicyRefused
 from ..identity.names import parse_peer_target_name
-from ..keying.contract import Establishment
+from ..keying.contract import UNMARKED, Establishment
 from ..types import ANY_TRUSTED_PEER, SecurityInfo, SecuritySettings
+from .applied import Applied
 from .connect import ExpectedPeer
 from .context import SecurityContext
 from .ports import PeerReport
+
+if TYPE_CHECKING:
+    from .socket_policy import SocketPolicy
 
 __all__ = ["Asked", "clear_info", "datagram_info", "failed_info", "live_info", "secured_info"]
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the application said: its settings, whom it expects (None: the accepting side), and the context."""
+    """What the application said: its settings, whom it expects (None: the accepting side), and the context.
+
+    ``policy``: the socket's part in the filtering platform, None where there is none; ``applied``: what that made of
+    one flow, once it was judged.
+    """
 
     settings: SecuritySettings
     expected: ExpectedPeer | None
     context: SecurityContext
+    policy: SocketPolicy | None = None
+    applied: Applied | None = None
+
+    @property
+    def may_be_clear(self) -> bool:
+        """Whether clear text is allowed, by the application and by policy."""
+        return (self.settings if self.applied is None else self.applied.settings).allow_insecure
 
 
 def secured_info(asked: Asked, establishment: Establishment, plane: str, established_at: datetime) -> SecurityInfo:
@@ -33,6 +50,7 @@ def secured_info(asked: Asked, establishment: Establishment, plane: str, establi
     peer = establishment.peer
     ike, esp, flow = establishment.main_mode_suite, establishment.quick_mode_suite, establishment.flow
     exchanges = (ike.key_exchange, *ike.additional_key_exchanges)
+    mark = UNMARKED if asked.applied is None else asked.applied.mark
     return SecurityInfo(
         secured=True,
         encrypted=esp.encrypted,
@@ -45,6 +63,9 @@ def secured_info(asked: Asked, establishment: Establishment, plane: str, establi
         quick_mode_suite=esp.name,
         main_mode_sa_id=establishment.main_mode_sa_id,
         quick_mode_sa_id=establishment.quick_mode_sa_id,
+        main_mode_policy=mark.main_mode_policy,
+        quick_mode_policy=mark.quick_mode_policy,
+        filter_id=mark.filter_id,
         asked=asked.settings,
         requested_address=(flow.responder_host, flow.responder_port),
         key_exchange="+".join(each.name for each in exchanges),
@@ -95,20 +116,26 @@ def datagram_info(asked: Asked, report: PeerReport, plane: str, wall_offset_s: f
 
 def clear_info(asked: Asked, why: str) -> SecurityInfo:
     """For a connection in clear, which allow_insecure permitted; ``why`` completes "because ..."."""
+    applied = asked.applied
     return SecurityInfo(
         asked=asked.settings,
         negotiation_error=why,
-        differences=(f"asked for IPsec, applied clear text, because {why}",),
+        filter_id=None if applied is None else applied.mark.filter_id,
+        differences=(
+            f"asked for IPsec, applied clear text, because {why}",
+            *(() if applied is None else applied.differences),
+        ),
     )
 
 
 def failed_info(asked: Asked, error: BaseException) -> SecurityInfo:
-    """For a negotiation that failed: nothing was applied, and why."""
-    return SecurityInfo(asked=asked.settings, negotiation_error=str(error), latch="broken")
+    """For a negotiation that failed: nothing was applied, and why, and which filter forbade it."""
+    forbidden_by = error.filter_id if isinstance(error, PolicyRefused) else None
+    return SecurityInfo(asked=asked.settings, negotiation_error=str(error), latch="broken", filter_id=forbidden_by)
 
 
 def _differences(asked: Asked, establishment: Establishment) -> list[str]:
-    found: list[str] = []
+    found: list[str] = [] if asked.applied is None else list(asked.applied.differences)
     if asked.expected is ANY_TRUSTED_PEER:
         found.append(
             f"asked for no peer target name, applied {establishment.peer.name}, "
@@ -116,7 +143,7 @@ def _differences(asked: Asked, establishment: Establishment) -> list[str]:
         )
     if not establishment.quick_mode_suite.encrypted:
         found.append("asked for IPsec, applied integrity without encryption, because the policy in force prefers it")
-    if asked.context.key_exchange == "hybrid" and _offers_hybrid(asked.context):
+    if asked.context.key_exchange == "hybrid" and _offers_hybrid(asked):
         suite = establishment.main_mode_suite
         if not suite.additional_key_exchanges:
             found.append(
@@ -131,5 +158,6 @@ def _differences(asked: Asked, establishment: Establishment) -> list[str]:
     return found
 
 
-def _offers_hybrid(context: SecurityContext) -> bool:
-    return any(offer.additional for offer in context.main_mode.offers)
+def _offers_hybrid(asked: Asked) -> bool:
+    main_mode = asked.context.main_mode if asked.applied is None else asked.applied.main_mode
+    return any(offer.additional for offer in main_mode.offers)

@@ -21,6 +21,7 @@ from .certificates import LeafCertificate, WeakKey, pin_of, read_leaf_untrusted,
 from .names import IkeId, canonical_id, parse_peer_target_name, principal_name, printable
 
 __all__ = [
+    "MIN_PSK_BYTES",
     "NOBODY",
     "AnonymousCredential",
     "CertificateCredential",

@@ -10,7 +10,7 @@ What makes identities (files, authority) is imported when one is made, so that i
 from __future__ import annotations
 
 import hmac
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
@@ -71,6 +71,7 @@ class Identity:
     _credential: CertificateCredential | PskCredential | AnonymousCredential
     _trust: TrustAnchors
     authority: Authority | None = None
+    _shared_key: Secret | None = None
 
     @classmethod
     def load(cls) -> Identity:
@@ -221,14 +222,60 @@ class Identity:
                 return wanted
         return self._ids[0]
 
-    def secret_for(self, peer_id: IkeId) -> Secret | None:
-        """The secret shared with exactly this peer, None when there is none or this is no PSK identity."""
-        if not isinstance(self._credential, PskCredential):
-            return None
+    def secret_for(self, peer_id: IkeId | None) -> Secret | None:
+        """The secret shared with exactly this peer, None when there is none or this is no PSK identity.
+
+        ``peer_id`` None: a peer that nobody named; only a policy's key is shared with those (``under_methods``).
+        """
+        if peer_id is None:
+            return self._shared_key
         try:
-            return self._credential.secrets.get(canonical_id(peer_id))
+            peer = canonical_id(peer_id)
         except WireError:
             return None
+        if self._shared_key is not None:
+            return None if peer in self._ids else self._shared_key
+        return self._credential.secrets.get(peer) if isinstance(self._credential, PskCredential) else None
+
+    def under_methods(
+        self,
+        *,
+        by: Literal["x509", "psk", "anonymous"],
+        certificates: bool,
+        shared_key: Secret | None = None,
+        roots: Sequence[bytes] | None = None,
+        crl_required: bool = False,
+    ) -> Identity:
+        """The same end under a policy that names the methods of authentication (IKEEXT_POLICY, iketypes.h).
+
+        ``by``: how we prove ourselves.  ``certificates``: whether peers may show some; ``roots``, DER certificates or
+        names of our anchors, are then the only anchors.  ``shared_key``: whoever proves it may have any name but ours,
+        which is all that a policy's key can vouch for.  LocalMisuse for a root that is neither.
+        """
+        credential = self._credential
+        if by == "psk":
+            credential = PskCredential(self._ids[0], {})
+        elif by == "anonymous":
+            credential = AnonymousCredential()
+        anchors = self._trust.certificates if roots is None else tuple(dict.fromkeys(self._anchors_of(roots)))
+        trust = self._trust
+        if not certificates:
+            trust = replace(trust, certificates=())
+        elif anchors != trust.certificates or crl_required:
+            trust = replace(trust, certificates=anchors, crl_required=crl_required or trust.crl_required)
+        return Identity(credential, trust, self.authority, shared_key)
+
+    def _anchors_of(self, roots: Sequence[bytes]) -> Iterator[x509.Certificate]:
+        for root in roots:
+            try:
+                yield x509.load_der_x509_certificate(root)
+                continue
+            except ValueError:
+                pass  # then it is the name of one
+            named = [each for each in self._trust.certificates if each.subject.public_bytes() == root]
+            if not named:
+                raise LocalMisuse("a root of the policy is neither a certificate nor the name of a trust anchor")
+            yield from named
 
     def shared_key_principal(self, peer_id: IkeId, expected: PeerTargetName | AnyTrustedPeer | None) -> Principal:
         """The principal of a peer that proved a shared secret; AuthenticationFailed when another was expected."""

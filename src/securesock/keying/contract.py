@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
+from uuid import UUID
 
 from ..crypto.suites import EspSuite, IkeSuite
 from ..errors import SecureSocketError
@@ -25,6 +26,7 @@ from ..secret import Secret
 from ..types import Address, AnyTrustedPeer, Lifetimes, Principal
 
 __all__ = [
+    "UNMARKED",
     "Action",
     "Admission",
     "AdmitAnyTrusted",
@@ -39,6 +41,7 @@ __all__ = [
     "Moved",
     "AddressPair",
     "PeerClosed",
+    "PolicyMark",
     "Rekeyed",
     "RemoveSa",
     "Role",
@@ -110,6 +113,21 @@ class StandardHost(NamedTuple):
     wanted: tuple[bytes, int] | None = None
 
 
+class PolicyMark(NamedTuple):
+    """Where a negotiation's policies come from, for whoever reports on its SAs; None where no filter or key decided.
+
+    ``transport_filter``: the filter that asks for the SA (IPSEC_SA_DETAILS1.transportFilter).
+    """
+
+    main_mode_policy: UUID | None = None
+    quick_mode_policy: UUID | None = None
+    filter_id: int | None = None
+    transport_filter: int | None = None
+
+
+UNMARKED: Final = PolicyMark()
+
+
 @dataclass(frozen=True, slots=True)
 class UserProof:
     """A user whom an initiator proves instead of itself: by ``certificate``, an identity of its own, or by
@@ -153,6 +171,7 @@ class KeyingConfig:
     """One negotiation: who we are, whom we expect, what may be agreed on, where the carrier runs.
 
     ``expected_peer`` is None for a responder.  Addresses are as our end of the carrier sees them (numeric hosts).
+    ``policy``: by which stored policies, and on whose behalf; changes nothing here.
     ``public_addresses``: where a responder may be reached through translation; empty = anywhere.
     ``standard``: the peer is a standard host, and CHILD_SAs are for this; None between two of our own kind.
     ``further_children``: the peer may make CHILD_SAs for further flows; a plane that carries one flow says no.
@@ -174,6 +193,7 @@ class KeyingConfig:
     our_address: Address
     peer_address: Address
     wall_offset_s: float
+    policy: PolicyMark = UNMARKED
     expected_peer: PeerTargetName | AnyTrustedPeer | None = None
     admission: Admission = field(default_factory=AdmitAnyTrusted)
     public_addresses: tuple[Address, ...] = ()

@@ -162,6 +162,8 @@ def _decoder(hint: object) -> _Decoder:
         return lambda data: kind(_number(data))
     if isinstance(hint, type) and (is_dataclass(hint) or hasattr(hint, "_fields")):
         return _codec_of(hint)[1]
+    if hint is bool:
+        return _truth
     return _number if hint is int else _text
 
 
@@ -225,6 +227,13 @@ def _text(data: object) -> str:
     if not isinstance(data, str):
         raise ValueError(f"a text is {type(data).__name__}")
     return data
+
+
+def _truth(data: object) -> bool:
+    number = _number(data)
+    if number not in (0, 1):
+        raise ValueError("a truth is 0 or 1")
+    return number == 1
 
 
 def _number(data: object) -> int:

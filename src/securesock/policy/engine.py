@@ -304,7 +304,18 @@ class Core:
 
     def authorize(self, layer: Layer, slots: Slots) -> Verdict:
         """The verdict on a flow that is about to be let through or not: what is blocked becomes a net event."""
+        return self._recorded(self.state.classify(layer, slots), layer, slots)
+
+    def authorize_peer(self, layer: Layer, slots: Slots) -> Verdict:
+        """The same for a flow whose peer is known: whom no filter means that lets certain peers in is blocked."""
         verdict = self.state.classify(layer, slots)
+        unmet = None if verdict.is_blocked else self.state.unmet_peer_rule(layer, slots)
+        if unmet is not None:
+            reason = f"filter {unmet.id} {unmet.name!r} lets certain peers in, and none of its kind means this one"
+            verdict = Verdict(ActionType.BLOCK, unmet, reason, is_hard=True)
+        return self._recorded(verdict, layer, slots)
+
+    def _recorded(self, verdict: Verdict, layer: Layer, slots: Slots) -> Verdict:
         decided_by = verdict.filter
         if verdict.action is not ActionType.BLOCK or decided_by is None or decided_by.flags & FilterFlag.SILENT_MODE:
             return verdict

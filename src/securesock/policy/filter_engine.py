@@ -165,6 +165,14 @@ class FilterEngine:
         """As ``classify``, and a block is recorded as a net event."""
         return self._session.authorize(layer, fields)
 
+    def authorize_peer(self, layer: Layer | UUID | str, fields: FlowFields) -> Verdict:
+        """As ``authorize``, of a flow whose peer is known; see Session.authorize_peer."""
+        return self._session.authorize_peer(layer, fields)
+
+    def names_peers(self, layer: Layer | UUID | str, fields: FlowFields) -> bool:
+        """Whether some filter lets certain peers in there; see Session.names_peers."""
+        return self._session.names_peers(layer, fields)
+
     def explain(self, layer: Layer | UUID | str, fields: FlowFields, *, with_misses: bool = False) -> Explanation:
         """Why; see Session.explain."""
         return self._session.explain(layer, fields, with_misses=with_misses)

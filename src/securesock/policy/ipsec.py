@@ -238,6 +238,7 @@ class IkePolicy:
     """IKEEXT_POLICY: methods and proposals in order of preference.
 
     ``retransmit_duration_s``: IKEv2 only, 0 (its default) or at least 120.  ``soft_expiration_time`` must be 0.
+    ``allow_anonymous`` is ours: without it a socket does not apply a policy whose methods let in who proves nothing.
     """
 
     methods: tuple[AuthenticationMethod, ...]
@@ -247,6 +248,7 @@ class IkePolicy:
     max_dynamic_filters: int = 0
     retransmit_duration_s: int = 0
     soft_expiration_time: int = 0
+    allow_anonymous: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -393,6 +393,22 @@ class Session:
         wanted = layer_named(layer)
         return self.core.authorize(wanted, wanted.info.slots_of(fields))
 
+    def authorize_peer(self, layer: Layer | UUID | str, fields: FlowFields) -> Verdict:
+        """As ``authorize``, of a flow whose peer is known; where filters let certain peers in, all others stay out.
+
+        A flow is blocked by a permit with a condition on ALE_REMOTE_MACHINE_ID or ALE_REMOTE_USER_ID that is for it,
+        but for who its peer is, unless one of those is for its peer.
+        """
+        self._check_may_classify()
+        wanted = layer_named(layer)
+        return self.core.authorize_peer(wanted, wanted.info.slots_of(fields))
+
+    def names_peers(self, layer: Layer | UUID | str, fields: FlowFields) -> bool:
+        """Whether there is a filter that lets certain peers in and is, but for who the peer is, for this flow."""
+        self._check_may_classify()
+        wanted = layer_named(layer)
+        return self.core.state.names_peers(wanted, wanted.info.slots_of(fields))
+
     def explain(self, layer: Layer | UUID | str, fields: FlowFields, *, with_misses: bool = False) -> Explanation:
         """Why ``classify`` says what it says; looks at every filter of the layer.
 

@@ -20,6 +20,7 @@ from .explain import Explanation, explain
 from .index import LayerIndex
 from .layers import Layer, Slots
 from .model import Filter, FilterFlag, ObjectKind, ProviderContext, Sublayer
+from .peer_rules import PeerRules, is_about_peers
 from .verdicts import NO_MATCH, Verdict
 
 __all__ = ["State"]
@@ -38,6 +39,7 @@ class State:
         self._order: dict[int, tuple[int, int]] = {}
         self._functions: Final[dict[UUID, CalloutFunction]] = dict(BUILT_IN_FUNCTIONS)
         self._generations: Final[dict[Layer, int]] = dict.fromkeys(Layer, 0)
+        self._peers: dict[Layer, PeerRules] = {}
 
     def after_fork(self) -> None:
         """In the child: a lock that another thread held at the fork is nobody's."""
@@ -84,6 +86,7 @@ class State:
         ]
         self.catalog = Catalog()
         self._indexes = {}
+        self._peers = {}
         self._order = {}
         for record in (*kept, *added):
             self._put(record)
@@ -100,6 +103,11 @@ class State:
             if index is None:
                 index = self._indexes[item.layer] = LayerIndex(item.layer.info)
             index.add(record.rule)
+            if is_about_peers(record.rule, item.layer.info):
+                peers = self._peers.get(item.layer)
+                if peers is None:
+                    peers = self._peers[item.layer] = PeerRules(item.layer.info)
+                peers.add(record.rule)
             self._generations[item.layer] += 1
 
     def _remove(self, record: Record) -> None:
@@ -109,6 +117,8 @@ class State:
             self._order.pop(item.id, None)
         elif isinstance(item, Filter) and record.rule is not None and item.layer in self._indexes:
             self._indexes[item.layer].discard(record.rule)
+            if item.layer in self._peers:
+                self._peers[item.layer].discard(record.rule)
             self._generations[item.layer] += 1
 
     def register_callout(self, key: UUID, function: CalloutFunction | None, layer: Layer) -> None:
@@ -131,6 +141,18 @@ class State:
                 return NO_MATCH
             inquiry = Inquiry(layer, slots, self._functions, self._context_of)
             return classify(index.find(slots), inquiry, self._order.__getitem__)
+
+    def unmet_peer_rule(self, layer: Layer, slots: Slots) -> Filter | None:
+        """A filter that lets certain peers in and is for this flow, where none of those is for this flow's peer."""
+        with self._lock:
+            peers = self._peers.get(layer)
+            return None if peers is None else peers.unmet(slots)
+
+    def names_peers(self, layer: Layer, slots: Slots) -> bool:
+        """Whether some filter lets certain peers in and is, but for who the peer is, for this flow."""
+        with self._lock:
+            peers = self._peers.get(layer)
+            return peers is not None and peers.covering(slots) is not None
 
     def explain(self, layer: Layer, slots: Slots, with_misses: bool) -> Explanation:
         """The account of a classification."""

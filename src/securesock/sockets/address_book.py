@@ -9,12 +9,12 @@ import ipaddress
 import socket
 from typing import Final, Protocol
 
-from ..engine.connect import name_of_host
+from ..engine.connect import name_of_host, numeric_address
 from ..errors import LocalMisuse
 from ..identity.names import PeerTargetName
 from ..types import Address
 
-__all__ = ["AddressBook", "LocalAddress"]
+__all__ = ["AddressBook", "LocalAddress", "addresses_of", "numeric_bound", "numeric_peer"]
 
 _MAX_KNOWN: Final = 1024  # addresses whose form was looked at; a server's peers are told apart without another look
 
@@ -81,11 +81,43 @@ class AddressBook:
         return name_of_host(self._hosts.get(address, address[0]))
 
 
+def numeric_peer(sock: socket.socket, address: tuple[object, ...]) -> Address:
+    """Where a TCP connection to ``address`` will go, in the kernel's own form; gaierror for an unknown host."""
+    host, port = address[0], address[1]
+    if not isinstance(host, str) or not isinstance(port, int):
+        raise LocalMisuse(f"{address!r} is no address of TCP: give (host, port)")
+    flags = socket.AI_V4MAPPED if sock.family == socket.AF_INET6 else 0
+    found = socket.getaddrinfo(host, port, sock.family, socket.SOCK_STREAM, 0, flags)[0][4]
+    if len(found) == 4 and len(address) == 4 and isinstance(address[3], int) and address[3]:
+        return str(found[0]), int(found[1]), 0, address[3]
+    return (str(found[0]), int(found[1])) if len(found) == 2 else (str(found[0]), int(found[1]), 0, int(found[3]))
+
+
+def numeric_bound(sock: socket.socket, address: object) -> tuple[str, int]:
+    """The host and port that bind() will mean by ``address``; what is no address is bind()'s own to refuse."""
+    if not isinstance(address, tuple) or len(address) < 2 or not isinstance(address[0], str):
+        raise LocalMisuse(f"{address!r} is no address to bind: give (host, port)")
+    host = address[0] or ("::" if sock.family == socket.AF_INET6 else "0.0.0.0")
+    flags = socket.AI_V4MAPPED if sock.family == socket.AF_INET6 else 0
+    found = socket.getaddrinfo(host, address[1], sock.family, sock.type, 0, flags | socket.AI_PASSIVE)[0][4]
+    return numeric_address((str(found[0]), int(found[1])))[:2]
+
+
+def addresses_of(sock: _Bound) -> list[tuple[str, int]]:
+    """At which addresses a bound socket is reached: "0.0.0.0" and "::" for any; a dual-stack one has both."""
+    host, port = numeric_address(sock.getsockname())[:2]
+    if host != "::" or sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+        return [(host, port)]
+    return [(host, port), ("0.0.0.0", port)]
+
+
 class _Bound(Protocol):
     @property
     def family(self) -> int: ...
 
     def getsockname(self) -> Address: ...
+
+    def getsockopt(self, level: int, optname: int, /) -> int: ...
 
 
 class LocalAddress:

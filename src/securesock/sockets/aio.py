@@ -31,6 +31,7 @@ from ..engine.connect import (
     check_offers,
     check_settings,
     expected_peer,
+    is_governed,
     name_of_host,
     read_admission,
     read_public_addresses,
@@ -39,9 +40,10 @@ from ..engine.context import SecurityContext, default_context
 from ..engine.report import Asked
 from ..errors import LocalMisuse
 from ..types import Address, AnyTrustedPeer, SecuritySettings
+from .address_book import addresses_of
 from .aio_admitting import AioDoor
 from .aio_datagrams import make_endpoint
-from .aio_opening import open_transport
+from .aio_opening import connect_judged, open_transport
 from .aio_streams import DEFAULT_LIMIT, ClientConnected, ProvenStreamProtocol, ProvenStreamReader, ProvenStreamWriter
 from .negotiation import Terms
 from .planes import stream_plane
@@ -142,12 +144,15 @@ async def create_connection(
     async def connect(factory: Callable[[], asyncio.BaseProtocol], at: tuple[str, int] | None) -> None:
         if sock is not None:
             await loop.create_connection(factory, sock=sock)
+        elif asked.policy is not None:
+            judged = await connect_judged(asked, at or (host, port), (family, proto, flags), local_addr)
+            await loop.create_connection(factory, sock=judged)
         elif at is not None:
             await loop.create_connection(factory, *at, local_addr=local_addr)
         else:
-            where: tuple[Any, Any] = (host, port)
+            there: tuple[Any, Any] = (host, port)
             await loop.create_connection(
-                factory, *where, family=family, proto=proto, flags=flags, local_addr=local_addr, **options
+                factory, *there, family=family, proto=proto, flags=flags, local_addr=local_addr, **options
             )
 
     protocol = protocol_factory()
@@ -233,6 +238,11 @@ async def create_server(
     server = Server(served, door)
     with ExitStack() as unless_started:
         unless_started.callback(server.close)
+        if terms.asked.policy is not None:
+            addresses = [address for each in served.sockets for address in addresses_of(each)]
+            for host_bound, port_bound in addresses:
+                terms.asked.policy.may_bind(host_bound, port_bound)
+            terms.asked.policy.listening(addresses)
         if start_serving:
             await server.start_serving()
         unless_started.pop_all()
@@ -274,7 +284,9 @@ async def create_datagram_endpoint(
         )
     if connected and family == socket.AF_UNIX:
         raise LocalMisuse("a secured endpoint is one of UDP")
-    asked = _asked(settings, None if peer is None else expected_peer(peer), context)
+    asked = _asked(settings, None if peer is None else expected_peer(peer), context, socket.IPPROTO_UDP)
+    if asked.policy is not None:
+        raise LocalMisuse("datagram endpoints do not ask the filtering platform yet: leave policy= and its keys out")
     loop = asyncio.get_running_loop()
     protocol = protocol_factory()
     to_any = None if sock is not None else local_addr is None or local_addr[0] in ("", "0.0.0.0", "::")
@@ -337,6 +349,8 @@ class Server(asyncio.AbstractServer):
     def close(self) -> None:
         """Stop accepting and drop whoever is still negotiating; connections that were handed out stay."""
         self._served.close()
+        if not self._door.closed and self._door.terms.asked.policy is not None:
+            self._door.terms.asked.policy.release()
         self._door.close()
 
     def close_clients(self) -> None:
@@ -354,16 +368,26 @@ class Server(asyncio.AbstractServer):
         await self._served.wait_closed()
 
 
-def _asked(settings: SecuritySettings | None, expected: ExpectedPeer | None, context: SecurityContext | None) -> Asked:
+def _asked(
+    settings: SecuritySettings | None,
+    expected: ExpectedPeer | None,
+    context: SecurityContext | None,
+    protocol: int = socket.IPPROTO_TCP,
+) -> Asked:
     """Everything that can be wrong with what was asked is said before anything is begun."""
     settings = _NO_SETTINGS if settings is None else settings
     if not isinstance(settings, SecuritySettings):
         raise LocalMisuse("settings= takes SecuritySettings or IPsecSettings")
-    check_settings(settings)
     context = default_context() if context is None else context
+    check_settings(settings, context)
     check_offers(context, settings)
     stream_plane(context.plane)
-    return Asked(settings, expected, context)
+    policy = None
+    if is_governed(context, settings):
+        from ..engine.socket_policy import SocketPolicy  # of the filtering platform, which most programs do without
+
+        policy = SocketPolicy(context, settings, protocol)
+    return Asked(settings, expected, context, policy)
 
 
 def _expected(host: str | None, sock: socket.socket | None, peer: str | AnyTrustedPeer | None) -> ExpectedPeer:

@@ -12,24 +12,29 @@ import logging
 import weakref
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic, time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..drivers.aio import AioLink, duplicate
 from ..drivers.aio_clear import ClearGuard
 from ..drivers.aio_negotiation import AioNegotiation
 from ..drivers.aio_transport import SecuredTransport
 from ..drivers.closing import Closing, close_now
+from ..drivers.reactor import reactor
 from ..engine.connect import accepting
 from ..engine.half_open import FIRST_MESSAGE_S, HALF_OPEN, NEGOTIATION_S, HalfOpen, source_of
 from ..engine.ports import SecuredStream
 from ..engine.report import clear_info, secured_info
-from ..errors import PeerMisbehaved
+from ..errors import PeerMisbehaved, SecureSocketError
 from ..types import Address
 from ..wire.tcp_encapsulation import STREAM_PREFIX
 from .negotiation import LAST_WORDS_S, Terms, reason_of
 from .planes import stream_plane
+
+if TYPE_CHECKING:
+    from ..engine.socket_policy import SocketPolicy
 
 __all__ = ["AioAdmitting", "AioDoor"]
 
@@ -70,16 +75,17 @@ class AioDoor:
 class AioAdmitting(AioNegotiation):
     """One stranger's carrier; see the module."""
 
-    __slots__ = ("__weakref__", "_door", "_entry", "_head", "_judged", "_peer", "_started")
+    __slots__ = ("__weakref__", "_asked", "_door", "_entry", "_head", "_judged", "_peer", "_started")
 
     def __init__(self, door: AioDoor) -> None:
         super().__init__(door.loop)
         self._door = door
+        self._asked = door.terms.asked
         self._entry: HalfOpen | None = None
         self._peer: Address | None = None
         self._started = 0.0
         self._head = b""
-        self._judged = not door.terms.asked.settings.allow_insecure
+        self._judged = not self._asked.may_be_clear
 
     # -- the way in --------------------------------------------------------------------------------------------------
 
@@ -95,16 +101,38 @@ class AioAdmitting(AioNegotiation):
         if self._entry is None:
             self._refuse(carrier, "too-many-half-open", "every place is taken by a key exchange under way")
             return
+        if self._asked.policy is not None and not self._pass(self._asked.policy, carrier):
+            return
         self._door.pending.add(self)
+
+    def _pass(self, policy: SocketPolicy, carrier: asyncio.Transport) -> bool:
+        """Hold the flow against policy before a byte of it is read; whether it may go on."""
+        try:
+            applied = policy.accepting(carrier.get_extra_info("sockname"), carrier.get_extra_info("peername"))
+        except SecureSocketError as error:
+            self._refuse(carrier, reason_of(error), str(error))
+            return False
+        self._asked = replace(self._asked, applied=applied)
+        self._judged = not self._asked.may_be_clear
+        return True
 
     def make_connection(self, carrier: asyncio.Transport, now: float) -> SecuredStream:
         """As responder."""
-        terms = self._door.terms
-        asked = terms.asked
+        terms, asked = self._door.terms, self._asked
         our: Address = carrier.get_extra_info("sockname")
         peer: Address = carrier.get_extra_info("peername")
+        admission = terms.admission
+        if asked.policy is not None:
+            admission = asked.policy.admission(our, peer, admission)
         config = accepting(
-            asked.context, asked.settings, our, peer, time() - now, terms.admission, terms.public_addresses
+            asked.context,
+            asked.settings,
+            our,
+            peer,
+            time() - now,
+            admission,
+            terms.public_addresses,
+            applied=asked.applied,
         )
         connection = stream_plane(asked.context.plane).make_stream(config)
         connection.start(now)
@@ -132,7 +160,7 @@ class AioAdmitting(AioNegotiation):
         """An end before the beginning may be a client in clear that has nothing to say."""
         if not self._judged and not self.over:
             guard = self._in_clear(self._present(), "the peer ended its stream before it began IKE")
-            return guard.eof_received()
+            return guard.eof_received() if guard is not None else None
         return super().eof_received()
 
     # -- the ends ----------------------------------------------------------------------------------------------------
@@ -144,17 +172,30 @@ class AioAdmitting(AioNegotiation):
             self.failed(carrier, PeerMisbehaved("the connection was established with nobody"))
             return
         self._leave()
-        asked = self._door.terms.asked
+        asked, gone = self._asked, None
         info = secured_info(asked, establishment, stream_plane(asked.context.plane).name, datetime.now(UTC))
-        link = AioLink(self._loop, carrier, connection, info, paused=self.paused)
+        if asked.policy is not None:
+            asked.policy.hold()
+            gone = asked.policy.release
+        link = AioLink(self._loop, carrier, connection, info, paused=self.paused, gone=gone)
         transport = SecuredTransport(link)
         self._door.admitted.add(transport)
         link.begin(self._door.factory(), transport)
 
-    def _in_clear(self, carrier: asyncio.Transport, why: str) -> ClearGuard:
+    def _in_clear(self, carrier: asyncio.Transport, why: str) -> ClearGuard | None:
+        """Go on in clear; None where policy forbids that."""
+        policy = self._asked.policy
+        if policy is not None:
+            forbidden = policy.why_not_clear(carrier.get_extra_info("sockname"), carrier.get_extra_info("peername"))
+            if forbidden is not None:
+                self._refuse(carrier, reason_of(forbidden), str(forbidden))
+                return None
         self.end()
         self._leave()
-        guard = ClearGuard(carrier, self._door.factory(), clear_info(self._door.terms.asked, why), self._head)
+        guard = ClearGuard(carrier, self._door.factory(), clear_info(self._asked, why), self._head)
+        if policy is not None:
+            policy.hold()
+            weakref.finalize(guard.transport, reactor().call, policy.release)
         self._door.admitted.add(guard.transport)
         guard.begin()
         return guard

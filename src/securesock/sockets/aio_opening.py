@@ -12,8 +12,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import weakref
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from copy import copy
+from dataclasses import replace
 from datetime import UTC, datetime
 from time import time
 from typing import Final, TypeAlias
@@ -22,16 +25,18 @@ from ..drivers.aio import AioLink
 from ..drivers.aio_clear import ClearBegin
 from ..drivers.aio_negotiation import AioNegotiation
 from ..drivers.aio_transport import SecuredTransport
+from ..drivers.reactor import reactor
 from ..engine.connect import ExpectedPeer, connecting
 from ..engine.half_open import NEGOTIATION_S
 from ..engine.ports import SecuredStream
 from ..engine.report import Asked, clear_info, secured_info
 from ..errors import KeyingTimeout, PeerIncompatible, PeerMisbehaved, SecureSocketError
-from ..types import Address
+from ..types import Address, SecurityInfo
+from .address_book import LocalAddress, numeric_peer
 from .opening import SILENCE_S
 from .planes import stream_plane
 
-__all__ = ["AioOpening", "Connect", "open_transport"]
+__all__ = ["AioOpening", "Connect", "connect_judged", "open_transport"]
 
 Connect: TypeAlias = Callable[[Callable[[], asyncio.BaseProtocol], tuple[str, int] | None], Awaitable[object]]
 """loop.create_connection with the application's arguments, or to the (host, port) that is given."""
@@ -58,7 +63,10 @@ class AioOpening(AioNegotiation):
     def begin(self, carrier: asyncio.Transport, now: float) -> None:
         """The clock runs; the first word is said by ``negotiate``, whose caller is told if that cannot be."""
         self._started = now
-        self.limit = now + (SILENCE_S if self._asked.settings.allow_insecure else NEGOTIATION_S)
+        self._set_limit()
+
+    def _set_limit(self) -> None:
+        self.limit = self._started + (SILENCE_S if self._asked.may_be_clear else NEGOTIATION_S)
 
     async def negotiate(self) -> asyncio.Transport:
         """Say the first word and wait for the outcome."""
@@ -72,7 +80,13 @@ class AioOpening(AioNegotiation):
         """As initiator, towards who is expected."""
         our, self.peer = carrier.get_extra_info("sockname"), carrier.get_extra_info("peername")
         asked = self._asked
-        config = connecting(asked.context, asked.settings, self._expected, our, self.peer, time() - now)
+        if asked.policy is not None:
+            applied = asked.policy.connecting(our, self.peer, self._expected)
+            asked = self._asked = replace(asked, applied=applied)
+            self._set_limit()
+        config = connecting(
+            asked.context, asked.settings, self._expected, our, self.peer, time() - now, applied=asked.applied
+        )
         connection = stream_plane(asked.context.plane).make_stream(config)
         connection.start(now)
         return connection
@@ -92,7 +106,9 @@ class AioOpening(AioNegotiation):
             return
         plane = stream_plane(self._asked.context.plane).name
         info = secured_info(self._asked, establishment, plane, datetime.now(UTC))
-        link = AioLink(self._loop, carrier, connection, info, paused=self.paused)
+        policy = self._asked.policy
+        gone = None if policy is None else policy.release
+        link = AioLink(self._loop, carrier, connection, info, paused=self.paused, gone=gone)
         transport = SecuredTransport(link)
         self.outcome.set_result(transport)
         link.begin(self._protocol, transport)
@@ -128,6 +144,10 @@ class AioOpening(AioNegotiation):
         if self.carrier is not None:
             self.carrier.abort()
 
+    def clear_info(self) -> SecurityInfo:
+        """What to say of a connection that goes on in clear."""
+        return clear_info(self._asked, self.why_clear)
+
     async def closed(self) -> None:
         """Reset the carrier, so that its address is free, and wait until it is closed."""
         if self.carrier is not None and not self.gone.done():
@@ -143,7 +163,7 @@ class AioOpening(AioNegotiation):
 
     def _may_fall_back(self, why: str) -> None:
         connection = self.connection
-        if self._asked.settings.allow_insecure and (connection is None or not connection.peer_speaks_ike):
+        if self._asked.may_be_clear and (connection is None or not connection.peer_speaks_ike):
             self.why_clear = why
 
 
@@ -151,24 +171,75 @@ async def open_transport(
     connect: Connect, asked: Asked, expected: ExpectedPeer, protocol: asyncio.BaseProtocol
 ) -> asyncio.Transport:
     """A transport whose protocol has heard of its connection; raises what ended the attempt, and nothing is left."""
-    opening = AioOpening(asyncio.get_running_loop(), asked, expected, protocol)
-    transport: asyncio.Transport | None = None
+    with ExitStack() as unless_open:
+        if asked.policy is not None:
+            unless_open.callback(asked.policy.release)
+        opening = AioOpening(asyncio.get_running_loop(), asked, expected, protocol)
+        transport: asyncio.Transport | None = None
+        try:
+            await connect(lambda: opening, None)
+            transport = await opening.negotiate()
+            unless_open.pop_all()
+            return transport
+        except OSError:
+            if not opening.why_clear:
+                raise
+            await opening.closed()
+        finally:
+            if transport is None:
+                opening.abandon()
+        begin = ClearBegin(protocol, opening.clear_info())
+        await connect(lambda: begin, _where(opening.peer))
+        if begin.transport is None:
+            raise ConnectionResetError("the carrier was lost before it was made")
+        if asked.policy is not None:
+            # in clear nothing of ours lies between the loop and the application: the filters go with the transport
+            weakref.finalize(begin.transport, reactor().call, asked.policy.release)
+        unless_open.pop_all()
+        return begin.transport
+
+
+async def connect_judged(
+    asked: Asked,
+    where: tuple[str | None, int | None],
+    hints: tuple[int, int, int],
+    local_addr: tuple[str, int] | None,
+) -> socket.socket:
+    """A connected TCP socket to the first address that policy allows and that answers.
+
+    Each address is judged before anything is sent there, which needs a socket that is bound and not connected yet.
+    ``hints``: family, protocol and flags of getaddrinfo().  Raises the last error, a refusal before any other.
+    """
+    loop = asyncio.get_running_loop()
+    family, proto, flags = hints
+    found = await loop.getaddrinfo(
+        where[0], where[1] or 0, family=family, type=socket.SOCK_STREAM, proto=proto, flags=flags
+    )
+    errors: list[OSError] = []
+    for each_family, kind, each_proto, _, address in found:
+        sock = socket.socket(each_family, kind, each_proto)
+        with ExitStack() as unless_connected:
+            unless_connected.callback(sock.close)
+            try:
+                sock.setblocking(False)
+                peer = numeric_peer(sock, address)
+                sock.bind(local_addr or _any_port(LocalAddress(sock)(peer)))
+                if asked.policy is not None:
+                    asked.policy.connecting(sock.getsockname(), peer, asked.expected)
+                await loop.sock_connect(sock, peer)
+            except OSError as error:
+                errors.append(error)
+                continue
+            unless_connected.pop_all()
+            return sock
     try:
-        await connect(lambda: opening, None)
-        transport = await opening.negotiate()
-        return transport
-    except OSError:
-        if not opening.why_clear:
-            raise
-        await opening.closed()
+        raise next((each for each in errors if isinstance(each, SecureSocketError)), errors[-1])
     finally:
-        if transport is None:
-            opening.abandon()
-    begin = ClearBegin(protocol, clear_info(asked, opening.why_clear))
-    await connect(lambda: begin, _where(opening.peer))
-    if begin.transport is None:
-        raise ConnectionResetError("the carrier was lost before it was made")
-    return begin.transport
+        errors.clear()  # an error holds its frame, and the frame holds the errors
+
+
+def _any_port(address: Address) -> Address:
+    return (address[0], 0) if len(address) == 2 else (address[0], 0, 0, address[3])
 
 
 def _where(address: Address) -> tuple[str, int]:

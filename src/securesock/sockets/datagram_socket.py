@@ -142,6 +142,9 @@ class SecureDatagramSocket(SecureSocket):
         if socket.socket.fileno(self) < 0:
             raise OSError(errno.EBADF, "the socket is closed")
         check_offers(self.context, self._settings)
+        self._policy = self._policy_under(self._settings)
+        if self._policy is not None:
+            raise LocalMisuse("datagram sockets do not ask the filtering platform yet: leave policy= and its keys out")
         if not self._bound:
             # as the kernel does when something is sent: any address, any port
             socket.socket.bind(self, ("", 0))

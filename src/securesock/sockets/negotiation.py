@@ -9,10 +9,10 @@ message came.
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from time import monotonic, time
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ..drivers.blocking import StreamLink
 from ..drivers.clear import STREAM_PREFIX, ClearLink
@@ -30,6 +30,9 @@ from ..keying.contract import Admission
 from ..types import Address, SecurityInfo
 from .opening import Link
 from .planes import stream_plane
+
+if TYPE_CHECKING:
+    from ..engine.socket_policy import SocketPolicy
 
 __all__ = ["LAST_WORDS_S", "Accepted", "Door", "Negotiation", "Terms", "reason_of"]
 
@@ -75,12 +78,24 @@ class Door(Protocol):
 class Negotiation:
     """See the module.  Everything runs in the reactor, but ``evict``."""
 
-    __slots__ = ("_connection", "_ends_at", "_entry", "_head", "_listener", "_over", "_timer", "address", "carrier")
+    __slots__ = (
+        "_asked",
+        "_connection",
+        "_ends_at",
+        "_entry",
+        "_head",
+        "_listener",
+        "_over",
+        "_timer",
+        "address",
+        "carrier",
+    )
 
     def __init__(self, listener: Door, carrier: socket.socket, address: Address) -> None:
         self._listener = listener
         self.carrier = carrier
         self.address = address
+        self._asked = listener.terms.asked
         self._connection: SecuredStream | None = None
         self._entry: HalfOpen | None = None
         self._head = b""
@@ -92,6 +107,8 @@ class Negotiation:
         """Wait for the first bytes; nothing is made for a carrier that says nothing."""
         self._entry = entry
         self._ends_at = now + NEGOTIATION_S
+        if self._asked.policy is not None and not self._judge(self._asked.policy):
+            return
         self._timer = reactor().at(now + FIRST_MESSAGE_S, self._first_message_due)
         reactor().watch(self.carrier, READ, self._ready)
 
@@ -107,6 +124,16 @@ class Negotiation:
 
     # -- in the reactor ------------------------------------------------------------------------------------------------
 
+    def _judge(self, policy: SocketPolicy) -> bool:
+        """Hold the flow against policy before a byte of it is read; whether it may go on."""
+        try:
+            applied = policy.accepting(self.carrier.getsockname(), self.address)
+        except OSError as error:  # a refusal, or the carrier has gone
+            self._refuse(reason_of(error), str(error))
+            return False
+        self._asked = replace(self._asked, applied=applied)
+        return True
+
     def _ready(self, mask: int, now: float) -> None:
         if self._connection is None and not self._recognise(now):
             return
@@ -114,7 +141,7 @@ class Negotiation:
 
     def _recognise(self, now: float) -> bool:
         """Make the machine when the first bytes are there; False when it is not IKE, or not known yet."""
-        if self._listener.terms.asked.settings.allow_insecure:
+        if self._asked.may_be_clear:
             try:
                 more = self.carrier.recv(len(STREAM_PREFIX) - len(self._head))
             except BlockingIOError:
@@ -135,17 +162,22 @@ class Negotiation:
         return True
 
     def _make_connection(self, now: float) -> None:
-        terms = self._listener.terms
+        terms, asked = self._listener.terms, self._asked
+        ours = self.carrier.getsockname()
+        admission = terms.admission
+        if asked.policy is not None:
+            admission = asked.policy.admission(ours, self.address, admission)
         config = accepting(
-            terms.asked.context,
-            terms.asked.settings,
-            self.carrier.getsockname(),
+            asked.context,
+            asked.settings,
+            ours,
             self.address,
             time() - now,
-            terms.admission,
+            admission,
             terms.public_addresses,
+            applied=asked.applied,
         )
-        connection = self._connection = stream_plane(terms.asked.context.plane).make_stream(config)
+        connection = self._connection = stream_plane(asked.context.plane).make_stream(config)
         connection.start(now)
         if self._head:
             connection.inbound_buffer()[: len(self._head)] = self._head
@@ -174,7 +206,7 @@ class Negotiation:
     def _first_message_due(self, now: float) -> None:
         if self._connection is not None:
             self._refuse("no-first-message", f"no complete message within {FIRST_MESSAGE_S:g} s")
-        elif self._listener.terms.asked.settings.allow_insecure:
+        elif self._asked.may_be_clear:
             self._in_clear(f"the peer did not begin IKE within {FIRST_MESSAGE_S:g} s")
         else:
             self._refuse("silent", f"no byte within {FIRST_MESSAGE_S:g} s")
@@ -195,15 +227,20 @@ class Negotiation:
             self._refuse("nobody", "the connection was established with nobody")
             return
         self._end()
-        terms = self._listener.terms
-        plane = stream_plane(terms.asked.context.plane).name
-        info = secured_info(terms.asked, establishment, plane, datetime.now(UTC))
+        plane = stream_plane(self._asked.context.plane).name
+        info = secured_info(self._asked, establishment, plane, datetime.now(UTC))
         self._listener.deliver(self, Accepted(self.carrier, self.address, StreamLink(connection), info))
 
     def _in_clear(self, why: str) -> None:
+        policy = self._asked.policy
+        if policy is not None:
+            forbidden = policy.why_not_clear(self.carrier.getsockname(), self.address)
+            if forbidden is not None:
+                self._refuse(reason_of(forbidden), str(forbidden))
+                return
         self._end()
         link = ClearLink(self._head, guarded=True)
-        info = clear_info(self._listener.terms.asked, why)
+        info = clear_info(self._asked, why)
         self._listener.deliver(self, Accepted(self.carrier, self.address, link, info))
 
     def _failed(self, connection: SecuredStream) -> None:

@@ -17,10 +17,10 @@ import os
 import socket
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from time import monotonic, time
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..drivers.blocking import StreamLink
 from ..drivers.clear import ClearLink
@@ -33,7 +33,11 @@ from ..engine.ports import SecuredStream
 from ..engine.report import Asked, clear_info, secured_info
 from ..errors import KeyingTimeout, LocalMisuse, PeerIncompatible, PeerMisbehaved
 from ..types import Address, SecurityInfo
+from .address_book import LocalAddress, numeric_peer
 from .planes import stream_plane
+
+if TYPE_CHECKING:
+    from ..engine.socket_policy import SocketPolicy
 
 __all__ = ["Link", "Opened", "Opening", "SocketOptions"]
 
@@ -69,7 +73,9 @@ class Opening:
         self._why = ""
 
     def begin(self, carrier: socket.socket, address: tuple[object, ...]) -> None:
-        """Start the TCP connection; the system's own errors pass."""
+        """Start the TCP connection; the system's own errors pass.  PolicyRefused before anything is sent."""
+        if self._asked.policy is not None:
+            address = self._judge(self._asked.policy, carrier, address)
         _begin_connect(carrier, address)
 
     def advance(self, carrier: socket.socket, now: float) -> Opened | int:
@@ -97,6 +103,22 @@ class Opening:
             limits.append(due)
         return min(limits)
 
+    # -- policy ------------------------------------------------------------------------------------------------------
+
+    def _judge(self, policy: SocketPolicy, carrier: socket.socket, address: tuple[object, ...]) -> tuple[object, ...]:
+        """Hold the flow against policy while nobody has heard of it; the numeric address that was judged.
+
+        The flow is known when its own end is: the carrier is bound now, where the system would do it a moment later.
+        """
+        peer = numeric_peer(carrier, address)
+        if not self._bound:
+            ours = LocalAddress(carrier)(peer)
+            _socket.socket.bind(carrier, (ours[0], 0, *ours[2:]))
+            self._bound = True
+        applied = policy.connecting(carrier.getsockname(), peer, self._asked.expected)
+        self._asked = replace(self._asked, applied=applied)
+        return peer
+
     # -- the negotiation -----------------------------------------------------------------------------------------------
 
     def _start(self, carrier: socket.socket, now: float) -> None:
@@ -108,6 +130,7 @@ class Opening:
             carrier.getsockname(),
             carrier.getpeername(),
             time() - now,
+            applied=self._asked.applied,
         )
         self._connection = stream_plane(self._asked.context.plane).make_stream(config)
         self._started = now
@@ -153,7 +176,7 @@ class Opening:
     # -- in clear, if that is allowed ----------------------------------------------------------------------------------
 
     def _may_fall_back(self, connection: SecuredStream) -> bool:
-        return self._asked.settings.allow_insecure and not connection.peer_speaks_ike
+        return self._asked.may_be_clear and not connection.peer_speaks_ike
 
     def _repeat_in_clear(self, carrier: socket.socket, why: str) -> Opened | int:
         """The same descriptor number, options and bound address, another TCP connection, and no IKE on it."""

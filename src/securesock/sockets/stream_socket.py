@@ -23,14 +23,24 @@ from typing import TYPE_CHECKING, Final, TypeAlias, overload
 
 from ..drivers.blocking import StreamLink
 from ..drivers.closing import close_link
-from ..engine.connect import ExpectedPeer, check_offers, check_settings, expected_peer, name_of_host
+from ..drivers.reactor import reactor
+from ..engine.connect import (
+    ExpectedPeer,
+    check_offers,
+    check_settings,
+    expected_peer,
+    is_governed,
+    is_governed_by_keys,
+    name_of_host,
+)
 from ..engine.context import SecurityContext, default_context
 from ..engine.report import Asked, failed_info, live_info
-from ..errors import ConnectionBroken, LocalMisuse
+from ..errors import ConnectionBroken, LocalMisuse, PolicyRefused
 from ..identity.accounts import AccountMap
 from ..identity.impersonation import Impersonation
 from ..keying.contract import Admission, AdmitAnyTrusted
 from ..types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer, SecurityInfo, SecuritySettings
+from .address_book import addresses_of, numeric_bound
 from .attempt import Attempt
 from .calls import SocketCalls
 from .listener import Listener
@@ -40,6 +50,8 @@ from .planes import stream_plane
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+    from ..engine.socket_policy import SocketPolicy
 
     _AnyAddress: TypeAlias = tuple[object, ...] | str | ReadableBuffer
 
@@ -71,6 +83,7 @@ class SecureSocket(SocketCalls):
         "_info",
         "_listener",
         "_options",
+        "_policy",
         "_public_addresses",
         "_settings",
         "_settings_given",
@@ -120,6 +133,9 @@ class SecureSocket(SocketCalls):
         socket.socket.__init__(sock, family, kind, proto, carrier.detach())
         sock._adopt_timeout(socket.getdefaulttimeout())
         sock._settings = asked.settings
+        if asked.policy is not None:
+            asked.policy.hold()
+            sock._policy = asked.policy
         sock._settle(accepted.link, accepted.info)
         return sock
 
@@ -138,6 +154,7 @@ class SecureSocket(SocketCalls):
         self._public_addresses: tuple[Address, ...] = ()
         self._options: dict[tuple[int, int], tuple[int | bytes | None, int]] = {}
         self._bound = False
+        self._policy: SocketPolicy | None = None
 
     def _adopt_timeout(self, timeout: float | None) -> None:
         self._timeout = timeout
@@ -148,7 +165,9 @@ class SecureSocket(SocketCalls):
     def set_security(self, settings: SecuritySettings) -> None:
         """What this socket must have; once, and before bind, listen and connect (WSASetSocketSecurity).
 
-        A listener's settings are those of what it accepts.  LocalMisuse: too late, twice, or not to be had.
+        A listener's settings are those of what it accepts.  From now on the socket's filters are in the context's
+        filtering platform, if it has one.  LocalMisuse: too late, twice, or not to be had; a PolicyError where the
+        platform does not take the filters.  Nothing is changed then.
         """
         if not isinstance(settings, SecuritySettings):
             raise LocalMisuse("set_security takes SecuritySettings or IPsecSettings")
@@ -156,8 +175,24 @@ class SecureSocket(SocketCalls):
             raise LocalMisuse("the settings of this socket are set already, and they are set once")
         if self._in_use or self._bound:
             raise LocalMisuse("settings come before bind(), listen() and connect()")
-        check_settings(settings)
-        self._settings, self._settings_given = settings, True
+        check_settings(settings, self._context)
+        policy = self._policy_under(settings)
+        if policy is not None:
+            policy.turn_on()
+        self._settings, self._settings_given, self._policy = settings, True, policy
+
+    def _policy_under(self, settings: SecuritySettings) -> SocketPolicy | None:
+        """This socket's part in the filtering platform, None where there is none; most programs do without."""
+        if self._policy is not None:
+            return self._policy
+        if self._context is None and not is_governed_by_keys(settings):
+            return None  # the user's own context is loaded when it is needed
+        if not is_governed(self.context, settings):
+            return None
+        from ..engine.socket_policy import SocketPolicy
+
+        protocol = socket.IPPROTO_UDP if self.type == socket.SOCK_DGRAM else socket.IPPROTO_TCP
+        return SocketPolicy(self.context, settings, protocol, 6 if self.family == socket.AF_INET6 else 4)
 
     def set_peer_target_name(self, peer: str | AnyTrustedPeer, address: Address | None = None) -> None:
         """Whom this socket must reach; before connect (WSASetSocketPeerTargetName).
@@ -254,7 +289,8 @@ class SecureSocket(SocketCalls):
         # What cannot work is said here, before anything is sent.
         check_offers(self.context, self._settings)
         stream_plane(self.context.plane)
-        return Asked(self._settings, expected, self.context)
+        self._policy = self._policy_under(self._settings)
+        return Asked(self._settings, expected, self.context, self._policy)
 
     # -- connecting ----------------------------------------------------------------------------------------------------
 
@@ -303,7 +339,11 @@ class SecureSocket(SocketCalls):
         expected = self._expected or self._unnamed or name_of_host(address[0])
         attempt = Attempt(self._asked(expected), self._options, bound=self._bound)
         self._send_at_once()
-        attempt.begin(self, address)
+        try:
+            attempt.begin(self, address)
+        except PolicyRefused as error:
+            self._failure, self._info = copy.copy(error), failed_info(attempt.asked, error)
+            raise
         self._attempt = attempt
 
     def _finish_attempt(self, started: float) -> None:
@@ -344,7 +384,10 @@ class SecureSocket(SocketCalls):
     # -- listening -----------------------------------------------------------------------------------------------------
 
     def bind(self, address: _AnyAddress, /) -> None:
-        """As socket.bind()."""
+        """As socket.bind().  PolicyRefused where the filtering platform forbids the address."""
+        policy = self._policy_under(self._settings)
+        if policy is not None:
+            policy.may_bind(*numeric_bound(self, address)[:2])
         super().bind(address)
         self._bound = True
 
@@ -361,6 +404,11 @@ class SecureSocket(SocketCalls):
             self._listener.set_backlog(backlog)
             return
         terms = Terms(self._asked(None), self._admission, self._public_addresses)
+        if self._policy is not None:
+            if not self._bound:
+                super().bind(("", 0))  # as the kernel does in listen()
+                self._bound = True
+            self._policy.listening(addresses_of(self))
         # The reactor empties the kernel's queue at once.  In a flood its length decides whether an honest client's
         # connection is taken or has to be asked for again, a second later: so it is as long as the system allows.
         super().listen(max(backlog, socket.SOMAXCONN))
@@ -445,15 +493,18 @@ class SecureSocket(SocketCalls):
     def _real_close(self, _ss: object = None) -> None:
         if socket.socket.fileno(self) < 0:
             return
-        link, attempt, listener = self._link, self._attempt, self._listener
+        link, attempt, listener, policy = self._link, self._attempt, self._listener, self._policy
+        gone = None if policy is None else policy.release
         if listener is not None:
             listener.close(wait=True)
         elif attempt is not None:
             attempt.cancel()
         if link is None:
             _socket.socket.close(self)
+            if gone is not None:
+                gone()
         else:
-            close_link(link, self, never_wait=self._timeout == 0)
+            close_link(link, self, never_wait=self._timeout == 0, done=gone)
 
     def __del__(self) -> None:
         if socket.socket.fileno(self) < 0:
@@ -463,6 +514,10 @@ class SecureSocket(SocketCalls):
             link.abort(self)
         if listener is not None:
             listener.close(wait=False)
+        policy = getattr(self, "_policy", None)
+        if policy is not None:
+            # elsewhere: whoever is interrupted here may be in the middle of something of the engine's
+            reactor().call(policy.release)
         try:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
         finally:

@@ -84,7 +84,7 @@ def prove_ourselves(
         # RFC 7619 2.1: as with a shared key, SK_pi or SK_pr in its place
         return Authentication(AuthMethod.NULL_AUTHENTICATION, _shared_key_auth(prf, sk_p, octets))
     if identity.method == "psk":
-        secret = None if peer_id is None else identity.secret_for(peer_id)
+        secret = identity.secret_for(peer_id)
         if secret is None:
             name = "a peer without a name" if peer_id is None else describe_id(peer_id)
             raise AuthenticationFailed(

@@ -1,0 +1,50 @@
+"""What policy made of what was asked: the half of "asked and applied, side by side" that is known before a negotiation.
+
+A value: how it was come by is the business of ``verdicts``.  Without a filtering platform there is none, and the
+context's own policies are what is negotiated.  It must not know filters, layers nor sockets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from ..errors import LocalMisuse
+from ..identity.identity import Identity
+from ..keying.contract import UNMARKED, PolicyMark
+from ..policy.negotiation import ChildOffer, MainModePolicy, QuickModePolicy
+from ..types import SecuritySettings
+
+__all__ = ["Applied", "encrypted_only"]
+
+_NO_CIPHER: Final = frozenset({11, 21})  # ENCR_NULL (RFC 2410), ENCR_NULL_AUTH_AES_GMAC (RFC 4543)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """For one flow: the settings, the credential and the policies in force.
+
+    ``settings``: what was asked, raised by what filters demand.  ``mark``: the keys of the provider contexts that are
+    applied (None where the context's own policy is), the filter that decided, by weight or because it asks for the
+    protection, and the filter that asks for the SA.
+    ``differences``: each "asked X, applied Y, because Z".
+    """
+
+    settings: SecuritySettings
+    identity: Identity
+    main_mode: MainModePolicy
+    quick_mode: QuickModePolicy
+    mark: PolicyMark = UNMARKED
+    differences: tuple[str, ...] = ()
+
+
+def encrypted_only(policy: QuickModePolicy) -> QuickModePolicy:
+    """guarantee_encryption: only suites with a cipher, whatever policy prefers.  LocalMisuse when there is none."""
+    offers: list[ChildOffer] = []
+    for offer in policy.offers:
+        ciphers = tuple(each for each in offer.encryptions if each.transform_id not in _NO_CIPHER)
+        if ciphers:
+            offers.append(replace(offer, encryptions=ciphers))
+    if not offers:
+        raise LocalMisuse("guarantee_encryption is set, and the quick mode policy has no suite with a cipher")
+    return replace(policy, offers=tuple(offers))
