@@ -12,7 +12,7 @@ are the caller's.
 - CBC with HMAC (RFC 3602, RFC 4868): the ICV covers SPI to ciphertext, then, with ESN, the
   high half of the sequence number, which is not sent (RFC 4303 2.2.1).  It is compared
   before anything is decrypted.
-- NULL with HMAC (RFC 2410): the same, without encryption.
+- NULL with HMAC (RFC 2410): the same, without encryption.  AES-GMAC (RFC 4543): esp_gmac.
 
 CBC: an AES context of the library costs more to make than a small packet to encrypt, so one
 runs through all packets of an SA.  Sealing: 16 fresh random bytes go into the IV field and
@@ -36,6 +36,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.hmac import HMAC
 
+from .esp_gmac import Gmac
 from .kdf import DirectionKeys
 from .message_protection import make_aead
 from .prf import HASHES
@@ -111,6 +112,8 @@ def make_esp_cipher(suite: EspSuite, keys: DirectionKeys, draw: Callable[[int], 
     if len(keys.encryption) != encryption.key_length + encryption.salt_length:
         raise ValueError(f"{encryption.name} takes {encryption.key_length + encryption.salt_length} bytes of key")
     if suite.integrity is None:
+        if not encryption.encrypts:
+            return Gmac(encryption, keys.encryption, suite.esn)
         return _Aead(encryption, keys.encryption, suite.esn)
     if len(keys.integrity) != suite.integrity.key_length:
         raise ValueError(f"{suite.integrity.name} takes {suite.integrity.key_length} bytes of key")

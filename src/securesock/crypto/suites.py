@@ -19,8 +19,11 @@ from ..errors import LocalMisuse
 __all__ = [
     "AES_128_CBC",
     "AES_128_GCM_16",
+    "AES_128_GMAC",
+    "AES_192_GMAC",
     "AES_256_CBC",
     "AES_256_GCM_16",
+    "AES_256_GMAC",
     "CHACHA20_POLY1305",
     "ENCRYPTIONS",
     "HMAC_SHA2_256_128",
@@ -68,6 +71,14 @@ class Encryption:
     alignment: int
     is_aead: bool
 
+    @property
+    def encrypts(self) -> bool:
+        """Whether nobody on the path can read what it protects."""
+        return self.transform_id not in _NO_CIPHER
+
+
+_NO_CIPHER = frozenset({11, 21})  # ENCR_NULL (RFC 2410), ENCR_NULL_AUTH_AES_GMAC (RFC 4543)
+
 
 @dataclass(frozen=True, slots=True)
 class Integrity:
@@ -110,6 +121,10 @@ AES_128_CBC = Encryption("AES-128-CBC", 12, 128, 16, 0, 16, 0, 16, False)
 AES_256_CBC = Encryption("AES-256-CBC", 12, 256, 32, 0, 16, 0, 16, False)
 # RFC 2410: ESP only; RFC 8247 2.1 forbids it for IKE.
 NULL = Encryption("NULL", 11, None, 0, 0, 0, 0, 4, False)
+# RFC 4543: integrity alone, with the keys, IV and ICV of AES-GCM (5.1 to 5.4); ESP only.
+AES_128_GMAC = Encryption("AES-128-GMAC", 21, 128, 16, 4, 8, 16, 4, True)
+AES_192_GMAC = Encryption("AES-192-GMAC", 21, 192, 24, 4, 8, 16, 4, True)
+AES_256_GMAC = Encryption("AES-256-GMAC", 21, 256, 32, 4, 8, 16, 4, True)
 
 # RFC 4868: the key is as long as the hash's output, the ICV is its first half.
 HMAC_SHA2_256_128 = Integrity("HMAC-SHA2-256-128", 12, 32, 16, "sha256")
@@ -130,7 +145,17 @@ ML_KEM_768 = KeyExchangeMethod("ML-KEM-768", 36, 1184, 1088)  # FIPS 203: encaps
 ENCRYPTIONS: Mapping[tuple[int, int | None], Encryption] = MappingProxyType(
     {
         (each.transform_id, each.key_bits): each
-        for each in (AES_256_GCM_16, AES_128_GCM_16, CHACHA20_POLY1305, AES_256_CBC, AES_128_CBC, NULL)
+        for each in (
+            AES_256_GCM_16,
+            AES_128_GCM_16,
+            CHACHA20_POLY1305,
+            AES_256_CBC,
+            AES_128_CBC,
+            NULL,
+            AES_128_GMAC,
+            AES_192_GMAC,
+            AES_256_GMAC,
+        )
     }
 )
 """By transform id and Key Length attribute (None: the transform has none)."""
@@ -162,8 +187,8 @@ class IkeSuite:
     def __post_init__(self) -> None:
         _check_integrity(self.encryption, self.integrity)
         _check_key_exchanges(self.key_exchange, self.additional_key_exchanges)
-        if self.encryption == NULL:
-            raise LocalMisuse("an IKE SA is always encrypted: NULL is for ESP only (RFC 8247 2.1)")
+        if not self.encryption.encrypts:
+            raise LocalMisuse(f"an IKE SA is always encrypted: {self.encryption.name} is for ESP only (RFC 8247 2.1)")
 
     @property
     def name(self) -> str:
@@ -211,8 +236,8 @@ class EspSuite:
 
     @property
     def encrypted(self) -> bool:
-        """False with NULL encryption: integrity only."""
-        return self.encryption != NULL
+        """False with NULL encryption and with GMAC: integrity only."""
+        return self.encryption.encrypts
 
 
 def _check_integrity(encryption: Encryption, integrity: Integrity | None) -> None:

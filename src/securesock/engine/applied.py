@@ -7,7 +7,6 @@ context's own policies are what is negotiated.  It must not know filters, layers
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
 
 from ..errors import LocalMisuse
 from ..identity.identity import Identity
@@ -16,8 +15,6 @@ from ..policy.negotiation import ChildOffer, MainModePolicy, QuickModePolicy
 from ..types import SecuritySettings
 
 __all__ = ["Applied", "encrypted_only"]
-
-_NO_CIPHER: Final = frozenset({11, 21})  # ENCR_NULL (RFC 2410), ENCR_NULL_AUTH_AES_GMAC (RFC 4543)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,7 @@ def encrypted_only(policy: QuickModePolicy) -> QuickModePolicy:
     """guarantee_encryption: only suites with a cipher, whatever policy prefers.  LocalMisuse when there is none."""
     offers: list[ChildOffer] = []
     for offer in policy.offers:
-        ciphers = tuple(each for each in offer.encryptions if each.transform_id not in _NO_CIPHER)
+        ciphers = tuple(each for each in offer.encryptions if each.encrypts)
         if ciphers:
             offers.append(replace(offer, encryptions=ciphers))
     if not offers:

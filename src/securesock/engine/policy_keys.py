@@ -18,8 +18,11 @@ from uuid import UUID
 from ..crypto.suites import (
     AES_128_CBC,
     AES_128_GCM_16,
+    AES_128_GMAC,
+    AES_192_GMAC,
     AES_256_CBC,
     AES_256_GCM_16,
+    AES_256_GMAC,
     CHACHA20_POLY1305,
     HMAC_SHA2_256_128,
     HMAC_SHA2_384_192,
@@ -152,6 +155,11 @@ _MACS: Final[dict[AuthType, Integrity]] = {
     AuthType.SHA_256: HMAC_SHA2_256_128,
     AuthType.SHA_384: HMAC_SHA2_384_192,
     AuthType.SHA_512: HMAC_SHA2_512_256,
+}
+_GMACS: Final[dict[AuthType, Encryption]] = {
+    AuthType.AES_128: AES_128_GMAC,
+    AuthType.AES_192: AES_192_GMAC,
+    AuthType.AES_256: AES_256_GMAC,
 }
 # By type and configuration (IPSEC_CIPHER_TRANSFORM_ID0); AEADs stand for their integrity too.
 _ESP_CIPHERS: Final[dict[tuple[CipherType, int], Encryption]] = {
@@ -383,10 +391,11 @@ def _child_offer(context: ProviderContext, proposal: Proposal) -> ChildOffer:
 
 
 def _integrity_only(context: ProviderContext, transform: SaTransform) -> ChildOffer:
-    mac = None if transform.auth is None else _MACS.get(transform.auth.auth_type)
-    if mac is None:
-        raise _cannot(context, "AES-GMAC is not implemented here")
-    return ChildOffer((NULL,), (mac,))
+    kind = None if transform.auth is None else transform.auth.auth_type
+    mac, gmac = (None, None) if kind is None else (_MACS.get(kind), _GMACS.get(kind))
+    if mac is None and gmac is None:
+        raise _cannot(context, f"{'nothing' if kind is None else kind.name} alone is no integrity algorithm here")
+    return ChildOffer((NULL,), (mac,)) if gmac is None and mac is not None else ChildOffer((gmac or NULL,))
 
 
 def _with_cipher(context: ProviderContext, transform: SaTransform) -> ChildOffer:

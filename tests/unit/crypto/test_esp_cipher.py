@@ -7,6 +7,7 @@ import os
 
 import pytest
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from securesock.crypto import suites
 from securesock.crypto.esp_cipher import EspCipher, make_esp_cipher
@@ -14,10 +15,11 @@ from securesock.crypto.kdf import DirectionKeys
 from securesock.crypto.suites import Encryption, EspSuite, Integrity
 
 AEADS = [suites.AES_128_GCM_16, suites.AES_256_GCM_16, suites.CHACHA20_POLY1305]
+GMACS = [suites.AES_128_GMAC, suites.AES_192_GMAC, suites.AES_256_GMAC]
 CBCS = [suites.AES_128_CBC, suites.AES_256_CBC]
 INTEGRITIES = list(suites.INTEGRITIES.values())
 COMBINATIONS: list[tuple[Encryption, Integrity | None]] = [
-    *((each, None) for each in AEADS),
+    *((each, None) for each in (*AEADS, *GMACS)),
     *itertools.product([*CBCS, suites.NULL], INTEGRITIES),
 ]
 SUITES = [EspSuite(encryption, integrity, esn=esn) for encryption, integrity in COMBINATIONS for esn in (True, False)]
@@ -143,9 +145,9 @@ def test_a_refused_packet_leaves_no_plaintext_in_the_buffer(suite: EspSuite) -> 
     sealed = bytes(packet)
     with pytest.raises(InvalidTag):
         opening.open_packet(memoryview(packet), 7)
-    expected = (
-        bytes(len(plaintext)) if suite.encryption.is_aead else sealed[8 + opening.iv_length : -opening.icv_length]
-    )
+    # An AEAD has decrypted by then; the others have not, and what was never secret stands there as it came.
+    decrypted = suite.encryption.is_aead and suite.encrypted
+    expected = bytes(len(plaintext)) if decrypted else sealed[8 + opening.iv_length : -opening.icv_length]
     assert text_of(opening, packet) == expected
 
 
@@ -222,3 +224,20 @@ def test_keys_of_another_length_are_refused(suite: EspSuite) -> None:
 
 def test_keys_are_not_shown() -> None:
     assert repr(DirectionKeys(b"secret", b"secret")) == "DirectionKeys(***)"
+
+
+@pytest.mark.parametrize("encryption", GMACS, ids=lambda each: each.name)
+@pytest.mark.parametrize("esn", [True, False])
+def test_gmac_is_gcm_over_nothing_with_all_of_the_packet_as_associated_data(encryption: Encryption, esn: bool) -> None:
+    """RFC 4543 3.3 and 3.5, figure 4: SPI, sequence number, IV and payload, in the order in which they travel."""
+    suite = EspSuite(encryption, None, esn=esn)
+    keys = keys_for(suite)
+    sequence, text = 0x1_0000_0007 if esn else 7, os.urandom(64)
+    packet = make_esp_cipher(suite, keys).seal_bytes(b"\x12\x34\x56\x78", text, sequence)
+    assert packet[16:-16] == text
+    number = sequence.to_bytes(8, "big")
+    nonce = keys.encryption[encryption.key_length :] + packet[8:16]
+    authenticated = packet[:4] + (number if esn else number[4:]) + packet[8:16] + text
+    tag = AESGCM(keys.encryption[: encryption.key_length]).encrypt(nonce, b"", authenticated)
+    assert packet[-16:] == tag
+    assert not suite.encrypted

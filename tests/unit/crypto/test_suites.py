@@ -23,7 +23,20 @@ def test_encryptions_have_the_numbers_and_sizes_of_their_rfcs() -> None:
         "AES-128-CBC": (12, 128, 16, 16),  # RFC 3602
         "AES-256-CBC": (12, 256, 32, 16),
         "NULL": (11, None, 0, 0),  # RFC 2410
+        "AES-128-GMAC": (21, 128, 20, 8),  # RFC 4543 5.1 and 5.3: 20, 28 and 36 octets of keying material
+        "AES-192-GMAC": (21, 192, 28, 8),
+        "AES-256-GMAC": (21, 256, 36, 8),
     }
+
+
+def test_what_does_not_encrypt_says_so_and_protects_no_ike_sa() -> None:
+    silent = [each for each in suites.ENCRYPTIONS.values() if not each.encrypts]
+    assert {each.name for each in silent} == {"NULL", "AES-128-GMAC", "AES-192-GMAC", "AES-256-GMAC"}
+    for each in silent:
+        integrity = None if each.is_aead else suites.HMAC_SHA2_256_128
+        assert not EspSuite(each, integrity).encrypted
+        with pytest.raises(LocalMisuse, match="always encrypted"):
+            IkeSuite(each, integrity, suites.PRF_HMAC_SHA2_256, suites.X25519)
 
 
 def test_every_key_is_as_long_as_its_key_length_attribute_says() -> None:

@@ -121,6 +121,9 @@ def test_the_shortest_lifetime_of_the_proposals_holds() -> None:
         (AES_128_GCM, ChildOffer((suites.AES_128_GCM_16,))),
         (AES_256_CBC, ChildOffer((suites.AES_256_CBC,), (suites.HMAC_SHA2_256_128,))),
         (INTEGRITY_ONLY, ChildOffer((suites.NULL,), (suites.HMAC_SHA2_256_128,))),
+        (SaTransform(TransformType.ESP_AUTH, AuthTransform(AuthType.AES_128, 3)), ChildOffer((suites.AES_128_GMAC,))),
+        (SaTransform(TransformType.ESP_AUTH, AuthTransform(AuthType.AES_192, 4)), ChildOffer((suites.AES_192_GMAC,))),
+        (SaTransform(TransformType.ESP_AUTH, AuthTransform(AuthType.AES_256, 5)), ChildOffer((suites.AES_256_GMAC,))),
         (
             SaTransform(TransformType.ESP_AUTH, AuthTransform(AuthType.SHA_512, 1)),
             ChildOffer((suites.NULL,), (suites.HMAC_SHA2_512_256,)),

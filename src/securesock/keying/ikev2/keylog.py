@@ -37,6 +37,10 @@ _ESP_ENCRYPTIONS: Final[Mapping[suites.Encryption, str]] = {
     suites.AES_128_CBC: "AES-CBC [RFC3602]",
     suites.AES_256_CBC: "AES-CBC [RFC3602]",
     suites.NULL: "NULL",
+    # Wireshark has no word for GMAC; the text can be read as it is
+    suites.AES_128_GMAC: "NULL",
+    suites.AES_192_GMAC: "NULL",
+    suites.AES_256_GMAC: "NULL",
 }
 _ESP_INTEGRITIES: Final[Mapping[suites.Integrity, str]] = {
     suites.HMAC_SHA2_256_128: "HMAC-SHA-256-128 [RFC4868]",

@@ -21,7 +21,6 @@ from ...crypto.suites import (
     INTEGRITIES,
     KEY_EXCHANGES,
     ML_KEM_768,
-    NULL,
     PRFS,
     Encryption,
     KeyExchangeMethod,
@@ -42,7 +41,7 @@ from .selectors import nat_detection
 
 __all__ = ["Finding", "IkeProbe"]
 
-_CIPHERS: Final = tuple(each for each in ENCRYPTIONS.values() if each is not NULL)
+_CIPHERS: Final = tuple(each for each in ENCRYPTIONS.values() if each.encrypts)
 _METHODS: Final = tuple(each for each in KEY_EXCHANGES.values() if each is not ML_KEM_768)
 SHA1_LENGTH: Final = 20
 """RFC 7296 3.7: a CERTREQ names each trust anchor by a hash of this length."""
