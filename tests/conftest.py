@@ -26,6 +26,7 @@ TIME_LIMIT_S = {
     "vectors": 20,
     "pair": 30,
     "property": 60,
+    "coverage": 60,
     "fuzz": 60,
     "system": 60,
     "demo": 90,

@@ -56,13 +56,22 @@ _NOT_FOUND: Final = {
 }
 # What a caller may set; the rest is output, reserved, or another system's.
 _FLAGS: Final[dict[type[PolicyObject], int]] = {
-    Provider: ProviderFlag.PERSISTENT,
+    Provider: int(ProviderFlag.PERSISTENT),
     ProviderContext: known_flags(ContextFlag),
     Sublayer: known_flags(SublayerFlag),
-    Callout: CalloutFlag.PERSISTENT | CalloutFlag.USES_PROVIDER_CONTEXT,
-    Filter: known_flags(FilterFlag) & ~(FilterFlag.DISABLED | FilterFlag.HAS_SECURITY_REALM_PROVIDER_CONTEXT),
+    Callout: int(CalloutFlag.PERSISTENT | CalloutFlag.USES_PROVIDER_CONTEXT),
+    Filter: known_flags(FilterFlag) & ~int(FilterFlag.DISABLED | FilterFlag.HAS_SECURITY_REALM_PROVIDER_CONTEXT),
 }
-_RESERVED_FILTER_FLAGS: Final = FilterFlag.RESERVED0 | FilterFlag.RESERVED1 | FilterFlag.RESERVED2
+# Plain numbers, here and below: an enum's arithmetic costs more than all the rest of a check, and the complement of one
+# of its members has its known bits only.
+_RESERVED_FILTER_FLAGS: Final = int(FilterFlag.RESERVED0 | FilterFlag.RESERVED1 | FilterFlag.RESERVED2)
+_BOOTTIME: Final = int(FilterFlag.BOOTTIME)
+_PERSISTENT: Final = int(FilterFlag.PERSISTENT)
+_PERMIT_IF_UNREGISTERED: Final = int(FilterFlag.PERMIT_IF_CALLOUT_UNREGISTERED)
+_HAS_CONTEXT: Final = int(FilterFlag.HAS_PROVIDER_CONTEXT)
+_LASTING_FILTER: Final = _BOOTTIME | _PERSISTENT
+_LASTING_CALLOUT: Final = int(CalloutFlag.PERSISTENT)
+_LASTING: Final = int(ProviderFlag.PERSISTENT)
 _ON_FILTERS: Final = (
     ActionType.BLOCK,
     ActionType.PERMIT,
@@ -130,7 +139,7 @@ def not_found(kind: ObjectKind, key: object) -> PolicyError:
 
 def lifetime_of(item: PolicyObject, is_dynamic: bool) -> Lifetime:
     """How long an object lives that is added like this; DYNAMIC_SESSION_IN_PROGRESS where it may not last."""
-    lasting = item.flags & _lasting_flags(item)
+    lasting = int(item.flags) & _lasting_flags(item)
     if is_dynamic:
         if lasting:
             message = "a dynamic session adds dynamic objects only; open another one for what is to last"
@@ -141,8 +150,8 @@ def lifetime_of(item: PolicyObject, is_dynamic: bool) -> Lifetime:
 
 def _lasting_flags(item: PolicyObject) -> int:
     if isinstance(item, Filter):
-        return FilterFlag.PERSISTENT | FilterFlag.BOOTTIME
-    return CalloutFlag.PERSISTENT if isinstance(item, Callout) else ProviderFlag.PERSISTENT
+        return _LASTING_FILTER
+    return _LASTING_CALLOUT if isinstance(item, Callout) else _LASTING
 
 
 def admit(
@@ -211,10 +220,10 @@ def _check_texts(item: PolicyObject) -> None:
 
 
 def _check_flags(item: PolicyObject) -> None:
-    if isinstance(item, Filter) and item.flags & _RESERVED_FILTER_FLAGS:
+    flags = int(item.flags)
+    if isinstance(item, Filter) and flags & _RESERVED_FILTER_FLAGS:
         raise error_for(_CODE.RESERVED, "a reserved filter flag is set")
-    # Plain numbers: the complement of a flag of an enum has its known bits only.
-    if int(item.flags) & ~int(_FLAGS[type(item)]):
+    if flags & ~_FLAGS[type(item)]:
         raise error_for(_CODE.INVALID_FLAGS, f"flags {item.flags:#x} cannot be set on a {kind_of(item).label}")
 
 
@@ -239,26 +248,26 @@ def _completed_filter(view: View, item: Filter) -> tuple[Filter, tuple[FieldTest
     sublayer = ids.SUBLAYER_UNIVERSAL if item.sublayer == ids.ZERO_GUID else item.sublayer
     _check_filter_flags(item)
     _check_action(view, item, sublayer)
-    flags = item.flags
+    flags = int(item.flags)
     if item.provider_context is not None:
         _check_context(view, item, item.provider_context)
-        flags |= FilterFlag.HAS_PROVIDER_CONTEXT
+        flags |= _HAS_CONTEXT
     tests = compile_conditions(item.layer.info, item.conditions)
     weight = effective_weight(item.weight, tests)
-    return replace(item, sublayer=sublayer, flags=int(flags), effective_weight=weight), tests
+    return replace(item, sublayer=sublayer, flags=flags, effective_weight=weight), tests
 
 
 def _check_filter_flags(item: Filter) -> None:
-    flags = item.flags
-    if flags & FilterFlag.BOOTTIME:
-        if flags & FilterFlag.PERSISTENT:
+    flags = int(item.flags)
+    if flags & _BOOTTIME:
+        if flags & _PERSISTENT:
             raise error_for(_CODE.INVALID_FLAGS, "a filter is persistent or boot-time, not both")
         if not item.layer.info.is_kernel:
             raise error_for(_CODE.INCOMPATIBLE_LAYER, f"{item.layer.name} is judged too late for a boot-time filter")
     may_be_missing = item.action in (ActionType.CALLOUT_TERMINATING, ActionType.CALLOUT_UNKNOWN)
-    if flags & FilterFlag.PERMIT_IF_CALLOUT_UNREGISTERED and not may_be_missing:
+    if flags & _PERMIT_IF_UNREGISTERED and not may_be_missing:
         raise error_for(_CODE.INVALID_FLAGS, "PERMIT_IF_CALLOUT_UNREGISTERED goes with a callout that may decide")
-    if flags & FilterFlag.HAS_PROVIDER_CONTEXT and item.provider_context is None:
+    if flags & _HAS_CONTEXT and item.provider_context is None:
         raise error_for(_CODE.NULL_POINTER, "HAS_PROVIDER_CONTEXT without a provider context")
     if item.provider_context is not None and item.raw_context:
         raise error_for(_CODE.INVALID_PARAMETER, "a filter has a provider context or a raw context, not both")

@@ -92,8 +92,9 @@ def classify(
     if not maybe:
         if not best:
             return NO_MATCH
-        if len(best) == 1 and best[0].is_plain:
-            return best[0].verdict
+        settled = _settled(best, order_of)
+        if settled is not None:
+            return settled.verdict
     arbitration = Arbitration()
     by: Rule | None = None
     for candidates in _by_sublayer(best, maybe, order_of):
@@ -105,6 +106,24 @@ def classify(
         # A plain rule is never a veto, and hard exactly if it says so: what it decided was worded before.
         return by.verdict
     return verdict_of(arbitration, inquiry)
+
+
+def _settled(best: list[Rule], order_of: Callable[[int], tuple[int, int]]) -> Rule | None:
+    """The rule that wins where no callout is asked, None where one is.
+
+    What Arbitration makes of them without its state: the last that changed the action, up to the first that is hard.
+    """
+    if len(best) > 1:
+        best = sorted(best, key=lambda each: order_of(each.sublayer))
+    by = best[0]
+    for rule in best:
+        if not rule.is_plain:
+            return None
+        if by.is_hard:
+            continue  # it stands; only whether a callout comes is still to be known
+        if rule.is_hard or rule.filter.action is not by.filter.action:
+            by = rule
+    return by
 
 
 def verdict_of(arbitration: Arbitration, inquiry: Inquiry) -> Verdict:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, cast
 from uuid import UUID
 
 from .access import EVERYONE, SecurityDescriptor, Token, allow
@@ -124,6 +124,10 @@ def _compile_group(info: LayerInfo, place: int, group: list[Condition]) -> Field
     kind = info.kinds[place]
     for condition in group:
         _check(kind, condition)
+    if kind.bits and len(group) == 1 and group[0].match not in _FLAG_MATCHES:
+        # what most conditions are: the same as below, without doing anything twice
+        single = _merged(_intervals(kind, group[0]))
+        return FieldTest(place, _intervals_predicate(single), single, None, _number_bits(kind, single, group))
     predicates = [_predicate(kind, condition) for condition in group]
     predicate = predicates[0] if len(predicates) == 1 else _any_of(predicates)
     intervals: tuple[Interval, ...] | None = None
@@ -255,9 +259,7 @@ def _comparable(value: Value) -> int | str | bytes:
     data = value.data
     if value.type is DataType.BYTE_ARRAY16 and isinstance(data, bytes):
         return int.from_bytes(data)
-    if not isinstance(data, int | str | bytes):
-        raise error_for(_CODE.TYPE_MISMATCH, f"{_type_name(value)} has no order")
-    return data
+    return cast("int | str | bytes", data)  # _check has refused what has no order
 
 
 def _predicate(kind: Kind, condition: Condition) -> Callable[[int | str | bytes | Token], bool]:
@@ -289,7 +291,22 @@ def _flags_predicate(how: MatchType, mask: int) -> Callable[[int | str | bytes |
 
 
 def _intervals_predicate(intervals: tuple[Interval, ...]) -> Callable[[int | str | bytes | Token], bool]:
+    if len(intervals) == 1:
+        return _Within(*intervals[0])
     return lambda number: isinstance(number, int) and any(low <= number <= high for low, high in intervals)
+
+
+class _Within:
+    """A predicate as one object: a function that remembers two numbers is four, and the collector visits each."""
+
+    __slots__ = ("high", "low")
+
+    def __init__(self, low: int, high: int) -> None:
+        self.low = low
+        self.high = high
+
+    def __call__(self, number: int | str | bytes | Token) -> bool:
+        return isinstance(number, int) and self.low <= number <= self.high
 
 
 def _text_predicate(condition: Condition) -> Callable[[str | bytes], bool]:
@@ -361,8 +378,11 @@ def _intervals(kind: Kind, condition: Condition) -> list[Interval]:
 
 
 def _merged(intervals: Iterable[Interval]) -> tuple[Interval, ...]:
+    found = sorted(intervals)
+    if len(found) <= 1:
+        return tuple(found)
     merged: list[Interval] = []
-    for low, high in sorted(intervals):
+    for low, high in found:
         if merged and low <= merged[-1][1] + 1:
             merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
         else:

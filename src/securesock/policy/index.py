@@ -15,7 +15,7 @@ sublayer, the best rule that is sure to decide, and whatever matches and may not
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import product
 from operator import itemgetter
 from typing import Final, TypeAlias
@@ -23,7 +23,7 @@ from typing import Final, TypeAlias
 from .conditions import Key, keys_of_value
 from .layers import ABSENT, LayerInfo, Slots
 from .rules import Rule
-from .spans import SpanTree, blocks_of
+from .spans import SpanTree, blocks_of, is_exact
 
 __all__ = ["LayerIndex"]
 
@@ -32,6 +32,8 @@ _LIST_LIMIT: Final = 16
 # Where no bounded field is left, rules of one sublayer hide each other; splitting pays from a few rules on.
 _UNSPLIT_LIMIT: Final = 4
 _UNUSED: Final = 1 << 128
+# Ruling a shape out takes a look-up for each field that any shape fixes; asking it takes one.
+_FEW_SHAPES: Final = 8
 # Shapes that bound no field have low bits and are asked first: what they find spares many walks through trees.
 _FIRST_TREE_BIT: Final = 1 << 64
 # Blocks of one rule in a tree, by the depth of the tree: a range of ports has up to 30; nested trees multiply.
@@ -52,24 +54,25 @@ class _Groups:
         _insert(self.by_sublayer.setdefault(rule.sublayer, []), rule)
 
     def discard(self, rule: Rule) -> None:
-        rules = self.by_sublayer.get(rule.sublayer, [])
-        _discard(rules, rule)
+        rules = self.by_sublayer[rule.sublayer]
+        rules.remove(rule)
         if not rules:
-            self.by_sublayer.pop(rule.sublayer, None)
+            del self.by_sublayer[rule.sublayer]
 
 
 class _Tops:
     """Of some cells of a tree: the best rule of each sublayer, which usually is all that needs to be looked at.
 
     ``tops`` is empty where that is not enough to know: a cell goes on as a tree, or a rule may not hold, or leave the
-    decision open.
+    decision open.  ``are_sure``: whoever comes here meets every condition of each of them.
     """
 
-    __slots__ = ("cells", "tops")
+    __slots__ = ("are_sure", "cells", "tops")
 
-    def __init__(self, cells: list[Cell]) -> None:
+    def __init__(self, cells: list[Cell], bits: int, depth: int) -> None:
         self.cells: Final = cells
         self.tops: Final = _tops(cells)
+        self.are_sure: Final = all(_is_sure(rule, bits, depth) for _, _, rule in self.tops)
 
 
 class _Tree:
@@ -81,10 +84,10 @@ class _Tree:
         self.place = place
         self.bits = bits
         self.depth = depth
-        self.tree: SpanTree[Cell, _Tops] = SpanTree(bits, _Tops)
+        self.tree: SpanTree[Cell, _Tops] = SpanTree(bits, lambda cells: _Tops(cells, bits, depth))
 
     def blocks(self, rule: Rule) -> tuple[tuple[int, int], ...]:
-        return blocks_of(rule.spans[self.depth][1], self.bits, _BLOCK_LIMITS[min(self.depth, 2)])
+        return blocks_of(rule.spans[self.depth][1], self.bits, _limit_of(self.depth))
 
 
 class _Findings:
@@ -100,13 +103,13 @@ class _Findings:
 
     def search(self, cell: Cell) -> None:
         """Look at the rules of a cell that could be better than what is known."""
-        if type(cell) is list:
+        if isinstance(cell, list):
             self._search_list(cell)
         elif isinstance(cell, _Tree):
             number = self.slots.numbers[cell.place]
             if number != ABSENT:
                 self._search_tree(cell.tree.collect(number))
-        elif isinstance(cell, _Groups):
+        else:
             for rules in cell.by_sublayer.values():
                 self._search_sorted(rules)
 
@@ -140,15 +143,22 @@ class _Findings:
                 self.maybe.append(rule)
 
     def _search_tree(self, found: list[_Tops]) -> None:
-        ranks = self.ranks
+        ranks, rules = self.ranks, self.rules
         # Longest prefixes first: an automatic weight is higher for them, so that the others need no second look.
         for node in reversed(found):
-            is_settled = bool(node.tops)
-            for slot, rank, rule in node.tops:
+            tops = node.tops
+            if tops and node.are_sure:
+                for slot, rank, rule in tops:
+                    if rank > ranks[slot]:
+                        ranks[slot] = rank
+                        rules[slot] = rule
+                continue
+            is_settled = bool(tops)
+            for slot, rank, rule in tops:
                 if rank > ranks[slot]:
                     if _holds(rule, self.slots):
                         ranks[slot] = rank
-                        self.rules[slot] = rule
+                        rules[slot] = rule
                     else:
                         is_settled = False
             if not is_settled:
@@ -191,6 +201,8 @@ class LayerIndex:
         # What a search begins with: (place, its masks, the mask of the shapes that do not use it).
         self._number_plan: list[tuple[int, dict[object, int], int]] = []
         self._named_plan: list[tuple[int, int]] = []
+        # All shapes in the order of their bits, while there are few: then asking each costs less than ruling out.
+        self._few: list[_Shape] | None = []
         self._count = 0
         # By slot: the rank that a search starts with.  A slot without rules starts so high that nobody looks for more.
         self._start_ranks: list[int] = []
@@ -301,6 +313,8 @@ class LayerIndex:
         self._plan_search()
 
     def _plan_search(self) -> None:
+        few = len(self._shapes) <= _FEW_SHAPES
+        self._few = [self._shapes[bit] for bit in sorted(self._shapes)] if few else None
         kinds = self._info.kinds
         places = self._without.items()
         self._number_plan = [(place, self._masks[place], without) for place, without in places if kinds[place].bits]
@@ -333,18 +347,16 @@ class LayerIndex:
         return cell
 
     def _shrunk(self, cell: Cell, rule: Rule) -> bool:
-        """Take ``rule`` out of a cell; True when nothing is left in it."""
+        """Take ``rule``, which is in it, out of a cell; True when nothing is left."""
         if isinstance(cell, list):
-            _discard(cell, rule)
+            cell.remove(rule)
             return not cell
         if isinstance(cell, _Groups):
             cell.discard(rule)
             return not cell.by_sublayer
         for block in cell.blocks(rule):
             below = cell.tree.find(block)
-            if below is None:
-                continue
-            if self._shrunk(below, rule):
+            if below is None or self._shrunk(below, rule):  # a rule is in all of its blocks, so there is one
                 cell.tree.remove(block)
             else:
                 cell.tree.put(block, below)
@@ -367,27 +379,16 @@ class LayerIndex:
         Of the second only those count that are better than the first of their sublayer; some that are not may be
         left out, and some may stand there twice.
         """
-        mask = self._all
-        for place, masks, without in self._number_plan:
-            mask &= masks.get(slots[place], 0) | without
-        named: dict[int, list[Key]] = {}
-        for place, without in self._named_plan:
-            if mask & ~without:
-                mask &= self._named_mask(place, slots, named) | without
         findings = _Findings(self._start_ranks.copy(), slots)
-        shapes = self._shapes
-        while mask:
-            bit = mask & -mask
-            mask ^= bit
-            shape = shapes[bit]
-            if bit >= _FIRST_TREE_BIT and shape.highest < min(findings.ranks):
-                continue
+        for shape in self._few if self._few is not None else self._candidates(slots):
+            if shape.spans and shape.highest < min(findings.ranks):
+                continue  # nothing there can be better than what is known
+            key_of = shape.key_of
             if shape.named:
-                for key in _named_keys(shape, slots, named):
+                for key in self._named_keys(shape, slots):
                     if key in shape.table:
                         findings.search(shape.table[key])
                 continue
-            key_of = shape.key_of
             if key_of is not None:
                 cell = shape.table.get(key_of(slots))
             else:
@@ -396,16 +397,42 @@ class LayerIndex:
                 findings.search(cell)
         return list(filter(None, findings.rules)), findings.maybe
 
-    def _named_mask(self, place: int, slots: Slots, named: dict[int, list[Key]]) -> int:
+    def _candidates(self, slots: Slots) -> Iterator[_Shape]:
+        """The shapes that have something under each of the flow's exact values."""
+        mask = self._all
+        for place, masks, without in self._number_plan:
+            mask &= masks.get(slots[place], 0) | without
+        for place, without in self._named_plan:
+            if mask & ~without:
+                mask &= self._named_mask(place, slots) | without
+        while mask:
+            bit = mask & -mask
+            mask ^= bit
+            yield self._shapes[bit]
+
+    def _named_keys(self, shape: _Shape, slots: Slots) -> Iterable[object]:
+        """Every combination of the keys that the flow's identities are looked up by; none without them."""
+        if any(slots[place] is None for place in shape.named):
+            return ()
+        choices = [self._keys_at(place, slots) if place in shape.named else [slots[place]] for place in shape.exact]
+        return (key if len(key) > 1 else key[0] for key in product(*choices))
+
+    def _keys_at(self, place: int, slots: Slots) -> list[Key]:
         value = slots[place]
         if value is None:
-            return 0
+            return []
         masks = self._masks[place]
-        named[place] = present = [key for key in keys_of_value(self._info.kinds[place], value) if key in masks]
+        return [key for key in keys_of_value(self._info.kinds[place], value) if key in masks]
+
+    def _named_mask(self, place: int, slots: Slots) -> int:
         mask = 0
-        for key in present:
-            mask |= masks[key]
+        for key in self._keys_at(place, slots):
+            mask |= self._masks[place][key]
         return mask
+
+
+def _limit_of(depth: int) -> int:
+    return _BLOCK_LIMITS[min(depth, len(_BLOCK_LIMITS) - 1)]
 
 
 def _form(rule: Rule) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -416,16 +443,9 @@ def _insert(rules: list[Rule], rule: Rule) -> None:
     rules.insert(bisect_left(rules, -rule.rank, key=lambda each: -each.rank), rule)
 
 
-def _discard(rules: list[Rule], rule: Rule) -> None:
-    for index, each in enumerate(rules):
-        if each is rule:
-            del rules[index]
-            return
-
-
-def _named_keys(shape: _Shape, slots: Slots, named: dict[int, list[Key]]) -> Iterable[object]:
-    choices = [named[place] if place in shape.named else [slots[place]] for place in shape.exact]
-    return (key if len(key) > 1 else key[0] for key in product(*choices))
+def _is_sure(rule: Rule, bits: int, depth: int) -> bool:
+    """Whether everything that ``rule`` asks for is asked by the way to its cell: its key, and its blocks."""
+    return not rule.predicates and len(rule.checks) == 1 and is_exact(rule.spans[depth][1], bits, _limit_of(depth))
 
 
 def _tops(cells: list[Cell]) -> tuple[tuple[int, int, Rule], ...]:

@@ -230,6 +230,8 @@ class Session:
         self._transaction: Transaction | None = None
         self._is_open = True
         self._may_classify_since = -1
+        self._inherited: Final[dict[str, int]] = {}
+        self._inherited_since = -1
         self.need(Right.OPEN, "engine")
         any_object = ObjectTemplate()
         self.providers: Final[Container[Provider, ObjectTemplate]] = Container(self, ObjectKind.PROVIDER, any_object)
@@ -348,7 +350,17 @@ class Session:
 
     def may(self, right: Right, container: str, record: Record | None = None) -> bool:
         """Whether this session's user has a right."""
-        return bool(self.core.granted(self.user, container, record) & right)
+        if record is not None and record.security is not None:
+            return bool(self.core.granted(self.user, container, record) & right)
+        # What is inherited is the same for every object until somebody changes a container's descriptor.
+        generation = self.core.security_generation
+        if generation != self._inherited_since:
+            self._inherited.clear()
+            self._inherited_since = generation
+        granted = self._inherited.get(container)
+        if granted is None:
+            granted = self._inherited[container] = int(self.core.granted(self.user, container, record))
+        return bool(granted & int(right))
 
     def need(self, right: Right, container: str, record: Record | None = None) -> None:
         """PolicyAccessDenied without a right on a container or an object."""

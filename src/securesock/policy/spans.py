@@ -17,7 +17,7 @@ from typing import Final, Generic, TypeVar
 
 from .conditions import Interval
 
-__all__ = ["Block", "SpanTree", "blocks_of"]
+__all__ = ["Block", "SpanTree", "blocks_of", "is_exact"]
 
 Block = tuple[int, int]
 """(how many leading bits, their value)."""
@@ -38,6 +38,13 @@ def blocks_of(intervals: tuple[Interval, ...], bits: int, limit: int) -> tuple[B
         if len(blocks) <= limit:
             return tuple(blocks)
         shift += 1
+
+
+def is_exact(intervals: tuple[Interval, ...], bits: int, limit: int) -> bool:
+    """Whether blocks_of() with these arguments gives these numbers and no others."""
+    return sum(1 << bits - length for length, _ in blocks_of(intervals, bits, limit)) == sum(
+        high - low + 1 for low, high in intervals
+    )
 
 
 def _widened(intervals: tuple[Interval, ...], shift: int) -> list[Interval]:

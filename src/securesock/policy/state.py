@@ -25,7 +25,7 @@ from .verdicts import NO_MATCH, Verdict
 
 __all__ = ["State"]
 
-_ASLEEP: Final = FilterFlag.DISABLED | FilterFlag.BOOTTIME
+_ASLEEP: Final = int(FilterFlag.DISABLED | FilterFlag.BOOTTIME)
 
 
 class State:

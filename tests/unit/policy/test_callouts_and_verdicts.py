@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from securesock.policy import identifiers as ids
+from securesock.policy.arbitration import Arbitration
 from securesock.policy.callouts import (
     BUILT_IN_CALLOUTS,
     BUILT_IN_FUNCTIONS,
@@ -329,3 +330,39 @@ def test_names_of_action_types_say_whether_a_callout_is_asked() -> None:
     ]
     assert Callout("c", layer=LAYER).key.int == 0
     assert TransportPolicy(()).nd_allow_clear_timeout_s == 10
+
+
+def test_filters_that_decide_by_themselves_need_no_arbitration_and_agree_with_it() -> None:
+    soft, block, hard = FilterFlag(0), ActionType.BLOCK, FilterFlag.CLEAR_ACTION_RIGHT
+    permit = ActionType.PERMIT
+    for chosen in (
+        [(permit, soft)],
+        [(permit, soft), (permit, soft)],
+        [(permit, soft), (block, soft)],
+        [(permit, hard), (block, soft)],
+        [(block, soft), (permit, hard)],
+        [(permit, soft), (permit, hard), (block, soft)],
+    ):
+        rules = [
+            rule(number, action, sublayer=9 - number, flags=flags) for number, (action, flags) in enumerate(chosen, 1)
+        ]
+        arbitration = Arbitration()
+        for each in rules:
+            arbitration.consider(each.filter.action, each.is_hard, False, each.filter)
+        for _ in range(2):  # the second time it is worded already
+            said = verdict(rules)
+            assert (said.action, said.filter, said.is_hard) == (
+                arbitration.action,
+                arbitration.decided_by,
+                not arbitration.may_write,
+            )
+
+
+def test_a_callout_among_the_best_is_asked_although_what_stands_is_hard() -> None:
+    rules = [
+        rule(1, ActionType.PERMIT, sublayer=2, flags=FilterFlag.CLEAR_ACTION_RIGHT),
+        rule(2, ActionType.CALLOUT_TERMINATING, sublayer=1, action_key=UUID(int=9)),
+    ]
+    said = verdict(rules, answers={UUID(int=9): CalloutAnswer(ActionType.BLOCK)})
+    assert said.action is ActionType.BLOCK
+    assert said.vetoed is rules[0].filter

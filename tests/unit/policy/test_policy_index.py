@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
+
 import pytest
 
 from securesock.policy.access import Token, allow
@@ -180,3 +183,122 @@ def test_holds_says_the_same_as_the_index() -> None:
     for port in (4, 5, 9, 10, None):
         flow = {ADDRESS: "192.0.2.1", PORT: port}
         assert both.holds(LAYER.info.slots_of(flow)) is bool(ids(filled(both), flow))
+
+
+# -- beside looking at every rule --------------------------------------------------------------------------------------
+
+USER, FLAGS, LOCAL_PORT, PROTOCOL = Field.ALE_REMOTE_USER_ID, Field.FLAGS, Field.IP_LOCAL_PORT, Field.IP_PROTOCOL
+NAMES = ["host/a.example", "host/b.example", "alice@X"]
+# What a condition on each field may be; values are few, so that cells fill up and rules hide each other.
+MAKERS: dict[Field, Callable[[random.Random], Condition]] = {
+    PORT: lambda chance: (
+        match(PORT, tuple(sorted(chance.choices(range(0, 40, 3), k=2))), MatchType.RANGE)
+        if chance.random() < 0.5
+        else match(PORT, chance.randrange(4), chance.choice([MatchType.EQUAL, MatchType.NOT_EQUAL]))
+    ),
+    # A network is one block; the range has more blocks than are kept of one, so that it is found too often.
+    ADDRESS: lambda chance: (
+        match(ADDRESS, f"10.0.0.{chance.randrange(4)}/{chance.choice([0, 4, 8, 9, 30, 31, 32])}")
+        if chance.random() < 0.8
+        else match(ADDRESS, (0x0000_0003, 0x0A00_0000 + chance.randrange(4)), MatchType.RANGE)
+    ),
+    LOCAL_PORT: lambda chance: match(LOCAL_PORT, chance.randrange(3)),
+    PROTOCOL: lambda chance: match(PROTOCOL, chance.choice([6, 17])),
+    USER: lambda chance: match(USER, allow(*chance.choices([*NAMES, "*", "host/*.example"], k=2))),
+    FLAGS: lambda chance: match(FLAGS, chance.randrange(4), MatchType.FLAGS_ANY_SET),
+}
+
+
+def drawn(chance: random.Random, number: int, fields: list[Field], most: int) -> Rule:
+    chosen = chance.sample(fields, chance.randrange(min(most, len(fields)) + 1))
+    conditions = [MAKERS[field](chance) for field in sorted(chosen)]
+    actions = [ActionType.PERMIT, ActionType.BLOCK, ActionType.PERMIT, ActionType.CALLOUT_UNKNOWN]
+    return rule(
+        number,
+        *conditions,
+        sublayer=chance.randrange(1, 4),
+        weight=chance.choice([1, 2, 3, 2 * number]),
+        action=chance.choice(actions),
+    )
+
+
+def drawn_flow(chance: random.Random, fields: list[Field]) -> dict[Field, object]:
+    values = {
+        PORT: chance.randrange(40),
+        ADDRESS: f"10.0.{chance.choice([0, 0, 1])}.{chance.randrange(5)}",
+        LOCAL_PORT: chance.randrange(4),
+        PROTOCOL: chance.choice([6, 17]),
+        USER: Token(tuple(chance.sample(NAMES, chance.randrange(3)))),
+        FLAGS: chance.randrange(4),
+    }
+    return {field: values[field] for field in fields if chance.random() < 0.9}
+
+
+def check_beside_every_rule(index: LayerIndex, rules: list[Rule], flow: dict[Field, object]) -> None:
+    """The best terminating rule of each sublayer, and every undecided one that comes before it."""
+    slots = LAYER.info.slots_of(flow)
+    matching = [each for each in rules if each.holds(slots)]
+    best: dict[int, Rule] = {}
+    for each in matching:
+        if each.is_terminating and (each.sublayer not in best or each.rank > best[each.sublayer].rank):
+            best[each.sublayer] = each
+    open_ones = {
+        each
+        for each in matching
+        if not each.is_terminating and (each.sublayer not in best or each.rank > best[each.sublayer].rank)
+    }
+    found, maybe = index.find(slots)
+    assert sorted(each.filter.id for each in found) == sorted(each.filter.id for each in best.values())
+    assert open_ones <= set(maybe) <= set(matching)
+
+
+@pytest.mark.parametrize(
+    ("fields", "most", "count"),
+    [
+        ([PORT, ADDRESS], 2, 120),
+        ([PORT, ADDRESS], 2, 900),
+        ([PORT], 1, 300),
+        ([ADDRESS], 1, 300),
+        ([LOCAL_PORT], 1, 60),
+        ([USER, LOCAL_PORT], 2, 60),
+        ([USER, FLAGS], 2, 60),
+        (list(MAKERS), 3, 250),
+        (list(MAKERS), 6, 400),
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_it_finds_what_looking_at_every_rule_finds(fields: list[Field], most: int, count: int, seed: int) -> None:
+    chance = random.Random(seed)
+    rules = [drawn(chance, number, fields, most) for number in range(1, count + 1)]
+    index = filled(*rules)
+    flows = [{}, *[drawn_flow(chance, fields) for _ in range(12)]]
+    while rules:
+        for flow in flows:
+            check_beside_every_rule(index, rules, flow)
+        gone = set(chance.sample(rules, (len(rules) + 2) // 3))
+        for each in gone:
+            index.discard(each)
+        rules = [each for each in rules if each not in gone]
+    assert len(index) == 0
+
+
+def test_a_range_of_more_blocks_than_are_kept_is_for_no_address_outside_it() -> None:
+    rules = [
+        rule(n, match(ADDRESS, (3 + n % 2, 0xFFFF_FF80 + n), MatchType.RANGE), sublayer=n % 3 + 1, weight=n % 7)
+        for n in range(1, 60)
+    ]
+    rules.append(rule(60, sublayer=1, weight=50))  # better than any of them, in one sublayer
+    index = filled(*rules)
+    for address in (0, 2, 3, 4, 5, 0x0A00_0000, *range(0xFFFF_FF80, 0x1_0000_0000)):
+        check_beside_every_rule(index, rules, {ADDRESS: address})
+
+
+def test_a_cell_of_one_network_goes_on_by_port() -> None:
+    rules = [
+        rule(n, match(ADDRESS, "10.0.0.0/8"), match(PORT, (n, n + 30), MatchType.RANGE), weight=n % 5)
+        for n in range(1, 80)
+    ]
+    index = filled(*rules)
+    for port in (0, 1, 2, 40, 79, 108, 109, 110):
+        check_beside_every_rule(index, rules, {ADDRESS: "10.9.9.9", PORT: port})
+        check_beside_every_rule(index, rules, {ADDRESS: "11.9.9.9", PORT: port})
