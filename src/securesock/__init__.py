@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from .engine.context import SecurityContext, default_context
     from .engine.peer_entry import PeerEntry
     from .identity.identity import Identity
+    from .identity.ppk import Ppk
+    from .identity.users import NtHash, Users
     from .sockets import aio
     from .sockets.connection import create_connection, create_server
     from .sockets.datagram_socket import SCM_PRINCIPAL, SCM_SA_ID, SOL_SECURESOCK
@@ -59,11 +61,13 @@ __all__ = [
     "Identity",
     "KeyingTimeout",
     "LocalMisuse",
+    "NtHash",
     "PeerEntry",
     "PeerIncompatible",
     "PeerMisbehaved",
     "PlaneError",
     "PolicyRefused",
+    "Ppk",
     "Principal",
     "SCM_PRINCIPAL",
     "SCM_SA_ID",
@@ -74,6 +78,7 @@ __all__ = [
     "SecurityInfo",
     "SecuritySettings",
     "StreamTruncated",
+    "Users",
     "WantRead",
     "WantWrite",
     "aio",
@@ -86,12 +91,15 @@ __all__ = [
 
 _LATER: Final = {
     "Identity": ".identity.identity",
+    "NtHash": ".identity.users",
     "PeerEntry": ".engine.peer_entry",
+    "Ppk": ".identity.ppk",
     "SCM_PRINCIPAL": ".sockets.datagram_socket",
     "SCM_SA_ID": ".sockets.datagram_socket",
     "SOL_SECURESOCK": ".sockets.datagram_socket",
     "SecureSocket": ".sockets.stream_socket",
     "SecurityContext": ".engine.context",
+    "Users": ".identity.users",
     "create_connection": ".sockets.connection",
     "create_server": ".sockets.connection",
     "default_context": ".engine.context",

@@ -43,7 +43,7 @@ class Directory(Protocol):
         """The kernel's own form of an address; LocalMisuse when it is none."""
         ...
 
-    def host(self, address: Address) -> PeerTargetName:
+    def host(self, address: Address) -> PeerTargetName | AnyTrustedPeer:
         """Who is expected at an address where nothing else says so."""
         ...
 
@@ -53,6 +53,10 @@ class Directory(Protocol):
 
     def info(self, machine: SecuredDatagrams, address: Address) -> SecurityInfo | None:
         """What is in force with an address."""
+        ...
+
+    def closed(self) -> None:
+        """The endpoint is gone, and what only its negotiations needed with it."""
         ...
 
 
@@ -118,6 +122,7 @@ class AioDatagrams(asyncio.DatagramProtocol):
         self._over = self.closing = True
         if self._timer is not None:
             self._timer.cancel()
+        self.directory.closed()
         self.protocol.connection_lost(exc)
 
     # -- what the transport does ---------------------------------------------------------------------------------------

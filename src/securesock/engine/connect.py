@@ -14,10 +14,11 @@ from ..errors import LocalMisuse
 from ..identity.names import PeerTargetName, expected_name_for_host, parse_peer_target_name
 from ..keying.contract import UNMARKED, Admission, AdmitAnyTrusted, KeyingConfig, Role, StandardHost
 from ..policy.negotiation import DEFAULT_QUICK_MODE, STANDARD_QUICK_MODE, QuickModePolicy
-from ..types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer, IPsecSettings, SecuritySettings
+from ..types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer, IPsecSettings, Principal, SecuritySettings
 from .admission import AllowList
 from .applied import Applied, encrypted_only
 from .context import SecurityContext
+from .user import check_user, names_a_user, user_proof
 
 __all__ = [
     "ExpectedPeer",
@@ -61,10 +62,8 @@ def check_settings(settings: SecuritySettings, context: SecurityContext | None =
         from .policy_keys import check_named  # of the filtering platform, which most programs do without
 
         check_named(settings, context)
-    if settings.user_name or settings.domain_name or settings.password:
-        raise LocalMisuse(
-            "user_name, domain_name and password prove a user, which TCP sockets do not yet do: leave them out"
-        )
+    if not settings.user_name and (settings.domain_name or settings.password):
+        raise LocalMisuse("domain_name or password without user_name: name the user")
 
 
 def is_governed(context: SecurityContext, settings: SecuritySettings) -> bool:
@@ -107,6 +106,7 @@ def connecting(
     """
     if expected is None:
         raise LocalMisuse("whoever connects says whom it expects: a name, or ANY_TRUSTED_PEER")
+    check_user(context, settings, expected)
     return KeyingConfig(
         role=Role.INITIATOR,
         policy=UNMARKED if applied is None else applied.mark,
@@ -119,6 +119,9 @@ def connecting(
         wall_offset_s=wall_offset_s,
         expected_peer=expected,
         admission=admission or AdmitAnyTrusted(),
+        user=user_proof(context, settings),
+        eap_only=context.eap_only,
+        ppks=context.ppks,
         standard=standard,
         further_children=standard is not None,
         # RFC 4555 1.1: for tunnel mode; a standard host's selectors in transport mode name the addresses themselves
@@ -145,6 +148,9 @@ def accepting(
     ``expected``: who has to be at that address, where the application named somebody.  ``applied``: as for
     ``connecting``.
     """
+    if names_a_user(settings):
+        # it would prove a machine, which is not what was asked for
+        admission = _BeginsItself()
     return KeyingConfig(
         role=Role.RESPONDER,
         policy=UNMARKED if applied is None else applied.mark,
@@ -160,9 +166,21 @@ def accepting(
         further_children=standard is not None,
         admission=admission,
         public_addresses=public_addresses,
+        users=context.users,
+        user_tries=context.user_tries,
+        eap_only=context.eap_only,
+        ppks=context.ppks,
         # RFC 4555 1.1: for tunnel mode; a standard host's selectors in transport mode name the addresses themselves
         mobike=carrier == "datagram" and (standard is None or standard.mode != "transport"),
     )
+
+
+class _BeginsItself(AdmitAnyTrusted):
+    """keying.contract.Admission of a socket that proves a user: the peer has to wait until it does."""
+
+    def refusal(self, principal: Principal) -> str | None:
+        """Nobody; the user is proven by whoever begins (RFC 7296 2.16)."""
+        return "this socket proves a user, and only who begins a negotiation can"
 
 
 def numeric_address(address: Address) -> Address:

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from ..errors import LocalMisuse
 from ..identity.accounts import NO_ACCOUNTS, AccountMap
 from ..identity.identity import Identity
+from ..identity.names import principal_kind
+from ..identity.ppk import Ppk
+from ..identity.users import Users
 from ..policy.negotiation import (
     DEFAULT_MAIN_MODE,
     DEFAULT_QUICK_MODE,
@@ -25,6 +28,7 @@ from ..policy.negotiation import (
 )
 from .fork import in_child
 from .peer_entry import PeerEntry
+from .user_tries import UserTries
 
 if TYPE_CHECKING:
     from ..policy.filter_engine import FilterEngine
@@ -52,7 +56,11 @@ class SecurityContext:
     ``peers``: which addresses datagram sockets reach through standard IPsec hosts; the first entry that fits counts.
     ``policy``: the filtering platform that is asked about every flow and that sockets put their filters into
     (docs/policy.md); without it the context's own policies are all there is.  The engine stays the caller's to close.
-    LocalMisuse: an unknown plane or key exchange, a contradiction, accounts or peers that are none.
+    ``users``: whom a server accepts as users, who prove themselves by EAP to its certificate; None accepts nobody.
+    ``user``: an identity with a user's certificate, which whoever connects proves by EAP-TLS instead of ``identity``;
+    a user with a password is IPsecSettings' matter.  ``eap_only``: EAP-TLS alone may prove the server too (RFC 5998).
+    ``ppks``: post-quantum preshared keys (RFC 8784); of several the first that is for the peer is used.
+    LocalMisuse: an unknown plane or key exchange, a contradiction, accounts, peers, users or keys that are none.
     """
 
     identity: Identity
@@ -63,6 +71,11 @@ class SecurityContext:
     accounts: Mapping[str, str | int] = field(default=NO_ACCOUNTS, kw_only=True)
     peers: tuple[PeerEntry, ...] = field(default=(), kw_only=True)
     policy: FilterEngine | None = field(default=None, kw_only=True)
+    users: Users | None = field(default=None, kw_only=True)
+    user: Identity | None = field(default=None, kw_only=True)
+    eap_only: bool = field(default=False, kw_only=True)
+    ppks: tuple[Ppk, ...] = field(default=(), kw_only=True)
+    user_tries: UserTries = field(default_factory=UserTries, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.plane not in _PLANES:
@@ -76,11 +89,27 @@ class SecurityContext:
         object.__setattr__(self, "peers", tuple(self.peers))
         if not all(isinstance(each, PeerEntry) for each in self.peers):
             raise LocalMisuse("peers is a sequence of PeerEntry")
+        self._check_users()
         if self.key_exchange != "hybrid":
             if self.main_mode is not DEFAULT_MAIN_MODE:
                 raise LocalMisuse("main_mode names its key exchanges itself: leave key_exchange out")
             offers = main_mode_offers(self.key_exchange)
             object.__setattr__(self, "main_mode", MainModePolicy(offers, DEFAULT_MAIN_MODE.lifetimes))
+
+    def _check_users(self) -> None:
+        if self.users is not None and not isinstance(self.users, Users):
+            raise LocalMisuse("users is a Users(...), which says what each of them is proven by")
+        if self.users is not None and self.identity.method != "x509":
+            raise LocalMisuse("users prove themselves to nothing but a certificate, and this identity has none")
+        if self.user is not None and not any(principal_kind(each) == "user" for each in self.user.ids):
+            raise LocalMisuse(f"user is an identity with a user's certificate, and {self.user!r} names no mailbox")
+        if self.eap_only and self.user is None and (self.users is None or not self.users.certificates):
+            raise LocalMisuse("eap_only is for users with certificates: give user=, or users=Users(certificates=True)")
+        object.__setattr__(self, "ppks", tuple(self.ppks))
+        if not all(isinstance(each, Ppk) for each in self.ppks):
+            raise LocalMisuse("ppks is a sequence of Ppk")
+        if self.identity.method == "anonymous" and not all(each.mandatory for each in self.ppks):
+            raise LocalMisuse("an anonymous identity's PPKs are mandatory (RFC 8784 5.2.3)")
 
 
 class _Loaded:

@@ -68,7 +68,7 @@ def secured_info(asked: Asked, establishment: Establishment, plane: str, establi
         filter_id=mark.filter_id,
         asked=asked.settings,
         requested_address=(flow.responder_host, flow.responder_port),
-        key_exchange="+".join(each.name for each in exchanges),
+        key_exchange="+".join((*(each.name for each in exchanges), *(("PPK",) if establishment.uses_ppk else ()))),
         differences=tuple(_differences(asked, establishment)),
         established_at=established_at,
     )
@@ -149,6 +149,8 @@ def _differences(asked: Asked, establishment: Establishment) -> list[str]:
             found.append(
                 f"asked for a hybrid key exchange, applied {suite.key_exchange.name} alone, because the peer chose it"
             )
+    if asked.context.ppks and not establishment.uses_ppk:
+        found.append("asked for a PPK, applied none, because the two ends have no PPK for each other")
     if establishment.translated and asked.expected is None:
         flow = establishment.flow
         found.append(

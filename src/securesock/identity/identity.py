@@ -159,6 +159,11 @@ class Identity:
         return tuple(_own_name(each) for each in self._ids)
 
     @property
+    def ids(self) -> tuple[IkeId, ...]:
+        """The same as ID payloads."""
+        return self._ids
+
+    @property
     def trust(self) -> TrustAnchors:
         """The trust anchors."""
         return self._trust

@@ -225,6 +225,7 @@ class Establishment:
     flow: InnerFlow
     translated: bool
     main_mode_lifetimes: Lifetimes
+    uses_ppk: bool = False
 
 
 class SendDatagram(NamedTuple):

@@ -38,6 +38,7 @@ from ..engine.connect import (
 )
 from ..engine.context import SecurityContext, default_context
 from ..engine.report import Asked
+from ..engine.user import check_listening, check_user, wipe_password
 from ..errors import LocalMisuse
 from ..types import Address, AnyTrustedPeer, SecuritySettings
 from .address_book import addresses_of
@@ -132,6 +133,7 @@ async def create_connection(
     """
     expected = _expected(host, sock, peer)
     asked = _asked(settings, expected, context)
+    check_user(asked.context, asked.settings, None if peer is None else expected)
     if sock is not None and asked.settings.allow_insecure:
         raise LocalMisuse(
             "a connection that is there already cannot be repeated in clear: give host and port, not sock"
@@ -156,7 +158,10 @@ async def create_connection(
             )
 
     protocol = protocol_factory()
-    return await open_transport(connect, asked, expected, protocol), protocol
+    try:
+        return await open_transport(connect, asked, expected, protocol), protocol
+    finally:
+        wipe_password(asked.settings)
 
 
 async def start_server(
@@ -225,6 +230,8 @@ async def create_server(
     Raises LocalMisuse, and the system's own errors of binding and listening.
     """
     _check_carrier(sock)
+    if settings is not None:
+        check_listening(settings)
     terms = Terms(_asked(settings, None, context), read_admission(allow), read_public_addresses(public_addresses))
     loop = asyncio.get_running_loop()
     door = AioDoor(loop, terms, protocol_factory)

@@ -13,9 +13,9 @@ from ..drivers.aio_datagrams import AioDatagrams, Directory
 from ..engine.connect import ExpectedPeer, expected_peer
 from ..engine.ports import SecuredDatagrams
 from ..engine.report import Asked, datagram_info
+from ..engine.user import proves_a_user, wipe_password
 from ..entropy import SystemEntropy
-from ..identity.names import PeerTargetName
-from ..types import Address, AnyTrustedPeer, SecurityInfo
+from ..types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer, SecurityInfo
 from .address_book import AddressBook, LocalAddress
 from .datagram_keying import SocketKeying
 from .path import KernelPath
@@ -34,8 +34,13 @@ class _Directory:
     def resolve(self, address: object) -> Address:
         return self._book.resolve(address)
 
-    def host(self, address: Address) -> PeerTargetName:
+    def host(self, address: Address) -> ExpectedPeer:
+        if proves_a_user(self._asked.context, self._asked.settings):
+            return ANY_TRUSTED_PEER  # nobody was named, which is not enough for a user: beginning says so
         return self._book.host(address)
+
+    def closed(self) -> None:
+        wipe_password(self._asked.settings)
 
     def expected(self, peer: str | AnyTrustedPeer) -> ExpectedPeer:
         return expected_peer(peer)

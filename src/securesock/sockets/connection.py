@@ -10,6 +10,7 @@ from typing import Final
 
 from ..engine.connect import ExpectedPeer, expected_peer, name_of_host, read_admission, read_public_addresses
 from ..engine.context import SecurityContext
+from ..engine.user import wipe_password
 from ..errors import AuthenticationFailed, LocalMisuse, SecureSocketError
 from ..types import Address, AnyTrustedPeer, SecuritySettings
 from .stream_socket import SecureSocket
@@ -51,7 +52,9 @@ def create_connection(
     try:
         for family, kind, proto, _, where in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM):
             try:
-                return _connect(family, kind, proto, where, timeout, source_address, expected, settings, context)
+                return _connect(
+                    family, kind, proto, where, timeout, source_address, expected, peer is not None, settings, context
+                )
             except LocalMisuse:
                 raise
             except OSError as error:
@@ -64,6 +67,8 @@ def create_connection(
             raise ExceptionGroup("create_connection failed", errors)
         raise _most_telling(errors)
     finally:
+        if settings is not None:
+            wipe_password(settings)
         errors.clear()  # an error holds its frame, and the frame holds the errors
 
 
@@ -83,6 +88,7 @@ def _connect(
     timeout: float | _DefaultTimeout | None,
     source_address: tuple[str, int] | None,
     expected: ExpectedPeer,
+    named: bool,
     settings: SecuritySettings | None,
     context: SecurityContext | None,
 ) -> SecureSocket:
@@ -93,7 +99,7 @@ def _connect(
             sock.settimeout(timeout)
         if settings is not None:
             sock.set_security(settings)
-        sock._expect(expected)
+        sock._expect(expected, named=named, keeps_password=True)
         if source_address:
             sock.bind(source_address)
         sock.connect(where)

@@ -23,9 +23,10 @@ from ..engine.context import SecurityContext
 from ..engine.peer_entry import entry_for
 from ..engine.ports import Arrival
 from ..engine.report import Asked, datagram_info
+from ..engine.user import proves_a_user, wipe_password
 from ..entropy import SystemEntropy
 from ..errors import LocalMisuse
-from ..types import Address, AnyTrustedPeer, SecurityInfo
+from ..types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer, SecurityInfo
 from .address_book import AddressBook, LocalAddress
 from .calls import ReadableFile, readable, writable
 from .datagram_keying import SocketKeying
@@ -127,6 +128,8 @@ class SecureDatagramSocket(SecureSocket):
         return self._peer_address
 
     def _host(self, address: Address) -> ExpectedPeer:
+        if proves_a_user(self.context, self._settings):
+            return ANY_TRUSTED_PEER  # nobody was named, which is not enough for a user: beginning says so
         return self._unnamed or self._book.host(address)
 
     def _why_failed(self, address: Address | None = None) -> OSError | None:
@@ -380,6 +383,7 @@ class SecureDatagramSocket(SecureSocket):
         if socket.socket.fileno(self) < 0:
             return
         carrier = self._carrier
+        wipe_password(self._settings)  # until now another peer's negotiation may have needed it
         _socket.socket.close(self)
         if carrier is not None:
             carrier.close(wait=self._timeout != 0)

@@ -35,6 +35,7 @@ from ..engine.connect import (
 )
 from ..engine.context import SecurityContext, default_context
 from ..engine.report import Asked, failed_info, live_info
+from ..engine.user import check_listening, check_user, wipe_password
 from ..errors import ConnectionBroken, LocalMisuse, PolicyRefused
 from ..identity.accounts import AccountMap
 from ..identity.impersonation import Impersonation
@@ -81,7 +82,9 @@ class SecureSocket(SocketCalls):
         "_expected",
         "_failure",
         "_info",
+        "_keeps_password",
         "_listener",
+        "_named",
         "_options",
         "_policy",
         "_public_addresses",
@@ -149,6 +152,8 @@ class SecureSocket(SocketCalls):
         self._settings = SecuritySettings()
         self._settings_given = False
         self._expected: ExpectedPeer | None = None
+        self._named = False
+        self._keeps_password = False
         self._unnamed: AnyTrustedPeer | None = None
         self._admission: Admission = AdmitAnyTrusted()
         self._public_addresses: tuple[Address, ...] = ()
@@ -205,21 +210,22 @@ class SecureSocket(SocketCalls):
             raise LocalMisuse("a TCP socket has one peer: leave the address out")
         if self._in_use:
             raise LocalMisuse("the peer's name comes before connect(); a listener is told whom to admit by allow=")
-        self._expected = expected_peer(peer)
+        self._expected, self._named = expected_peer(peer), True
 
     def delete_peer_target_name(self, address: Address) -> None:
         """Of datagram sockets (WSADeleteSocketPeerTargetName); a TCP socket has one peer for life."""
         raise LocalMisuse("a TCP socket has one peer for life: make another socket")
 
-    def _expect(self, expected: ExpectedPeer) -> None:
-        self._expected = expected
+    def _expect(self, expected: ExpectedPeer, *, named: bool, keeps_password: bool = False) -> None:
+        """``named``: the application said so, not the address alone.  ``keeps_password``: the caller may try again."""
+        self._expected, self._named, self._keeps_password = expected, named, keeps_password
 
     def _trust_any_unless_named(self) -> None:
         """Winsock's rule for a socket without a peer target name, where ours is the host of the address."""
         self._unnamed = ANY_TRUSTED_PEER
 
     def _forget_peer_target_name(self) -> None:
-        self._expected = None
+        self._expected, self._named = None, False
 
     def _why_failed(self, address: Address | None = None) -> OSError | None:
         """What ended the negotiation, if one failed; ``address``: of a datagram socket."""
@@ -337,6 +343,7 @@ class SecureSocket(SocketCalls):
         if not isinstance(address, tuple) or len(address) < 2 or not isinstance(address[0], str):
             raise LocalMisuse(f"{address!r} is no address of TCP: give (host, port)")
         expected = self._expected or self._unnamed or name_of_host(address[0])
+        check_user(self.context, self._settings, self._expected if self._named else None)
         attempt = Attempt(self._asked(expected), self._options, bound=self._bound)
         self._send_at_once()
         try:
@@ -356,11 +363,17 @@ class SecureSocket(SocketCalls):
             raise
         except OSError as error:
             if attempt.failure is not None:
+                self._negotiated()
                 self._failure, self._info = attempt.failure, failed_info(attempt.asked, error)
                 self._attempt = None
             raise
+        self._negotiated()
         self._settle(opened.link, opened.info)
         self._attempt = None
+
+    def _negotiated(self) -> None:
+        if not self._keeps_password:
+            wipe_password(self._settings)
 
     def _settle(self, link: Link, info: SecurityInfo) -> None:
         if isinstance(link, StreamLink):
@@ -403,6 +416,7 @@ class SecureSocket(SocketCalls):
         if self._listener is not None:
             self._listener.set_backlog(backlog)
             return
+        check_listening(self._settings)
         terms = Terms(self._asked(None), self._admission, self._public_addresses)
         if self._policy is not None:
             if not self._bound:

@@ -96,7 +96,6 @@ def test_guarantee_encryption_with_nothing_to_offer_is_misuse(identity: Identity
     [
         IPsecSettings(main_mode_policy=uuid4()),
         IPsecSettings(quick_mode_policy=uuid4()),
-        IPsecSettings(user_name="alice"),
         IPsecSettings(domain_name="EXAMPLE"),
         IPsecSettings(password="secret"),
     ],

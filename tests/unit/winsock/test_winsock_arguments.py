@@ -138,7 +138,7 @@ def test_settings_mean_the_same_as_a_structure_and_as_bytes(given: bytes, meant:
         (SOCKET_SECURITY_SETTINGS_IPSEC(IpsecFlags=0x10), WSAEINVAL),
         (SOCKET_SECURITY_SETTINGS_IPSEC(AuthipMMPolicyKey=KEY), WSAEINVAL),
         (SOCKET_SECURITY_SETTINGS_IPSEC(AuthipQMPolicyKey=KEY).pack(), WSAEINVAL),
-        (SOCKET_SECURITY_SETTINGS_IPSEC(UserName="alice", Password="secret").pack(), WSAEINVAL),
+        (SOCKET_SECURITY_SETTINGS_IPSEC(DomainName="EXAMPLE", Password="secret").pack(), WSAEINVAL),
         (7, WSAEFAULT),
         ("text", WSAEFAULT),
         (ss.SecuritySettings(), WSAEFAULT),
@@ -171,7 +171,7 @@ def test_passwords_that_are_refused_are_overwritten_but_not_the_callers(
         wipe(secret)
 
     monkeypatch.setattr(Secret, "wipe", remember)
-    settings = SOCKET_SECURITY_SETTINGS_IPSEC(UserName="alice", Password="secret")
+    settings = SOCKET_SECURITY_SETTINGS_IPSEC(Password="secret")
     assert refused(lambda: WSASetSocketSecurity(sock, settings)) == WSAEINVAL
     assert wiped == [b"secret"]
     assert settings.Password == "secret"
@@ -420,3 +420,9 @@ def test_the_module_is_loaded_when_it_is_used() -> None:
     script = "import sys, securesock as ss; assert 'securesock.winsock' not in sys.modules; ss.winsock.WSAError"
     done = subprocess.run([sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
     assert done.returncode == 0
+
+
+def test_a_user_is_taken_and_needs_a_peer_target_name_by_the_time_of_connecting(sock: ss.SecureSocket) -> None:
+    assert WSASetSocketSecurity(sock, SOCKET_SECURITY_SETTINGS_IPSEC(UserName="alice", Password="secret")) == 0
+    with pytest.raises(ss.LocalMisuse, match="machine that is named"):
+        sock.connect(("127.0.0.1", 9))

@@ -194,6 +194,7 @@ def establish(
                 flow=child.flow,
                 translated=beginning.translated,
                 main_mode_lifetimes=core.config.main_mode.lifetimes,
+                uses_ppk=sa.uses_ppk,
             )
         )
     )

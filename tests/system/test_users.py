@@ -1,0 +1,255 @@
+"""Users on real sockets: a password or a certificate names who is at the other end, over TCP, UDP and asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from functools import cache
+
+import pytest
+
+import securesock as ss
+from tests.support.loopback import PATIENCE_S, until
+
+PASSWORD = "correct horse battery staple"
+ALICE = "alice@example.org"
+SERVER = "host/server.example"
+LOCALHOST = "127.0.0.1"
+
+
+@cache
+def server_identity() -> ss.Identity:
+    return ss.Identity.ephemeral([SERVER, LOCALHOST])
+
+
+@cache
+def server_context() -> ss.SecurityContext:
+    return ss.SecurityContext(server_identity(), users=ss.Users({ALICE: PASSWORD}, certificates=True))
+
+
+@cache
+def client_context() -> ss.SecurityContext:
+    return ss.SecurityContext(ss.Identity.ephemeral("host/client.example", authority=server_identity().authority))
+
+
+@cache
+def certificate_context() -> ss.SecurityContext:
+    user = ss.Identity.ephemeral(ALICE, authority=server_identity().authority)
+    return ss.SecurityContext(client_context().identity, user=user)
+
+
+def asked(password: str = PASSWORD) -> ss.IPsecSettings:
+    return ss.IPsecSettings(guarantee_encryption=True, user_name="alice", domain_name="EXAMPLE.org", password=password)
+
+
+def assert_alice(info: ss.SecurityInfo, evidence: str | None = "") -> None:
+    assert info.peer_user == ss.Principal(ALICE, "user", "eap", evidence or "")
+    assert info.peer_machine is None
+
+
+def test_a_password_names_the_user_of_a_tcp_connection() -> None:
+    settings = asked()
+    with (
+        ss.create_server((LOCALHOST, 0), context=server_context(), allow=[ALICE]) as listener,
+        ss.create_connection(
+            listener.getsockname(), PATIENCE_S, peer=SERVER, settings=settings, context=client_context()
+        ) as client,
+    ):
+        server, _ = listener.accept()
+        with server:
+            assert_alice(server.query_security())
+            info = client.query_security()
+            assert info.peer_machine is not None
+            assert info.peer_machine.name == SERVER
+            assert info.peer_user is None
+            client.sendall(b"hello")
+            assert server.recv(5) == b"hello"
+    assert not settings.password  # it was used, and overwritten
+
+
+def test_a_certificate_names_the_user_too() -> None:
+    context = certificate_context()
+    assert context.user is not None
+    with (
+        ss.create_server((LOCALHOST, 0), context=server_context()) as listener,
+        ss.create_connection(listener.getsockname(), PATIENCE_S, peer=SERVER, context=context) as client,
+    ):
+        server, _ = listener.accept()
+        with server:
+            assert_alice(server.query_security(), context.user.fingerprint)
+            client.sendall(b"hello")
+            assert server.recv(5) == b"hello"
+
+
+@pytest.mark.parametrize("password", ["a wrong one", PASSWORD])
+def test_a_user_that_fails_or_is_not_let_in_is_refused_and_counted(password: str) -> None:
+    allow = [ALICE] if password == "a wrong one" else ["bob@example.org"]
+    settings = asked(password)
+    with ss.create_server((LOCALHOST, 0), context=server_context(), allow=allow) as listener:
+        with pytest.raises(ss.AuthenticationFailed) as caught:
+            ss.create_connection(
+                listener.getsockname(), PATIENCE_S, peer=SERVER, settings=settings, context=client_context()
+            )
+        assert password not in str(caught.value)
+        until(lambda: sum(listener.refusals.values()) == 1)
+    assert not settings.password
+
+
+def test_the_long_form_wipes_the_password_when_the_negotiation_is_over() -> None:
+    for password, proven in ((PASSWORD, True), ("a wrong one", False)):
+        settings = asked(password)
+        with (
+            ss.create_server((LOCALHOST, 0), context=server_context()) as listener,
+            ss.SecureSocket(socket.AF_INET, socket.SOCK_STREAM, context=client_context()) as client,
+        ):
+            client.settimeout(PATIENCE_S)
+            client.set_security(settings)
+            client.set_peer_target_name(SERVER)
+            assert settings.password
+            assert (client.connect_ex(listener.getsockname()) == 0) == proven
+            assert not settings.password
+
+
+def test_a_user_without_a_peer_target_name_is_misuse_on_every_kind_of_socket() -> None:
+    with ss.create_server((LOCALHOST, 0), context=server_context()) as listener:
+        where = listener.getsockname()
+        with pytest.raises(ss.LocalMisuse, match="machine that is named"):
+            ss.create_connection(where, settings=asked(), context=client_context())
+        with pytest.raises(ss.LocalMisuse, match="machine that is named"):
+            ss.create_connection(where, settings=asked(), peer=ss.ANY_TRUSTED_PEER, context=client_context())
+        with pytest.raises(ss.LocalMisuse, match="machine that is named"):
+            ss.create_connection(where, context=certificate_context())
+        with ss.SecureSocket(context=client_context()) as client:
+            client.set_security(asked())
+            with pytest.raises(ss.LocalMisuse, match="machine that is named"):
+                client.connect(where)
+        with ss.SecureSocket(type=socket.SOCK_DGRAM, context=client_context()) as client:
+            client.set_security(asked())
+            client.bind((LOCALHOST, 0))
+            with pytest.raises(ss.LocalMisuse, match="machine that is named"):
+                client.sendto(b"hello", where)
+        assert not listener.refusals
+
+
+def test_a_listener_proves_no_user() -> None:
+    with pytest.raises(ss.LocalMisuse, match="listener"):
+        ss.create_server((LOCALHOST, 0), settings=asked(), context=server_context())
+
+    async def serve() -> None:
+        with pytest.raises(ss.LocalMisuse, match="listener"):
+            await ss.aio.start_server(lambda r, w: None, LOCALHOST, 0, settings=asked(), context=server_context())
+
+    asyncio.run(serve())
+
+
+@pytest.mark.parametrize("how", ["password", "certificate"])
+def test_a_user_is_named_to_a_datagram_socket(how: str) -> None:
+    context = client_context() if how == "password" else certificate_context()
+    settings = asked()
+    with (
+        ss.SecureSocket(type=socket.SOCK_DGRAM, context=server_context()) as server,
+        ss.SecureSocket(type=socket.SOCK_DGRAM, context=context) as client,
+    ):
+        for each in (server, client):
+            each.settimeout(PATIENCE_S)
+        server.bind((LOCALHOST, 0))
+        if how == "password":
+            client.set_security(settings)
+        client.bind((LOCALHOST, 0))
+        client.set_peer_target_name(SERVER, server.getsockname())
+        client.sendto(b"hello", server.getsockname())
+        data, address = server.recvfrom(100)
+        assert data == b"hello"
+        fingerprint = "" if context.user is None or how == "password" else context.user.fingerprint
+        assert_alice(server.query_security(address), fingerprint)
+        server.sendto(b"and back", address)
+        assert client.recvfrom(100)[0] == b"and back"
+        if how == "password":
+            assert settings.password  # another peer's negotiation may need it
+    assert how == "certificate" or not settings.password
+
+
+def test_a_user_that_fails_on_datagrams_sends_nothing() -> None:
+    with (
+        ss.SecureSocket(type=socket.SOCK_DGRAM, context=server_context()) as server,
+        ss.SecureSocket(type=socket.SOCK_DGRAM, context=client_context()) as client,
+    ):
+        server.bind((LOCALHOST, 0))
+        server.settimeout(0.0)
+        client.settimeout(PATIENCE_S)
+        client.set_security(asked("a wrong one"))
+        client.bind((LOCALHOST, 0))
+        client.set_peer_target_name(SERVER, server.getsockname())
+        with pytest.raises(BlockingIOError):
+            server.recvfrom(100)  # from now on it negotiates
+        with pytest.raises(ss.AuthenticationFailed):
+            client.sendto(b"hello", server.getsockname())
+        with pytest.raises(BlockingIOError):
+            server.recvfrom(100)
+
+
+def test_a_user_is_named_to_asyncio_servers() -> None:
+    seen: list[ss.SecurityInfo] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(writer.get_extra_info("security"))
+        writer.write(await reader.readexactly(5))
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async def play() -> None:
+        settings = asked()
+        async with await ss.aio.start_server(serve, LOCALHOST, 0, context=server_context()) as server:
+            where = server.sockets[0].getsockname()
+            reader, writer = await ss.aio.open_connection(
+                *where, peer=SERVER, settings=settings, context=client_context()
+            )
+            writer.write(b"hello")
+            assert await reader.readexactly(5) == b"hello"
+            writer.close()
+            await writer.wait_closed()
+            assert not settings.password
+            with pytest.raises(ss.LocalMisuse, match="machine that is named"):
+                await ss.aio.open_connection(*where, settings=asked(), context=client_context())
+
+    asyncio.run(play())
+    assert_alice(seen[0])
+
+
+def test_guessing_is_slowed_down_for_its_source() -> None:
+    context = ss.SecurityContext(server_identity(), users=ss.Users({ALICE: PASSWORD}))
+    with ss.create_server((LOCALHOST, 0), context=context) as listener:
+
+        def try_once(password: str) -> None:
+            with pytest.raises(ss.AuthenticationFailed):
+                ss.create_connection(
+                    listener.getsockname(), PATIENCE_S, peer=SERVER, settings=asked(password), context=client_context()
+                )
+
+        for number in range(10):
+            try_once(f"guess {number}")
+        try_once(PASSWORD)
+        until(lambda: listener.refusals.get("too-many-tries") == 1)
+
+
+def test_a_ppk_is_in_the_keys_of_both_ends_and_said_to_be() -> None:
+    secret = bytes(range(32))
+    authority = server_identity().authority
+    for ours, peers, used in (
+        (ss.Ppk("id", secret), ss.Ppk("id", secret), True),
+        (ss.Ppk("id", secret, mandatory=False), ss.Ppk("another", secret, mandatory=False), False),
+    ):
+        server_side = ss.SecurityContext(server_identity(), ppks=[peers])
+        client_side = ss.SecurityContext(ss.Identity.ephemeral("host/c.example", authority=authority), ppks=[ours])
+        with (
+            ss.create_server((LOCALHOST, 0), context=server_side) as listener,
+            ss.create_connection(listener.getsockname(), PATIENCE_S, peer=SERVER, context=client_side) as client,
+        ):
+            server, _ = listener.accept()
+            with server:
+                client.sendall(b"hello")
+                assert server.recv(5) == b"hello"
+                for info in (client.query_security(), server.query_security()):
+                    assert info.key_exchange.endswith("+PPK") == used
+                    assert any("PPK" in each for each in info.differences) != used
