@@ -8,20 +8,21 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
 
-def issued(name: str, public_key: Any, authority: ec.EllipticCurvePrivateKey, *, ca: bool = False) -> x509.Certificate:
-    """One day's certificate."""
+def issued(
+    name: str, public_key: Any, authority: Any, *, ca: bool = False, issuer: str | None = None
+) -> x509.Certificate:
+    """One day's certificate; without ``issuer`` it is the authority's own, or the authority's."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    issuer = subject if ca else x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "the authority")])
+    signer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer or (name if ca else "the authority"))])
     now = datetime.now(UTC)
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
-        .issuer_name(issuer)
+        .issuer_name(signer)
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))

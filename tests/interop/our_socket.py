@@ -6,6 +6,7 @@ one line: {"ok": ...} or {"error": the class, "text": the words}.  Everything he
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -15,9 +16,24 @@ from typing import Any
 
 import securesock as ss
 from securesock.crypto import suites
-from securesock.policy.negotiation import STANDARD_QUICK_MODE, ChildOffer, QuickModePolicy
+from securesock.policy.negotiation import (
+    DEFAULT_MAIN_MODE,
+    STANDARD_QUICK_MODE,
+    ChildOffer,
+    IkeOffer,
+    MainModePolicy,
+    QuickModePolicy,
+)
 from securesock.types import Lifetimes
 
+PRF = (suites.PRF_HMAC_SHA2_256,)
+INTEGRITY = (suites.HMAC_SHA2_256_128,)
+IKE_OFFERS = {
+    "x25519": IkeOffer((suites.AES_256_GCM_16,), (), PRF, (suites.X25519,)),
+    "ecp384": IkeOffer((suites.CHACHA20_POLY1305,), (), PRF, (suites.P_384,)),
+    "ecp256": IkeOffer((suites.AES_256_CBC,), INTEGRITY, PRF, (suites.P_256,)),
+    "modp2048": IkeOffer((suites.AES_128_CBC,), INTEGRITY, PRF, (suites.MODP_2048,)),
+}
 ENCRYPTIONS = {
     "gcm": ChildOffer((suites.AES_256_GCM_16,), (), (True, False)),
     "chacha": ChildOffer((suites.CHACHA20_POLY1305,), (), (True, False)),
@@ -50,7 +66,10 @@ def context(script: dict[str, Any]) -> ss.SecurityContext:
         )
         for each in script["peers"]
     ]
-    return ss.SecurityContext(identity, quick_mode=quick_mode, peers=tuple(entries))
+    main_mode = MainModePolicy((IKE_OFFERS[script.get("ike", "x25519")],), DEFAULT_MAIN_MODE.lifetimes)
+    if "rekey_ike_packets" in script:
+        main_mode = replace(main_mode, lifetimes=Lifetimes(3600.0, 1 << 40, script["rekey_ike_packets"]))
+    return ss.SecurityContext(identity, main_mode=main_mode, quick_mode=quick_mode, peers=tuple(entries))
 
 
 class Wishes:
@@ -73,6 +92,30 @@ class Wishes:
             if answer == data and sender is not None and list(sender[:2]) == list(address[:2]):
                 came.append(size)
         return came
+
+    def persist(self, address: list[Any], tries: int) -> int:
+        """Ask once a second until an answer comes; after how many tries it did."""
+        self.socket.settimeout(1.0)
+        for number in range(1, tries + 1):
+            with contextlib.suppress(TimeoutError):
+                self.socket.sendto(b"still there?", tuple(address))
+                self.socket.recvfrom(65535)
+                return number
+        return 0
+
+    def outlive(self, address: list[Any]) -> str:
+        """Ask once a second until there is no SA with the peer any more; what is said of it then."""
+        self.socket.settimeout(1.0)
+        while True:
+            with contextlib.suppress(TimeoutError):
+                self.socket.recvfrom(65535)
+            try:
+                info = self.socket.query_security(tuple(address))
+            except ss.LocalMisuse:
+                return ""
+            if not info.secured:
+                return info.negotiation_error
+            self.socket.sendto(b"still there?", tuple(address))
 
     def serve(self, count: int) -> list[Any]:
         """Answer that many datagrams with themselves; the senders."""

@@ -30,14 +30,20 @@ IN_KERNEL: Final = "kernel-netlink"
 class Charon:
     """A running charon; ``log`` is what it has said so far."""
 
-    def __init__(self, folder: Path, within: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, process: subprocess.Popen[bytes], within: Sequence[str] = ()) -> None:
         self._folder = folder
+        self._process = process
         self._within = within
 
     @property
     def log(self) -> str:
         """Everything it has written."""
         return (self._folder / "charon.log").read_text()
+
+    def kill(self) -> None:
+        """End it without a word to anybody."""
+        self._process.kill()
+        self._process.wait(PATIENCE_S)
 
     def initiate(self) -> None:
         """Have it begin; whether it succeeds is in the log."""
@@ -141,6 +147,7 @@ def charon(
 }}
 """
     )
+    (folder / "charon.vici").unlink(missing_ok=True)  # of one that was killed
     child = subprocess.Popen(
         ["ip", "netns", "exec", namespace, *within, "/usr/sbin/charon-systemd"],
         env={**os.environ, "STRONGSWAN_CONF": str(folder / "strongswan.conf")},
@@ -150,7 +157,7 @@ def charon(
     )
     with leftovers.process(child):
         wait_until((folder / "charon.vici").exists, "charon did not start")
-        running = Charon(folder, within)
+        running = Charon(folder, child, within)
         running.swanctl("--load-all", "--noprompt")
         with last_words("charon", lambda: running.log):
             yield running

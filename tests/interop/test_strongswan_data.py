@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from tests.interop import strongswan
-from tests.interop.network import Namespaces, cable, ip
+from tests.interop import certificates, strongswan
+from tests.interop.combinations import combinations
+from tests.interop.network import Namespaces, cable, ip, translated_cable
 from tests.interop.users import asked_plainly, echo_program, secured_user
 
 pytestmark = [
@@ -33,10 +35,10 @@ ECHO: Final = 7
 PORT: Final = 7000
 
 CONNECTION: Final = """  version = 2
-  local_addrs = 10.90.0.2
-  remote_addrs = 10.90.0.1
+  local_addrs = {local}
+  remote_addrs = {remote}
   local_port = 4500
-  remote_port = 4500
+  {remote_port}
   proposals = {ike}
   mobike = no
   {connection}
@@ -71,6 +73,9 @@ def connection(version: str = "4", **values: str) -> str:
         "esp": "aes256gcm16",
         "connection": "pools = four, six",
         "child": "",
+        "local": "10.90.0.2",
+        "remote_port": "remote_port = 4500",
+        "remote": "10.90.0.1",
     }
     return CONNECTION.format(**(defaults | values))
 
@@ -137,3 +142,221 @@ def test_strongswan_begins_and_a_plain_program_behind_it_is_answered(namespaces:
     assert {sender[0] for sender in senders} == {BEHIND["4"][0]}
     assert info["peer_machine"]["name"] == "host/b.test"
     assert info["requested_address"] == [INNER["4"], PORT]
+
+
+IKE: Final = {
+    "x25519": "aes256gcm16-prfsha256-x25519",
+    "ecp384": "chacha20poly1305-prfsha256-ecp384",
+    "ecp256": "aes256-sha256-ecp256",
+    "modp2048": "aes128-sha256-modp2048",
+}
+ESP: Final = {"gcm": "aes256gcm16", "chacha": "chacha20poly1305", "cbc": "aes256-sha256"}
+KEYS: Final = {
+    "ecdsa": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "rsa": lambda: rsa.generate_private_key(65537, 2048),
+    "ed25519": ed25519.Ed25519PrivateKey.generate,
+}
+MIXED: Final = [10, 1000, 3000] * 40
+COMBINED: Final = combinations(
+    {
+        "begins": ("we", "strongswan"),
+        "proof": ("psk", *KEYS),
+        "ike": tuple(IKE),
+        "esp": tuple(ESP),
+        "pfs": ("pfs", "no pfs"),
+        "version": ("4", "6"),
+    }
+)
+
+
+def proofs(folder: Path, kind: str) -> dict[str, str]:
+    """What our script says of who we are; the peer's is written where swanctl looks for it."""
+    if kind == "psk":
+        return {"secret": SECRET}
+    authority = ec.generate_private_key(ec.SECP256R1())
+    anchor = certificates.issued("the authority", authority.public_key(), authority, ca=True)
+    ours, peers = KEYS[kind](), KEYS[kind]()
+    leaf = certificates.issued("b.test", peers.public_key(), authority)
+    certificates.write_for_swanctl(folder, anchor, leaf, peers)
+    return {
+        "certificate": certificates.pem(certificates.issued("a.test", ours.public_key(), authority)),
+        "key": certificates.key_pem(ours),
+        "trust": certificates.pem(anchor),
+    }
+
+
+@pytest.mark.parametrize("combined", COMBINED, ids=lambda each: "-".join(each.values()))
+def test_combined_features_carry_datagrams_through_rekeys_from_either_side(
+    namespaces: Namespaces, tmp_path: Path, combined: dict[str, str]
+) -> None:
+    version, we_begin = combined["version"], combined["begins"] == "we"
+    esp = ESP[combined["esp"]] + (f"-{combined['ike']}" if combined["pfs"] == "pfs" else "")
+    config = connection(
+        version,
+        ike=IKE[combined["ike"]],
+        esp=esp,
+        auth="psk" if combined["proof"] == "psk" else "pubkey",
+        certificate="" if combined["proof"] == "psk" else "certs = peer.pem",
+        **({} if we_begin else {"ours": INNER[version], "connection": ""}),
+    )
+    ours = script(
+        version,
+        ike=combined["ike"],
+        suite=combined["esp"],
+        pfs=combined["pfs"] == "pfs",
+        rekey_packets=2000,
+        rekey_ike_packets=1600,
+        family=int(version),
+        bind=["10.90.0.1" if version == "4" else "::", PORT if we_begin else 4500],
+        **proofs(tmp_path, combined["proof"]),
+    )
+    if combined["proof"] != "psk":
+        del ours["secret"]
+    if not we_begin:
+        ours["peers"][0]["inner"] = [INNER[version], PORT]
+    shared = SHARED if combined["proof"] == "psk" else ""
+    with (
+        strongswan.charon(namespaces.peers, tmp_path, config, shared, pools=POOLS) as peer,
+        behind(namespaces.peers, version) as echo,
+        secured_user(namespaces.ours, ours) as user,
+    ):
+        if not we_begin:
+            peer.initiate()
+        # every datagram comes back, whoever replaces whatever in the meantime
+        user.ask("echo", echo, [100])
+        for wish in (("--child", "net"), ("--ike", "peer")):
+            user.begin("echo", echo, MIXED)
+            peer.swanctl("--rekey", *wish)
+            assert user.take() == MIXED
+        peer.wait_for("IKE_SA peer[2] rekeyed")
+        assert user.ask("echo", echo, [100] * 1500) == [100] * 1500
+        info = user.ask("security", echo)
+        refusals = user.ask("refusals")
+        user.ask("close")
+        log = peer.wait_for("IKE_SA peer[3] rekeyed")
+    assert info["peer_machine"]["name"] == "host/b.test"
+    assert info["rekeys"] >= 4
+    assert refusals == {}
+    assert "CHILD_SA net{3}" in log
+
+
+@pytest.mark.needs_program("nft")
+def test_we_are_behind_a_translator_that_forgets_us(tmp_path: Path) -> None:
+    config = connection(remote="%any", remote_port="")
+    with (
+        translated_cable("ours") as (namespaces, translator),
+        strongswan.charon(namespaces.peers, tmp_path, config, SHARED, pools=POOLS) as peer,
+        behind(namespaces.peers) as echo,
+        secured_user(namespaces.ours, script()) as user,
+    ):
+        assert user.ask("echo", echo, [10, 3000]) == [10, 3000]
+        strongswan.wait_until(translator.knows_nothing, "the translator never forgot")
+        translator.masquerade("41000-41999")
+        translator.remember_for(60)
+        # charon does not learn from ESP where we are now, but from the sign of life that we ask for after 10 s
+        assert 1 < user.ask("persist", echo, 20) < 20
+        assert user.ask("refusals") == {}
+        log = peer.log
+    assert "remote host is behind NAT" in log
+    assert "received packet: from 10.90.0.254[40" in log
+
+
+@pytest.mark.needs_program("nft")
+def test_strongswan_is_behind_a_translator_and_we_follow_its_port(tmp_path: Path) -> None:
+    config = connection(local="10.89.0.2", ours=f"{INNER['4']}/32", connection="")
+    ours = script(bind=["10.90.0.1", 4500])
+    ours["peers"][0] |= {"gateway": "10.90.0.254", "inner": [INNER["4"], PORT]}
+    with (
+        translated_cable("peers") as (namespaces, translator),
+        strongswan.charon(namespaces.peers, tmp_path, config, SHARED) as peer,
+        secured_user(namespaces.ours, ours) as user,
+    ):
+        host = BEHIND["4"][0]
+        ip("-n", namespaces.peers, "addr", "add", f"{host}/32", "dev", "lo")
+        peer.initiate()
+        user.begin("serve", 2)
+        assert asked_plainly(namespaces.peers, host, INNER["4"], PORT, [10, 3000]) == [10, 3000]
+        user.take()
+        strongswan.wait_until(translator.knows_nothing, "the translator never forgot")
+        translator.masquerade("41000-41999")
+        translator.remember_for(60)
+        user.begin("serve", 2)
+        assert asked_plainly(namespaces.peers, host, INNER["4"], PORT, [20, 2000]) == [20, 2000]
+        senders = user.take()
+        refusals = user.ask("refusals")
+        log = peer.log
+    assert {sender[0] for sender in senders} == {host}
+    assert refusals == {"moved": 1}
+    assert "local host is behind NAT" in log
+
+
+def test_a_chain_larger_than_a_packet_goes_in_fragments_from_either_end(namespaces: Namespaces, tmp_path: Path) -> None:
+    root = KEYS["ecdsa"]()
+    middle, ours, peers = (KEYS["rsa"]() for _ in range(3))
+    anchor = certificates.issued("the authority", root.public_key(), root, ca=True)
+    between = certificates.issued("the office", middle.public_key(), root, ca=True, issuer="the authority")
+    leaves = [
+        certificates.issued(name, key.public_key(), middle, issuer="the office")
+        for name, key in (("a.test", ours), ("b.test", peers))
+    ]
+    certificates.write_for_swanctl(tmp_path, anchor, leaves[1], peers)
+    (tmp_path / "swanctl/x509ca/office.pem").write_text(certificates.pem(between))
+    proof = {
+        "certificate": certificates.pem(leaves[0]) + certificates.pem(between),
+        "key": certificates.key_pem(ours),
+        "trust": certificates.pem(anchor),
+    }
+    always = "pools = four, six\n  send_cert = always"
+    config = connection(auth="pubkey", certificate="certs = peer.pem", connection=always)
+    entry = script()["peers"]
+    with (
+        strongswan.charon(namespaces.peers, tmp_path, config, "", pools=POOLS) as peer,
+        behind(namespaces.peers) as echo,
+        secured_user(namespaces.ours, {"peers": entry} | proof) as user,
+    ):
+        assert user.ask("echo", echo, [100]) == [100]
+        log = peer.log
+    assert "received fragment #2 of 2" in log
+    assert "splitting IKE message" in log
+    assert 'received end entity cert "CN=a.test"' in log
+    assert 'sending issuer cert "CN=the office"' in log
+
+
+def test_what_strongswan_deletes_is_gone_and_comes_back_with_the_next_datagram(
+    namespaces: Namespaces, tmp_path: Path
+) -> None:
+    with (
+        strongswan.charon(namespaces.peers, tmp_path, connection(), SHARED, pools=POOLS) as peer,
+        behind(namespaces.peers) as echo,
+        secured_user(namespaces.ours, script()) as user,
+    ):
+        for number, what in enumerate((("--ike", "peer"), ("--child", "net")), 1):
+            assert user.ask("echo", echo, [100]) == [100]
+            peer.swanctl("--terminate", *what)
+            assert user.ask("outlive", echo) == ""
+            peer.wait_for(f"IKE_SA peer[{number}] established")
+        assert user.ask("echo", echo, [100]) == [100]
+        peer.wait_for("IKE_SA peer[3] established")
+        assert user.ask("refusals") == {}
+
+
+def test_strongswan_that_is_killed_is_noticed_and_found_again(namespaces: Namespaces, tmp_path: Path) -> None:
+    with behind(namespaces.peers) as echo, secured_user(namespaces.ours, script()) as user:
+        with strongswan.charon(namespaces.peers, tmp_path, connection(), SHARED, pools=POOLS) as peer:
+            assert user.ask("echo", echo, [100]) == [100]
+            peer.kill()
+            assert user.ask("outlive", echo) == ""  # asked after 10 s, given up 30 s later
+        with strongswan.charon(namespaces.peers, tmp_path, connection(), SHARED, pools=POOLS):
+            assert user.ask("persist", echo, 20) > 0
+        assert user.ask("refusals")["KeyingTimeout"] == 1
+
+
+def test_strongswan_notices_that_we_were_killed(namespaces: Namespaces, tmp_path: Path) -> None:
+    config = connection(connection="pools = four, six\n  dpd_delay = 1s")
+    options = "retransmit_timeout = 0.2\n  retransmit_tries = 3"
+    with strongswan.charon(namespaces.peers, tmp_path, config, SHARED, pools=POOLS, options=options) as peer:
+        with behind(namespaces.peers) as echo, secured_user(namespaces.ours, script()) as user:
+            assert user.ask("echo", echo, [100]) == [100]
+            peer.wait_for("generating INFORMATIONAL request")
+            assert user.ask("echo", echo, [100]) == [100]  # answered
+        assert "giving up after 3 retransmits" in peer.wait_for("giving up after")

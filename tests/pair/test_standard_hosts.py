@@ -4,6 +4,7 @@ time."""
 from __future__ import annotations
 
 import errno
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -31,17 +32,27 @@ def identities() -> Identities:
     return Identities()
 
 
-def knowing(*entries: PeerEntry, pfs: bool = True, packets: int = 1 << 32) -> Adapt:
-    quick_mode = replace(STANDARD_QUICK_MODE, pfs=pfs, lifetimes=Lifetimes(3600.0, 1 << 40, packets))
+def knowing(*entries: PeerEntry, pfs: str = "preferred", packets: int = 1 << 32) -> Adapt:
+    quick_mode = replace(
+        STANDARD_QUICK_MODE,
+        pfs=pfs != "none",
+        pfs_required=pfs == "required",
+        lifetimes=Lifetimes(3600.0, 1 << 40, packets),
+    )
     return lambda context: replace(context, peers=entries, quick_mode=quick_mode)
 
 
 def tunnel(
-    identities: Identities, ours: PeerEntry = TO_B, theirs: PeerEntry = FROM_A, **policy: int
+    identities: Identities,
+    ours: PeerEntry = TO_B,
+    theirs: PeerEntry = FROM_A,
+    *,
+    pfs: tuple[str, str] = ("preferred", "preferred"),
+    packets: tuple[int, int] = (1 << 32, 1 << 32),
 ) -> tuple[Net, Host, Host]:
     net = Net(identities)
-    a = net.host(A, adapt=knowing(ours, **policy))
-    b = net.host(GATEWAY, identity=identities.by_address[B], adapt=knowing(theirs, **policy))
+    a = net.host(A, adapt=knowing(ours, pfs=pfs[0], packets=packets[0]))
+    b = net.host(GATEWAY, identity=identities.by_address[B], adapt=knowing(theirs, pfs=pfs[1], packets=packets[1]))
     return net, a, b
 
 
@@ -95,9 +106,24 @@ def test_everything_to_a_standard_host_goes_to_port_4500_and_nothing_says_that_n
     assert all(data.startswith(NON_ESP_MARKER) for (_, source), data in travelled[:2])
 
 
-@pytest.mark.parametrize("pfs", [True, False])
-def test_a_child_is_replaced_under_traffic_in_both_directions(identities: Identities, pfs: bool) -> None:
-    net, a, b = tunnel(identities, pfs=pfs, packets=60)
+@pytest.mark.parametrize("pfs", list(itertools.product(("required", "preferred", "none"), repeat=2)))
+def test_a_child_is_replaced_with_a_key_exchange_or_without_as_both_ends_like_it(
+    identities: Identities, pfs: tuple[str, str]
+) -> None:
+    net, a, b = tunnel(identities, pfs=pfs, packets=(60, 1 << 32))
+    a.send(b"first", SERVICE)
+    net.run(2)
+    for number in range(40):
+        a.send(b"%d" % number, SERVICE)
+        net.run(0.1)
+    agreed = pfs != ("none", "required")  # whoever does not ask for one does not mind one
+    assert len(b.received) == 41
+    assert a.machine.report(SERVICE).rekeys == int(agreed)
+    assert (a.machine.counters["rekey-refused"] > 0) != agreed
+
+
+def test_a_child_is_replaced_under_traffic_in_both_directions(identities: Identities) -> None:
+    net, a, b = tunnel(identities, packets=(60, 60))
     a.send(b"first", SERVICE)
     net.run(2)
     for number in range(200):

@@ -89,11 +89,13 @@ class MainModePolicy:
 
 @dataclass(frozen=True, slots=True)
 class QuickModePolicy:
-    """How a CHILD_SA may be made.  ``pfs``: a rekey runs a key exchange of its own (RFC 7296 1.3.3)."""
+    """How a CHILD_SA may be made.  ``pfs``: a rekey runs a key exchange of its own (RFC 7296 1.3.3), or none is made;
+    with ``pfs_required`` false it is preferred, and a peer that has it not in its policy goes without."""
 
     offers: tuple[ChildOffer, ...]
     lifetimes: Lifetimes
     pfs: bool = True
+    pfs_required: bool = True
 
 
 _AEADS: Final = (AES_256_GCM_16, CHACHA20_POLY1305, AES_128_GCM_16)
@@ -156,6 +158,9 @@ DEFAULT_QUICK_MODE: Final = QuickModePolicy(
 )
 
 STANDARD_QUICK_MODE: Final = replace(
-    DEFAULT_QUICK_MODE, offers=tuple(replace(each, esn=(True, False)) for each in DEFAULT_QUICK_MODE.offers)
+    DEFAULT_QUICK_MODE,
+    offers=tuple(replace(each, esn=(True, False)) for each in DEFAULT_QUICK_MODE.offers),
+    pfs_required=False,
 )
-"""The same with standard hosts, many of which number packets with 32 bits: 64 are preferred, 32 do."""
+"""The same with standard hosts, many of which number packets with 32 bits and rekey without a key exchange unless they
+are told: 64 bits and PFS are preferred, and refused to nobody who lacks them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 
 import pytest
 
@@ -28,20 +29,20 @@ def add(
 
 @pytest.mark.parametrize("order", list(itertools.permutations(PIECES)))
 def test_pieces_in_any_order_make_the_whole(order: tuple[tuple[int, bytes, bool], ...]) -> None:
-    pieces = Reassembly()
+    pieces = Reassembly(Counter())
     assert [add(pieces, *each) for each in order] == [None, None, WHOLE]
     assert not pieces.counters
     assert pieces.deadline == float("inf")
 
 
 def test_an_exact_repeat_harms_nothing() -> None:
-    pieces = Reassembly()
+    pieces = Reassembly(Counter())
     assert [add(pieces, *PIECES[each]) for each in (2, 0, 2, 0, 1)] == [None, None, None, None, WHOLE]
     assert pieces.counters == {"fragment-repeated": 2}
 
 
 def test_packets_of_other_senders_and_numbers_are_kept_apart() -> None:
-    pieces = Reassembly()
+    pieces = Reassembly(Counter())
     add(pieces, *PIECES[0], identification=1)
     add(pieces, *PIECES[1], identification=2)
     assert add(pieces, *PIECES[2], identification=1) is None
@@ -53,7 +54,7 @@ def test_packets_of_other_senders_and_numbers_are_kept_apart() -> None:
     ("offset", "piece"), [(8, b"x" * 8), (0, b"x" * 16), (8, b"x" * 16), (0, b"x" * 24), (0, b"a" * 8)]
 )
 def test_an_overlap_ends_the_packet(offset: int, piece: bytes) -> None:
-    pieces = Reassembly()
+    pieces = Reassembly(Counter())
     add(pieces, *PIECES[0])
     assert add(pieces, offset, piece, True) is None
     assert pieces.counters == {"fragment-overlaps": 1}
@@ -74,7 +75,7 @@ def test_an_overlap_ends_the_packet(offset: int, piece: bytes) -> None:
     ],
 )
 def test_a_lie_about_the_total_ends_the_packet(first: tuple[int, bytes, bool], then: tuple[int, bytes, bool]) -> None:
-    pieces = Reassembly()
+    pieces = Reassembly(Counter())
     assert add(pieces, *first) is None
     assert add(pieces, *then) is None
     assert pieces.counters == {"fragment-lies": 1}
@@ -82,7 +83,7 @@ def test_a_lie_about_the_total_ends_the_packet(first: tuple[int, bytes, bool], t
 
 
 def test_what_never_ends_is_forgotten_and_counted() -> None:
-    pieces = Reassembly()
+    pieces = Reassembly(Counter())
     add(pieces, *PIECES[0], now=5.0)
     assert pieces.deadline == 5.0 + REASSEMBLY_S
     pieces.expire(5.0 + REASSEMBLY_S)
@@ -91,7 +92,7 @@ def test_what_never_ends_is_forgotten_and_counted() -> None:
 
 
 def test_many_beginnings_push_out_the_oldest() -> None:
-    pieces = Reassembly()
+    pieces = Reassembly(Counter())
     for number in range(MAX_PACKETS + 3):
         add(pieces, *PIECES[0], identification=number)
     assert pieces.counters == {"fragments-too-many": 3}
@@ -99,14 +100,14 @@ def test_many_beginnings_push_out_the_oldest() -> None:
 
 
 def test_much_data_in_pieces_pushes_out_the_oldest() -> None:
-    pieces = Reassembly()
+    pieces = Reassembly(Counter())
     for number in range(40):
         add(pieces, 0, bytes(65000), True, identification=number)
     assert pieces.counters["fragments-too-many"] == 40 - MAX_BYTES // 65000
 
 
 def test_a_packet_in_crumbs_is_given_up() -> None:
-    pieces = Reassembly()
+    pieces = Reassembly(Counter())
     for number in range(MAX_PIECES + 1):
         add(pieces, 16 * number, bytes(8), True)
     assert pieces.counters == {"fragments-too-many": 1}

@@ -62,6 +62,14 @@ def _with_pfs(suite: EspSuite, sa: IkeSa) -> EspSuite:
     )
 
 
+def _suites(core: Core, sa: IkeSa, old: ChildSa) -> tuple[EspSuite, ...]:
+    """What a request of ours offers, in order: with a key exchange, without, or both (RFC 7296 1.3.1)."""
+    policy, latched = core.config.quick_mode, old.suite
+    if not policy.pfs:
+        return (latched,)
+    return (_with_pfs(latched, sa),) if policy.pfs_required else (_with_pfs(latched, sa), latched)
+
+
 def begin_child_rekey(core: Core, child: ChildSa, now: float) -> None:
     """Replace ``child``; nothing happens when it is being replaced or deleted already, or the peer refused for good."""
     sa = core.ike
@@ -113,7 +121,8 @@ class ExpectChildReply:
         self._core = core
         self._sa = sa
         self._old = old
-        self._suite = _with_pfs(old.suite, sa) if core.config.quick_mode.pfs else old.suite
+        self._suites = _suites(core, sa, old)
+        self._suite = self._suites[0]
         self._nonce = core.entropy.token(NONCE_LENGTH)
         self._spi = core.fresh_child_spi()
         method = self._suite.key_exchange
@@ -128,10 +137,13 @@ class ExpectChildReply:
         old.attempts.append(self._attempt)
         if old.pattern:
             core.creating.append(old)
-        self._proposal = latched_child_proposal(self._suite, self._spi.to_bytes(4, "big"))
+        spi = self._spi.to_bytes(4, "big")
+        self._offered = tuple(
+            latched_child_proposal(suite, spi)._replace(number=number) for number, suite in enumerate(self._suites, 1)
+        )
         payloads: list[Payload] = [
             *_mode(old),
-            SecurityAssociation((self._proposal,)),
+            SecurityAssociation(self._offered),
             Nonce(self._nonce),
         ]
         if self._rekey:
@@ -161,7 +173,7 @@ class ExpectChildReply:
         self._peer_spi = int.from_bytes(choice.proposals[0].spi, "big")
         self._attempt.lowest_nonce = min(self._nonce, nonce.data)
         self._shared = b""
-        if self._exchange is not None:
+        if self._exchange is not None and self._suite.key_exchange is not None:
             public = find(opened.payloads, KeyExchange)
             if public is None or public.group != self._group:
                 raise PeerMisbehaved("the peer's CREATE_CHILD_SA reply lacks the key exchange that it agreed to")
@@ -176,8 +188,12 @@ class ExpectChildReply:
     def _check(self, proposal: Proposal, opened: Opened, found: dict[int, Notify]) -> None:
         if len(proposal.spi) != 4 or int.from_bytes(proposal.spi, "big") < 256:
             raise PeerMisbehaved("the peer chose a reserved SPI (RFC 4303 2.1)")
-        if not same_transforms(proposal, self._proposal):
+        chosen = next(
+            (number for number, each in enumerate(self._offered) if same_transforms(proposal, each)), len(self._offered)
+        )
+        if chosen == len(self._offered) or proposal.number != self._offered[chosen].number:
             raise PeerMisbehaved("the peer answered a rekey with algorithms that were not offered")
+        self._suite = self._suites[chosen]
         if (NotifyType.USE_TRANSPORT_MODE in found) != bool(_mode(self._old)):
             raise PeerMisbehaved("the peer answered a rekey in another mode")
         tsi = find(opened.payloads, TrafficSelectors, PayloadType.TSi)
@@ -359,8 +375,9 @@ class _AnswerRekey:
     def _choose(self, proposals: SecurityAssociation) -> Proposal:
         """Exactly the latched transforms, with the latched key exchange or (unless our policy wants PFS) without."""
         spi = self._spi.to_bytes(4, "big")
+        policy = self._core.config.quick_mode
         suites = [_with_pfs(self._old.suite, self._sa)]
-        if not self._core.config.quick_mode.pfs:
+        if not (policy.pfs and policy.pfs_required):
             suites.append(self._old.suite)
         for suite in suites:
             found = find_same(proposals.proposals, latched_child_proposal(suite, spi))

@@ -52,6 +52,7 @@ from .peers import (
     covering,
     packed_host,
 )
+from .reassembly import Reassembly
 
 __all__ = ["Associations"]
 
@@ -365,7 +366,10 @@ class Associations:
         if spec.scope is None:
             self._openers[spec.spi] = PacketOpener(InboundSa(spec, now)), association
         else:
-            self._host_openers[spec.spi] = HostOpener(InboundSa(spec, now), spec.scope), association
+            self._host_openers[spec.spi] = (
+                HostOpener(InboundSa(spec, now), spec.scope, self._pieces(association)),
+                association,
+            )
         association.inbound.add(spec.spi)
 
     def _ready(self, association: Association, establishment: Establishment, now: float) -> None:
@@ -451,15 +455,18 @@ class Associations:
         if spi in association.inbound:
             association.inbound.remove(spi)
             if self._openers.pop(spi, None) is None:
-                self._collect(self._host_openers.pop(spi)[0])
+                del self._host_openers[spi]
 
-    def _collect(self, opener: HostOpener) -> None:
-        """What reassembly counted, among the socket's own."""
-        self.counters.update(opener.pieces.counters)
-        opener.pieces.counters.clear()
+    def _pieces(self, association: Association) -> Reassembly:
+        """What came in fragments from a standard host; its counts are the socket's."""
+        if association.pieces is None:
+            association.pieces = Reassembly(self.counters)
+        return association.pieces
 
     def _bury(self, association: Association) -> None:
         self._close_inbound(association)
+        if association.pieces is not None:
+            association.pieces.expire(inf)
         for spi in association.ike_spis:
             self._by_ike_spi.pop(spi, None)
         association.ike_spis.clear()
@@ -553,6 +560,8 @@ class Associations:
         if now >= min(association.hard_at, association.retire_at, association.heard_or_sent_at + IDLE_S):
             self._delete(association, now)
             return
+        if association.pieces is not None:
+            association.pieces.expire(now)
         if now >= association.path_check_at:
             association.path_looked_at = now
             self._look_at_path(association, now)

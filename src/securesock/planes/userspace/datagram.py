@@ -218,12 +218,11 @@ class UserSpaceDatagrams(Associations):
         except Dropped as dropped:
             self.counters[dropped.reason] += 1
             return None
-        finally:
-            if opener.pieces.counters:
-                self._collect(opener)
         association.last_in = now
         self._heard_untrusted_address(association, opener, low, address, now)
         if received is None:
+            if association.pieces is not None and association.pieces.deadline < association.scheduled:
+                self._schedule(association)
             return None
         sender = inner_address(association.peer.address, received.host, received.port)
         return Arrival(received.data, sender, association.principal, opener.sa.spec.sa_id)

@@ -145,15 +145,19 @@ class HostSealer:
 
 
 class HostOpener:
-    """The inbound half: the replay window, the check against the selectors, and what came in pieces so far."""
+    """The inbound half: the replay window, and the check against the selectors.
+
+    ``pieces`` is what came in fragments so far, for all SAs with the peer: a packet may come half under one SA and half
+    under its successor.
+    """
 
     __slots__ = ("pieces", "replay", "sa", "scope")
 
-    def __init__(self, sa: InboundSa, scope: Scope) -> None:
+    def __init__(self, sa: InboundSa, scope: Scope, pieces: Reassembly) -> None:
         self.sa = sa
         self.scope = scope
+        self.pieces = pieces
         self.replay = ReplayWindow(esn=sa.spec.suite.esn)
-        self.pieces = Reassembly()
 
     def open_untrusted(self, packet: memoryview, low: int, carrier_host: bytes, now: float) -> Received | None:
         """The datagram of an authentic packet that was not seen before; None for a dummy, and for a fragment of what

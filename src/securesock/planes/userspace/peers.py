@@ -25,6 +25,7 @@ from ...sad.entries import SEALING_SHARE, Limits
 from ...types import Address, AnyTrustedPeer, Principal
 from .host_packet import HostSealer
 from .packet import PacketSealer
+from .reassembly import Reassembly
 
 __all__ = [
     "DEAD_S",
@@ -204,6 +205,7 @@ class Association:
         "our_address",
         "path_looked_at",
         "peer",
+        "pieces",
         "place",
         "principal",
         "probed_at",
@@ -235,6 +237,7 @@ class Association:
         self.leaving: deque[tuple[float, int]] = deque()
         self.sealers: list[PacketSealer] = []
         self.host_sealers: list[HostSealer] = []
+        self.pieces: Reassembly | None = None
         self.limits: Limits | None = None
         self._sealed_packets = self._sealed_bytes = 0
         self.establishment: Establishment | None = None
@@ -378,6 +381,8 @@ class Association:
             moments += [self.hard_at, self.retire_at, self.heard_or_sent_at + IDLE_S]
             if not self.confirmed:
                 moments.append(self.confirm_by)
+            if self.pieces is not None:
+                moments.append(self.pieces.deadline)
             if self.translated:
                 moments.append(self.keepalive_at)
             self.watched = self.last_out > self.heard_at

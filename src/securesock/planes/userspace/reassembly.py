@@ -2,8 +2,8 @@
 
 RFC 791 3.2 and RFC 8200 4.5.  Pieces that overlap end the whole datagram (RFC 5722 4), and so do a last piece that is
 not the last, two last pieces that differ, and a total beyond what a packet holds: nothing is guessed.  What never
-becomes whole is forgotten after a while, or when something newer needs its place.  Everything that ends is counted by
-reason; who reads ``counters`` takes them.
+becomes whole is forgotten after a while, or when something newer needs its place.  Everything that ends so is counted
+by its reason.
 
 It knows nothing of ESP, SAs or peers.
 """
@@ -57,12 +57,12 @@ class _Partial:
 
 
 class Reassembly:
-    """What is in pieces under one SA."""
+    """What is in pieces with one peer; ``counters`` is where reasons are counted."""
 
     __slots__ = ("_partial", "_size", "counters")
 
-    def __init__(self) -> None:
-        self.counters: Counter[str] = Counter()
+    def __init__(self, counters: Counter[str]) -> None:
+        self.counters = counters
         self._partial: dict[_Key, _Partial] = {}
         self._size = 0
 
