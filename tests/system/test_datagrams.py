@@ -550,6 +550,21 @@ def test_in_a_forked_child_the_socket_is_dead_and_the_parents_lives() -> None:
         assert client.recv(100) == b"still here"
 
 
+# resumption
+
+
+def test_a_ticket_is_kept_while_its_session_lives_and_not_longer() -> None:
+    """RFC 5723 6.2; how it is used is shown in virtual time, where a peer can be out of reach for a minute."""
+    serving = ss.SecurityContext(server_context().identity, resumption=True)
+    asking = ss.SecurityContext(client_context().identity, resumption=True)
+    assert asking.tickets is not None
+    with bound(serving) as server, bound(asking) as client:
+        client.sendto(b"first", server.getsockname())
+        assert server.recv(100) == b"first"
+        assert len(asking.tickets) == 1
+    assert len(asking.tickets) == 0
+
+
 # in clear
 
 

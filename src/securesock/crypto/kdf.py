@@ -21,6 +21,7 @@ __all__ = [
     "initial_skeyseed",
     "intermediate_skeyseed",
     "rekey_skeyseed",
+    "resumption_skeyseed",
 ]
 
 
@@ -78,6 +79,11 @@ def rekey_skeyseed(
     prf(SK_d old, SK(0) | Ni | Nr | SK(1) | ...) with additional key exchanges (RFC 9370 2.2.4).
     """
     return compute_prf(old_prf, old_sk_d, b"".join((shared, nonce_i, nonce_r, *additional)))
+
+
+def resumption_skeyseed(prf: Prf, old_sk_d: bytes, nonce_i: bytes, nonce_r: bytes) -> bytes:
+    """SKEYSEED of a resumed IKE SA: prf(SK_d old, "Resumption" | Ni | Nr) (RFC 5723 5.1)."""
+    return compute_prf(prf, old_sk_d, b"Resumption" + nonce_i + nonce_r)
 
 
 def derive_ike_keys(

@@ -125,6 +125,8 @@ def connecting(
         standard=standard,
         further_children=standard is not None,
         # RFC 4555 1.1: for tunnel mode; a standard host's selectors in transport mode name the addresses themselves
+        # RFC 5723 6.2: a ticket ends with its IKE_SA, and a stream ends every one of its own
+        tickets=context.tickets if carrier == "datagram" else None,
         mobike=carrier == "datagram" and (standard is None or standard.mode != "transport"),
     )
 
@@ -171,6 +173,8 @@ def accepting(
         eap_only=context.eap_only,
         ppks=context.ppks,
         # RFC 4555 1.1: for tunnel mode; a standard host's selectors in transport mode name the addresses themselves
+        # RFC 5723 6.2: a ticket ends with its IKE_SA, and a stream ends every one of its own
+        tickets=context.tickets if carrier == "datagram" else None,
         mobike=carrier == "datagram" and (standard is None or standard.mode != "transport"),
     )
 

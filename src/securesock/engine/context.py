@@ -18,6 +18,7 @@ from ..identity.identity import Identity
 from ..identity.names import principal_kind
 from ..identity.ppk import Ppk
 from ..identity.users import Users
+from ..keying.tickets import TicketBook
 from ..policy.negotiation import (
     DEFAULT_MAIN_MODE,
     DEFAULT_QUICK_MODE,
@@ -28,6 +29,7 @@ from ..policy.negotiation import (
 )
 from .fork import in_child
 from .peer_entry import PeerEntry
+from .ticket_books import SharedTicketBook
 from .user_tries import UserTries
 
 if TYPE_CHECKING:
@@ -60,6 +62,9 @@ class SecurityContext:
     ``user``: an identity with a user's certificate, which whoever connects proves by EAP-TLS instead of ``identity``;
     a user with a password is IPsecSettings' matter.  ``eap_only``: EAP-TLS alone may prove the server too (RFC 5998).
     ``ppks``: post-quantum preshared keys (RFC 8784); of several the first that is for the peer is used.
+    ``resumption``: UDP sockets with this context resume sessions that were lost, and let them be resumed (RFC 5723).
+    Nothing is asked of certificates then and no new key exchange is made, for up to an hour; so it is off by default.
+    ``tickets`` is the book that it keeps, made where it is left out.
     LocalMisuse: an unknown plane or key exchange, a contradiction, accounts, peers, users or keys that are none.
     """
 
@@ -76,8 +81,12 @@ class SecurityContext:
     eap_only: bool = field(default=False, kw_only=True)
     ppks: tuple[Ppk, ...] = field(default=(), kw_only=True)
     user_tries: UserTries = field(default_factory=UserTries, init=False, repr=False, compare=False)
+    resumption: bool = field(default=False, kw_only=True)
+    tickets: TicketBook | None = field(default=None, repr=False, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
+        if self.resumption and self.tickets is None:
+            object.__setattr__(self, "tickets", SharedTicketBook())
         if self.plane not in _PLANES:
             raise LocalMisuse(f"there is no plane {self.plane!r}; choose one of {', '.join(_PLANES)}")
         if self.key_exchange not in _KEY_EXCHANGES:

@@ -141,6 +141,10 @@ def _differences(asked: Asked, establishment: Establishment) -> list[str]:
             f"asked for no peer target name, applied {establishment.peer.name}, "
             "because any machine of the trust anchors was accepted"
         )
+    if establishment.resumed is not None:
+        found.append(
+            "asked for a key exchange, applied the keys of a session that was lost, because of resumption=True"
+        )
     if not establishment.quick_mode_suite.encrypted:
         found.append("asked for IPsec, applied integrity without encryption, because the policy in force prefers it")
     if asked.context.key_exchange == "hybrid" and _offers_hybrid(asked):

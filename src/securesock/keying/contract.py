@@ -24,6 +24,7 @@ from ..policy.negotiation import MainModePolicy, QuickModePolicy
 from ..sad.spec import InnerFlow, Mode, SaSpec, Span
 from ..secret import Secret
 from ..types import Address, AnyTrustedPeer, Lifetimes, Principal
+from .tickets import TicketBook
 
 __all__ = [
     "UNMARKED",
@@ -178,6 +179,7 @@ class KeyingConfig:
     ``mobike``: the SAs may move to other addresses (RFC 4555, datagrams); ``additional_hosts`` are further addresses of
     ours that the peer is told of, ``peer_networks`` where the peer may move to (empty = anywhere), and without
     ``nats_allowed`` whoever rewrites addresses ends it.
+    ``tickets``: sessions are resumed, and may be, with these (RFC 5723); None: not at all.
     ``log_keys``: emit KeyMaterial, for a capture to be read by.
     ``wall_offset_s`` turns ``now`` into Unix time, to judge certificates.
     ``user``: whom an initiator proves by EAP.  ``users``: whom a responder accepts so, None accepts nobody;
@@ -204,6 +206,7 @@ class KeyingConfig:
     additional_hosts: tuple[str, ...] = ()
     peer_networks: tuple[str, ...] = ()
     nats_allowed: bool = True
+    tickets: TicketBook | None = None
     user: UserProof | None = None
     users: Users | None = None
     user_tries: UserTries = field(default_factory=AnyTries)
@@ -213,7 +216,10 @@ class KeyingConfig:
 
 @dataclass(frozen=True, slots=True)
 class Establishment:
-    """What was agreed on and proven when a flow became ready; the latch compares against it (RFC 5660)."""
+    """What was agreed on and proven when a flow became ready; the latch compares against it (RFC 5660).
+
+    ``resumed``: the main mode SA id of the one that this continues (RFC 5723), None for one of its own.
+    """
 
     our: Principal
     peer: Principal
@@ -226,6 +232,7 @@ class Establishment:
     translated: bool
     main_mode_lifetimes: Lifetimes
     uses_ppk: bool = False
+    resumed: int | None = None
 
 
 class SendDatagram(NamedTuple):

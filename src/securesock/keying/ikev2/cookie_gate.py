@@ -9,9 +9,9 @@ from __future__ import annotations
 from ...errors import WireError
 from ...wire.ikev2.message import parse_message_untrusted, write_message
 from ...wire.ikev2.payloads import Nonce, Notify
-from ...wire.numbers import ExchangeType, HeaderFlag, NotifyType
+from ...wire.numbers import HeaderFlag, NotifyType
 from ..cookies import CookieJar
-from .core import NONCE_LENGTHS, find
+from .core import BEGINNINGS, NONCE_LENGTHS, find
 
 __all__ = ["ask_for_cookie_untrusted"]
 
@@ -24,7 +24,7 @@ def ask_for_cookie_untrusted(datagram: bytes, jar: CookieJar, address: tuple[str
     message = parse_message_untrusted(datagram)
     header = message.header
     nonce = find(message.payloads, Nonce)
-    if header.exchange_type != ExchangeType.IKE_SA_INIT or header.flags & HeaderFlag.RESPONSE or nonce is None:
+    if header.exchange_type not in BEGINNINGS or header.flags & HeaderFlag.RESPONSE or nonce is None:
         raise WireError("not an IKE_SA_INIT request")
     if len(nonce.data) not in NONCE_LENGTHS:
         raise WireError("a nonce of an IKE_SA_INIT request is 16 to 256 bytes")
@@ -36,5 +36,5 @@ def ask_for_cookie_untrusted(datagram: bytes, jar: CookieJar, address: tuple[str
     # RFC 7296 2.6: responder's SPI zero, COOKIE alone
     payloads = (Notify(NotifyType.COOKIE, cookie),)
     return write_message(
-        header.initiator_spi, bytes(8), ExchangeType.IKE_SA_INIT, HeaderFlag.RESPONSE, header.message_id, payloads
+        header.initiator_spi, bytes(8), header.exchange_type, HeaderFlag.RESPONSE, header.message_id, payloads
     )

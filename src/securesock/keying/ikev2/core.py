@@ -15,24 +15,29 @@ from ...crypto.suites import IkeSuite
 from ...entropy import Entropy
 from ...errors import (
     AuthenticationFailed,
+    KeyingTimeout,
     PeerIncompatible,
     PeerMisbehaved,
     PolicyRefused,
     SecureSocketError,
 )
+from ...identity.names import IkeId
 from ...policy.negotiation import available_offers
 from ...wire.ikev2.message import write_message
 from ...wire.ikev2.payloads import Notify, Payload, UnknownPayload
 from ...wire.numbers import ExchangeType, HeaderFlag, NotifyType, name_of
 from ..contract import Action, AddressPair, FlowFailed, KeyingConfig, PeerClosed, RemoveSa, Role, SendDatagram, Trace
 from .child_sa import ChildSa
+from .held_ticket import HeldTicket
 from .ike_sa import IkeSa
 from .keylog import esp_line, ike_line
 from .mobility import Mobility
 
 __all__ = [
+    "BEGINNINGS",
     "Core",
     "Exchange",
+    "ExpectNothing",
     "Opened",
     "Refusal",
     "RequestState",
@@ -51,6 +56,9 @@ NONCE_LENGTH: Final = 32
 
 NONCE_LENGTHS: Final = range(16, 257)
 """RFC 7296 2.10 and 3.9: 16 to 256 bytes."""
+
+BEGINNINGS: Final = frozenset({ExchangeType.IKE_SA_INIT, ExchangeType.IKE_SESSION_RESUME})
+"""The exchanges in clear that an IKE_SA begins with (RFC 5723 4.3.2: otherwise alike)."""
 
 FIRST_ERROR_LIMIT: Final = 16384
 """Notify types below are errors, from here on status (RFC 7296 3.10.1)."""
@@ -154,6 +162,14 @@ def refusal_error(notify: Notify, what: str) -> SecureSocketError:
     return PeerIncompatible(f"the peer refused {what} ({name}): the two ends' policies have nothing in common there")
 
 
+class ExpectNothing:
+    """The peer may not ask anything of this IKE_SA yet."""
+
+    def handle_request(self, opened: Opened, now: float) -> None:
+        """Refused: the order of exchanges is fixed (RFC 7296 1.2)."""
+        raise Refusal(NotifyType.INVALID_SYNTAX, error=PeerMisbehaved("the peer sent a request out of order"))
+
+
 class Core:
     """State and services of one session.  Actions come out in the order in which they were emitted.
 
@@ -175,6 +191,10 @@ class Core:
         self._wipes: list[Callable[[], None]] = []
         self.established = False
         self.over = False
+        self.ticket: HeldTicket | None = None
+        self.offered_ticket: Notify | None = None
+        self.ticket_of: IkeId | None = None
+        self.resumed: int | None = None
         self.mobility = Mobility(AddressPair(config.our_address, config.peer_address))
 
     @property
@@ -227,12 +247,18 @@ class Core:
         self._send_request(sa, exchange_type, datagrams, awaiting, now)
         return datagrams
 
-    def request_in_clear(self, sa: IkeSa, payloads: tuple[Payload, ...], awaiting: Exchange, now: float) -> bytes:
-        """Send IKE_SA_INIT."""
-        message = write_message(
-            sa.initiator_spi, sa.responder_spi, ExchangeType.IKE_SA_INIT, HeaderFlag.INITIATOR, 0, payloads
-        )
-        self._send_request(sa, ExchangeType.IKE_SA_INIT, (message,), awaiting, now)
+    def request_in_clear(
+        self,
+        sa: IkeSa,
+        payloads: tuple[Payload, ...],
+        awaiting: Exchange,
+        now: float,
+        *,
+        exchange: ExchangeType = ExchangeType.IKE_SA_INIT,
+    ) -> bytes:
+        """Send IKE_SA_INIT, or what stands in its place."""
+        message = write_message(sa.initiator_spi, sa.responder_spi, exchange, HeaderFlag.INITIATOR, 0, payloads)
+        self._send_request(sa, exchange, (message,), awaiting, now)
         return message
 
     def _send_request(
@@ -255,11 +281,16 @@ class Core:
         self.emit(*map(SendDatagram, datagrams))
         return datagrams
 
-    def reply_in_clear(self, sa: IkeSa, payloads: tuple[Payload, ...], *, final: bool) -> bytes:
-        """Answer IKE_SA_INIT; ``final`` unless the initiator is to ask again."""
-        message = write_message(
-            sa.initiator_spi, sa.responder_spi, ExchangeType.IKE_SA_INIT, HeaderFlag.RESPONSE, 0, payloads
-        )
+    def reply_in_clear(
+        self,
+        sa: IkeSa,
+        payloads: tuple[Payload, ...],
+        *,
+        final: bool,
+        exchange: ExchangeType = ExchangeType.IKE_SA_INIT,
+    ) -> bytes:
+        """Answer IKE_SA_INIT, or what stands in its place; ``final`` unless the initiator is to ask again."""
+        message = write_message(sa.initiator_spi, sa.responder_spi, exchange, HeaderFlag.RESPONSE, 0, payloads)
         if final:
             sa.window.request_answered((message,))
         self.emit(SendDatagram(message))
@@ -299,6 +330,8 @@ class Core:
             self.established = False
             self.tasks.clear()
             self.forget_negotiation()
+            if not isinstance(error, KeyingTimeout):
+                self.void_ticket()  # what may be resumed was lost, and not ended for a reason
             self.emit(FlowFailed(error))
 
     def close(self, reason: str) -> None:
@@ -308,11 +341,18 @@ class Core:
             self.established = False
             self.tasks.clear()
             self.forget_negotiation()
+            self.void_ticket()
             for child in self.children:
                 self.emit(RemoveSa(child.inbound_spi, "inbound"), RemoveSa(child.outbound_spi, "outbound"))
             self.children.clear()
             self.creating.clear()
             self.emit(PeerClosed(reason))
+
+    def void_ticket(self) -> None:
+        """RFC 5723 6.2: with its IKE_SA a ticket ends."""
+        if self.ticket is not None:
+            self.ticket.void()
+            self.ticket = None
 
     def forget_ike(self, sa: IkeSa, now: float) -> None:
         """An IKE_SA was deleted after a rekey; the session goes on under another.

@@ -36,6 +36,7 @@ from .scopes import (
     seen_by,
 )
 from .selectors import canonical_host, exact_flow, flow_selectors
+from .ticket_exchange import hear_ticket, want_ticket
 
 __all__ = ["FirstChildAnswer", "FirstChildWish"]
 
@@ -93,15 +94,23 @@ class FirstChildWish:
     def payloads(self) -> tuple[Payload, ...]:
         """What the first IKE_AUTH request asks for, in RFC 7296's order."""
         standard = self._core.config.standard
+        extras = (*announce(self._core), *want_ticket(self._core))
         if standard is not None:
             mode = (_MODE,) if standard.mode == "transport" else ()
             request = configuration_request(standard)
             # RFC 7296 2.19: CP before SA
             configuration = () if request is None else (request,)
-            return (*configuration, *mode, self._offered, *offered_selectors(standard), *announce(self._core))
+            return (
+                *configuration,
+                *mode,
+                self._offered,
+                *offered_selectors(standard),
+                *announce(self._core),
+                *want_ticket(self._core),
+            )
         selectors = flow_selectors(self._flow, initiator_first=True)
         format_notify: tuple[Payload, ...] = (STREAM_FORMAT,) if self._core.on_stream else ()
-        return (_MODE, *format_notify, self._offered, *selectors, *announce(self._core))
+        return (_MODE, *format_notify, self._offered, *selectors, *extras)
 
     def accept(self, payloads: Sequence[Payload], now: float) -> ChildSa:
         """The CHILD_SA that the last IKE_AUTH reply agrees to; PeerIncompatible or PeerMisbehaved, and none is made,
@@ -133,6 +142,7 @@ class FirstChildWish:
         if outbound_spi < 256:
             raise PeerMisbehaved("the responder chose a reserved SPI (RFC 4303 2.1)")
         hear_announcement(core, payloads)
+        hear_ticket(core, payloads)
         return _first_child(core, self._sa, self._beginning, suite, self._inbound_spi, outbound_spi, flow, now, scope)
 
     def _scope(

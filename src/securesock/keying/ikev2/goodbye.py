@@ -42,6 +42,8 @@ def begin_delete(core: Core, now: float, reason: str = "this end deleted the IKE
     waits = sa is not None and sa.window.awaiting_reply
     if goodbye is not None and not waits:
         goodbye(now)
+    if sa is None and core.ike is not None:
+        core.ike.window.give_up()  # nothing was agreed on: nobody is told, and nothing is asked for any more
     core.close(reason)
     if goodbye is not None and waits and not core.on_stream:
         core.tasks.append(goodbye)

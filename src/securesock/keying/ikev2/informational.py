@@ -13,6 +13,7 @@ from .goodbye import begin_delete
 from .ike_sa import IkeSa
 from .mobike import answer_mobility, follow, hear_liveness, liveness_payloads
 from .rekey_ike import settle_ike
+from .ticket_exchange import answer_ticket_request
 
 __all__ = ["answer_informational", "begin_liveness"]
 
@@ -36,6 +37,7 @@ def answer_informational(core: Core, sa: IkeSa, opened: Opened, now: float) -> N
         core.trace("peer-reports-error", name_of(NotifyType, error.notify_type))
     ours = _delete_children(core, deletes)
     said, path = answer_mobility(core, sa, opened)
+    said = (*said, *answer_ticket_request(core, sa, opened, now))
     core.reply(sa, opened, () if deletes_ike else (*ours, *said))  # RFC 7296 1.4.1: to the IKE_SA's end an empty reply
     if path is not None and not deletes_ike:
         follow(core, sa, opened, path, now)

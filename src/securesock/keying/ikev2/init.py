@@ -14,13 +14,14 @@ from ...crypto.signatures import SUPPORTED_HASHES
 from ...crypto.suites import KEY_EXCHANGES, IkeSuite
 from ...errors import PeerIncompatible, PeerMisbehaved, SecureSocketError, WireError
 from ...wire.ikev2.payloads import CertificateRequest, KeyExchange, Nonce, Notify, Payload, SecurityAssociation
-from ...wire.numbers import CertEncoding, NotifyType
+from ...wire.numbers import CertEncoding, ExchangeType, NotifyType
 from ..contract import KeyingConfig
 from .beginning import Beginning
 from .core import (
     NONCE_LENGTH,
     NONCE_LENGTHS,
     Core,
+    ExpectNothing,
     Opened,
     Refusal,
     error_notify,
@@ -33,9 +34,10 @@ from .ike_sa import IkeSa
 from .intermediate import ExpectIntermediateRequest, continue_initiator
 from .ppk import USE_PPK, our_ppk
 from .proposals import accept_ike, answer, chosen_ike, latched_ike_proposal, offer_ike
+from .resumption import answer_resume
 from .selectors import nat_detection, translated
 
-__all__ = ["ExpectInitReply", "ExpectInitRequest", "ExpectNothing"]
+__all__ = ["ExpectInitReply", "ExpectInitRequest"]
 
 SIGNATURE_HASHES: Final = Notify(
     NotifyType.SIGNATURE_HASH_ALGORITHMS, struct.pack(f">{len(SUPPORTED_HASHES)}H", *SUPPORTED_HASHES)
@@ -48,14 +50,6 @@ MAX_REPEATS: Final = 4
 7296 2.6.1)."""
 
 
-class ExpectNothing:
-    """The peer may not ask anything of this IKE_SA yet."""
-
-    def handle_request(self, opened: Opened, now: float) -> None:
-        """Refused: the order of exchanges is fixed (RFC 7296 1.2)."""
-        raise Refusal(NotifyType.INVALID_SYNTAX, error=PeerMisbehaved("the peer sent a request out of order"))
-
-
 def _read_hashes(found: dict[int, Notify]) -> tuple[int, ...]:
     notify = found.get(NotifyType.SIGNATURE_HASH_ALGORITHMS)
     count = 0 if notify is None else len(notify.data) // 2
@@ -65,7 +59,8 @@ def _read_hashes(found: dict[int, Notify]) -> tuple[int, ...]:
 class ExpectInitReply:
     """Initiator: asked for an IKE_SA, waits for the responder's choice."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, our_spi: bytes | None = None) -> None:
+        """``our_spi``: of the beginning that this takes the place of, a resumption that was refused."""
         self._core = core
         self._offers = core.offers
         self._offered = offer_ike(core.offers)
@@ -76,7 +71,7 @@ class ExpectInitReply:
         self._repeats = 0
         self._sa = IkeSa(
             initiator=True,
-            our_spi=core.fresh_ike_spi(),
+            our_spi=our_spi or core.fresh_ike_spi(),
             peer_spi=bytes(8),
             entropy=core.entropy,
             expecting=ExpectNothing(),
@@ -206,7 +201,10 @@ class ExpectInitRequest:
         sa = self._new_sa(opened)
         sa.window.request_opened(opened.datagram)
         try:
-            self._handle(sa, opened, now)
+            if opened.exchange_type == ExchangeType.IKE_SESSION_RESUME:
+                self._resume(sa, opened, now)
+            else:
+                self._handle(sa, opened, now)
         except Refusal as refusal:
             core.reply_in_clear(sa, (refusal.notify,), final=True)
             if refusal.error is not None:
@@ -277,6 +275,17 @@ class ExpectInitRequest:
         )
         beginning.ppk_agreed = _uses_ppk(config, found)
         sa.expecting = ExpectIntermediateRequest.or_auth(self._core, sa, beginning, suite.additional_key_exchanges)
+
+    def _resume(self, sa: IkeSa, opened: Opened, now: float) -> None:
+        self._repeats += 1
+        if self._repeats > MAX_REPEATS:
+            raise Refusal(
+                NotifyType.INVALID_SYNTAX, error=PeerMisbehaved("the initiator shows one ticket after another")
+            )
+        if not answer_resume(self._core, sa, opened, now):
+            # RFC 5723 4.3.2: the initiator begins as usual; nothing of this attempt is kept but the count
+            self._core.ikes.pop(sa.our_spi, None)
+            self._core.ike = None
 
     def _ask_for(self, sa: IkeSa, group: int) -> None:
         self._repeats += 1

@@ -40,6 +40,7 @@ from .first_child import FirstChildAnswer
 from .ike_sa import IkeSa
 from .lifetimes import rekey_time
 from .requests import ExpectRequests
+from .ticket_exchange import grant_ticket, keep_ticket
 
 __all__ = ["Proof", "admit", "establish", "tell_why", "wanted_id"]
 
@@ -195,6 +196,7 @@ def establish(
                 translated=beginning.translated,
                 main_mode_lifetimes=core.config.main_mode.lifetimes,
                 uses_ppk=sa.uses_ppk,
+                resumed=core.resumed,
             )
         )
     )
@@ -206,6 +208,7 @@ def initiator_done(
     """The initiator's last step."""
     core.emit(InstallSa(child.inbound, "inbound"), InstallSa(child.outbound, "outbound"))
     establish(core, sa, beginning, child, proven, our, now)
+    keep_ticket(core, sa, proven, now)
 
 
 def responder_done(
@@ -230,6 +233,6 @@ def responder_done(
             core.fail(refusal.error)
         return
     core.emit(InstallSa(child.inbound, "inbound"))  # RFC 7296 2.8: ready to receive before the reply
-    core.reply(sa, opened, (*proof, *reply))
+    core.reply(sa, opened, (*proof, *reply, *grant_ticket(core, sa, wish, proof, proven, now)))
     core.emit(InstallSa(child.outbound, "outbound"))
     establish(core, sa, beginning, child, proven, our, now)

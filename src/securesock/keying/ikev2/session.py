@@ -33,16 +33,18 @@ from ...wire.ikev2.payloads import Delete, Notify
 from ...wire.isakmp import IkeHeader, read_header_untrusted
 from ...wire.numbers import ExchangeType, HeaderFlag, NotifyType, ProtocolId
 from ..contract import Action, AddressPair, KeyingConfig, Role, SendDatagram
-from .core import Core, Exchange, Opened, Refusal
+from .core import BEGINNINGS, Core, Exchange, ExpectNothing, Opened, Refusal
 from .create_child import begin_child_rekey, begin_new_child
 from .fragments import MAX_BEFORE_AUTHENTICATION, MAX_MESSAGE, Whole
 from .goodbye import begin_delete
 from .ike_sa import IkeSa
 from .informational import begin_liveness
-from .init import ExpectInitReply, ExpectInitRequest, ExpectNothing
+from .init import ExpectInitReply, ExpectInitRequest
 from .mobike import change_path, try_another_address
 from .rekey_ike import begin_ike_rekey, delete_replaced_ikes
 from .requests import ExpectRequests
+from .resumption import RESUME_TRIES, ExpectResumeReply, begin_resumption
+from .ticket_exchange import refresh_ticket
 
 __all__ = ["IkeSession"]
 
@@ -131,7 +133,11 @@ class IkeSession:
         """Begin.  LocalMisuse for a responder."""
         if self._core.config.role is not Role.INITIATOR or self._core.ike is not None:
             raise LocalMisuse("a session is begun once, by the initiator")
-        ExpectInitReply(self._core).ask(now)
+        if not begin_resumption(self._core, self._begin_as_usual, now):
+            ExpectInitReply(self._core).ask(now)
+
+    def _begin_as_usual(self, our_spi: bytes | None, now: float) -> None:
+        ExpectInitReply(self._core, our_spi).ask(now)
 
     def handle_timeout(self, now: float) -> None:
         """Retransmit what is due, give up on a silent peer, begin the rekeys whose time has come."""
@@ -150,7 +156,9 @@ class IkeSession:
                 return
             else:
                 core.send(again)
-                if again and sa is core.ike and sa.window.tries % TRIES_AN_ADDRESS == 0:
+                if again and isinstance(sa.awaiting, ExpectResumeReply) and sa.window.tries >= RESUME_TRIES:
+                    sa.awaiting.fall_back(now)
+                elif again and sa is core.ike and sa.window.tries % TRIES_AN_ADDRESS == 0:
                     try_another_address(core, now)
         self._go_on(now)
 
@@ -207,6 +215,7 @@ class IkeSession:
         core = self._core
         if not core.over:
             delete_replaced_ikes(core, now)
+            refresh_ticket(core)
         while not core.over and core.ike is not None and not core.ike.window.awaiting_reply:
             if core.tasks:
                 core.tasks.popleft()(now)
@@ -244,7 +253,8 @@ class IkeSession:
             return
         message = parse_message_untrusted(data)
         is_reply = bool(header.flags & HeaderFlag.RESPONSE)
-        if header.exchange_type == ExchangeType.IKE_SA_INIT:
+        in_clear = header.exchange_type == ExchangeType.IKE_SESSION_RESUME and message.encrypted is None
+        if header.exchange_type == ExchangeType.IKE_SA_INIT or in_clear:
             self._handle_init_untrusted(message, data, is_reply, now)
             return
         sa = self._core.ikes.get(_our_spi(header))
@@ -282,7 +292,7 @@ class IkeSession:
 
     def _handle_init_untrusted(self, message: Message, data: bytes, is_reply: bool, now: float) -> None:
         core, header = self._core, message.header
-        opened = Opened(ExchangeType.IKE_SA_INIT, header.message_id, 0, b"", message.payloads, data)
+        opened = Opened(header.exchange_type, header.message_id, 0, b"", message.payloads, data)
         sa = core.ike
         if message.encrypted is not None or not _is_possible_init(header, is_reply):
             self._unusable("malformed-message", "the peer sent an IKE_SA_INIT that is none")
@@ -299,7 +309,8 @@ class IkeSession:
             self._unusable("unexpected-request", "the peer began twice on one connection")
 
     def _handle_init_reply_untrusted(self, sa: IkeSa | None, opened: Opened, now: float) -> None:
-        if sa is None or sa.awaiting is None or not _awaits_init(sa) or sa.our_spi != opened.datagram[:8]:
+        awaited = sa is not None and _awaits_init(sa) and opened.exchange_type == sa.awaiting_exchange
+        if sa is None or sa.awaiting is None or not awaited or sa.our_spi != opened.datagram[:8]:
             self._unusable("unexpected-reply", "the peer answered an IKE_SA_INIT that we did not send")
             return
         self._peer_speaks_ike = True
@@ -497,4 +508,4 @@ def _is_authentic(sa: IkeSa, encrypted: Encrypted, data: bytes) -> bool:
 
 
 def _awaits_init(sa: IkeSa) -> bool:
-    return sa.awaiting_exchange == ExchangeType.IKE_SA_INIT and sa.window.awaiting_reply
+    return sa.awaiting_exchange in BEGINNINGS and sa.window.awaiting_reply

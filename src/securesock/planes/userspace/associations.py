@@ -392,6 +392,9 @@ class Associations:
         if association.may_carry:
             peer.failure = None
         for other in others:
+            if other.main_mode_sa_id == establishment.resumed:
+                self._end(other, now)  # RFC 5723 4.3.4: without a word, the peer has lost it
+                continue
             association.join(other, now)
             self._drive(other, peer.carrier, now)
 

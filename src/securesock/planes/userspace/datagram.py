@@ -283,7 +283,7 @@ class UserSpaceDatagrams(Associations):
     def _admit_untrusted(self, header: IkeHeader, message: bytes, address: Address, now: float) -> Association | None:
         """Room for a stranger's negotiation, or a cookie, or a counted drop."""
         self._evict(now)
-        if header.exchange_type != ExchangeType.IKE_SA_INIT:
+        if header.exchange_type not in (ExchangeType.IKE_SA_INIT, ExchangeType.IKE_SESSION_RESUME):
             self.counters["unexpected-request"] += 1
             return None
         proven = False
