@@ -6,6 +6,7 @@ one line: {"ok": ...} or {"error": the class, "text": the words}.  Everything he
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -59,17 +60,34 @@ def context(script: dict[str, Any]) -> ss.SecurityContext:
         quick_mode = replace(quick_mode, lifetimes=Lifetimes(3600.0, 1 << 40, script["rekey_packets"]))
     if not script.get("pfs", True):
         quick_mode = replace(quick_mode, pfs=False)
-    entries = [
-        ss.PeerEntry(
-            tuple(each.pop("networks")),
-            **{key: tuple(value) if isinstance(value, list) else value for key, value in each.items()},
-        )
-        for each in script["peers"]
-    ]
+    entries = [ss.PeerEntry(tuple(each.pop("networks")), **each) for each in script["peers"]]
     main_mode = MainModePolicy((IKE_OFFERS[script.get("ike", "x25519")],), DEFAULT_MAIN_MODE.lifetimes)
     if "rekey_ike_packets" in script:
         main_mode = replace(main_mode, lifetimes=Lifetimes(3600.0, 1 << 40, script["rekey_ike_packets"]))
     return ss.SecurityContext(identity, main_mode=main_mode, quick_mode=quick_mode, peers=tuple(entries))
+
+
+class _Answers(asyncio.DatagramProtocol):
+    def __init__(self) -> None:
+        self.came: asyncio.Queue[bytes | Exception] = asyncio.Queue()
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        self.came.put_nowait(data)
+
+    def error_received(self, exc: Exception) -> None:
+        self.came.put_nowait(exc)
+
+
+async def _at_endpoint(context: ss.SecurityContext, address: tuple[str, int], sizes: list[int]) -> list[Any]:
+    transport, answers = await ss.aio.create_datagram_endpoint(_Answers, remote_addr=address, context=context)
+    came = []
+    for size in sizes:
+        transport.sendto(os.urandom(size))
+        answer = await asyncio.wait_for(answers.came.get(), 10)
+        came.append(len(answer) if isinstance(answer, bytes) else repr(answer))
+    info = transport.get_extra_info("security")
+    transport.close()
+    return [came, info.peer_machine.name]
 
 
 class Wishes:
@@ -92,6 +110,29 @@ class Wishes:
             if answer == data and sender is not None and list(sender[:2]) == list(address[:2]):
                 came.append(size)
         return came
+
+    def connected(self, address: list[Any], sizes: list[int]) -> list[Any]:
+        """As echo, with connect(), send() and recv(); and whom it is connected to then."""
+        self.socket.connect(tuple(address))
+        came = []
+        for size in sizes:
+            data = os.urandom(size)
+            self.socket.send(data)
+            if self.socket.recv(65535) == data:
+                came.append(size)
+        return [came, list(self.socket.getpeername()[:2])]
+
+    def batches(self, address: list[Any], sizes: list[int]) -> list[int]:
+        """As echo, all at once; what came back."""
+        self.socket.send_batch([bytes(size) for size in sizes], tuple(address))
+        came: list[int] = []
+        while len(came) < len(sizes):
+            came += [len(data) for data, _ in self.socket.recv_batch(len(sizes))]
+        return sorted(came)
+
+    def endpoint(self, address: list[Any], sizes: list[int]) -> list[Any]:
+        """As connected, with an asyncio endpoint of its own; and who the transport says is there."""
+        return asyncio.run(_at_endpoint(self.socket.context, (address[0], address[1]), sizes))
 
     def persist(self, address: list[Any], tries: int) -> int:
         """Ask once a second until an answer comes; after how many tries it did."""

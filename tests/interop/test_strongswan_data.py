@@ -126,7 +126,7 @@ def test_nobody_reaches_an_echo_program_through_a_tunnel_with_an_assigned_addres
 def test_strongswan_begins_and_a_plain_program_behind_it_is_answered(namespaces: Namespaces, tmp_path: Path) -> None:
     config = connection(ours=f"{INNER['4']}/32", connection="")
     ours = script(bind=["10.90.0.1", 4500])
-    ours["peers"][0]["inner"] = [INNER["4"], PORT]
+    ours["peers"][0] |= {"inner": INNER["4"], "inner_port": PORT}
     with (
         strongswan.charon(namespaces.peers, tmp_path, config, SHARED) as peer,
         secured_user(namespaces.ours, ours) as user,
@@ -142,6 +142,21 @@ def test_strongswan_begins_and_a_plain_program_behind_it_is_answered(namespaces:
     assert {sender[0] for sender in senders} == {BEHIND["4"][0]}
     assert info["peer_machine"]["name"] == "host/b.test"
     assert info["requested_address"] == [INNER["4"], PORT]
+
+
+def test_connected_sockets_batches_and_asyncio_reach_behind_a_gateway_as_sendto_does(
+    namespaces: Namespaces, tmp_path: Path
+) -> None:
+    sizes = [10, 1000, 3000]
+    with (
+        strongswan.charon(namespaces.peers, tmp_path, connection(), SHARED, pools=POOLS),
+        behind(namespaces.peers) as echo,
+        secured_user(namespaces.ours, script()) as user,
+    ):
+        assert user.ask("endpoint", echo, sizes) == [sizes, "host/b.test"]
+        assert user.ask("batches", echo, [100] * 20 + [3000] * 3 + [50]) == [50] + [100] * 20 + [3000] * 3
+        assert user.ask("connected", echo, sizes) == [sizes, echo]
+        assert user.ask("refusals") == {}
 
 
 IKE: Final = {
@@ -213,7 +228,7 @@ def test_combined_features_carry_datagrams_through_rekeys_from_either_side(
     if combined["proof"] != "psk":
         del ours["secret"]
     if not we_begin:
-        ours["peers"][0]["inner"] = [INNER[version], PORT]
+        ours["peers"][0] |= {"inner": INNER[version], "inner_port": PORT}
     shared = SHARED if combined["proof"] == "psk" else ""
     with (
         strongswan.charon(namespaces.peers, tmp_path, config, shared, pools=POOLS) as peer,
@@ -265,7 +280,7 @@ def test_we_are_behind_a_translator_that_forgets_us(tmp_path: Path) -> None:
 def test_strongswan_is_behind_a_translator_and_we_follow_its_port(tmp_path: Path) -> None:
     config = connection(local="10.89.0.2", ours=f"{INNER['4']}/32", connection="")
     ours = script(bind=["10.90.0.1", 4500])
-    ours["peers"][0] |= {"gateway": "10.90.0.254", "inner": [INNER["4"], PORT]}
+    ours["peers"][0] |= {"gateway": "10.90.0.254", "inner": INNER["4"], "inner_port": PORT}
     with (
         translated_cable("peers") as (namespaces, translator),
         strongswan.charon(namespaces.peers, tmp_path, config, SHARED) as peer,

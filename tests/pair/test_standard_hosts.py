@@ -7,14 +7,15 @@ import errno
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from securesock.engine.context import SecurityContext
 from securesock.engine.peer_entry import PeerEntry
+from securesock.errors import KeyingTimeout
 from securesock.policy.negotiation import STANDARD_QUICK_MODE
-from securesock.types import Address, Lifetimes
+from securesock.types import Address, Lifetimes, SecuritySettings
 from securesock.wire.tcp_encapsulation import NON_ESP_MARKER
 from tests.support.datagram_net import NAMES, A, B, Host, Identities, Net, Route
 
@@ -22,7 +23,7 @@ GATEWAY: Address = ("192.0.2.2", 4500)
 SERVICE: Address = ("10.92.0.1", 7)
 OUR_INNER: Address = ("10.91.0.1", 7001)
 TO_B = PeerEntry("10.92.0.0/24", gateway=GATEWAY[0], inner="10.91.0.1", peer=NAMES[B])
-FROM_A = PeerEntry("10.91.0.0/24", gateway=A[0], inner=SERVICE, peer=NAMES[A])
+FROM_A = PeerEntry("10.91.0.0/24", gateway=A[0], inner=SERVICE[0], inner_port=SERVICE[1], peer=NAMES[A])
 
 Adapt = Callable[[SecurityContext], SecurityContext]
 
@@ -86,7 +87,7 @@ def test_a_datagram_passes_a_tunnel_and_its_answer_finds_back(identities: Identi
 
 
 def test_every_address_behind_a_gateway_goes_through_one_sa(identities: Identities) -> None:
-    net, a, b = tunnel(identities, theirs=replace(FROM_A, inner=("10.92.0.0", 7)))
+    net, a, b = tunnel(identities, theirs=replace(FROM_A, inner="10.92.0.0"))
     a.send(b"first", ("10.92.0.0", 7))
     net.run(2)
     a.send(b"second", ("10.92.0.0", 7))
@@ -250,3 +251,107 @@ def test_an_idle_tunnel_goes_and_the_next_datagram_makes_another(identities: Ide
     a.send(b"second", SERVICE)
     net.run(2)
     assert b.received == [b"first", b"second"]
+
+
+OWN_B: Address = (GATEWAY[0], 7)
+EITHER = PeerEntry(GATEWAY[0], peer=NAMES[B])
+EITHER_A = PeerEntry(A[0], inner_port=7, peer=NAMES[A])
+
+
+def travelled_to(travelled: list[tuple[Route, bytes]]) -> set[Address]:
+    return {to for (to, source), _ in travelled if source == A}
+
+
+def test_auto_finds_a_standard_host_after_a_second_and_remembers_it(identities: Identities) -> None:
+    net = Net(identities)
+    travelled = seen(net)
+    a = net.host(A, adapt=knowing(EITHER))
+    b = net.host(GATEWAY, identity=identities.by_address[B], adapt=knowing(EITHER_A))
+    a.send(b"question", OWN_B)
+    net.run(0.9)
+    assert travelled_to(travelled) == {OWN_B}
+    assert a.machine.report(OWN_B).state == "negotiating"
+    net.run(1)
+    assert [(each.data, each.address) for each in b.arrivals] == [(b"question", A)]
+    b.send(b"answer", A)
+    net.run(1)
+    assert [(each.data, each.address) for each in a.arrivals] == [(b"answer", OWN_B)]
+    travelled.clear()
+    a.machine.forget(OWN_B, net.clock.now())
+    a.flush()
+    net.run(1)
+    a.send(b"another", OWN_B)
+    net.run(0.5)
+    assert travelled_to(travelled) == {GATEWAY}
+    assert b.received[-1] == b"another"
+
+
+def test_auto_stays_with_an_own_port_that_answers(identities: Identities) -> None:
+    net = Net(identities)
+    travelled = seen(net)
+    a = net.host(A, adapt=knowing(EITHER))
+    b = net.host(OWN_B, identity=identities.by_address[B])
+    net.host(GATEWAY, identity=identities.by_address[B], adapt=knowing(EITHER_A))
+    a.send(b"question", OWN_B)
+    net.run(5)
+    assert b.received == [b"question"]
+    assert travelled_to(travelled) == {OWN_B}
+
+
+def test_an_own_port_that_answers_too_late_gets_no_second_sa(identities: Identities) -> None:
+    net = Net(identities)
+    a = net.host(A, adapt=knowing(EITHER))
+    late = net.host(OWN_B, identity=identities.by_address[B])
+    b = net.host(GATEWAY, identity=identities.by_address[B], adapt=knowing(EITHER_A))
+    held: list[bytes] = []
+    deliver, withheld = late.receive, cast(Any, late)
+    withheld.receive = lambda datagram, source: held.append(datagram)
+    a.send(b"question", OWN_B)
+    net.run(1.5)
+    for each in held:
+        deliver(each, A)
+    net.run(5)
+    assert b.received == [b"question"]
+    assert late.received == []
+    assert late.machine.report(A).state != "established"
+
+
+def test_auto_that_finds_nobody_says_so_and_tries_the_own_port_first_again(identities: Identities) -> None:
+    net = Net(identities)
+    travelled = seen(net)
+    a = net.host(A, adapt=knowing(EITHER))
+    a.send(b"question", OWN_B)
+    net.run(12)
+    assert travelled_to(travelled) == {OWN_B, GATEWAY}
+    failure = a.machine.take_failure(OWN_B)
+    assert isinstance(failure, KeyingTimeout)
+    travelled.clear()
+    b = net.host(OWN_B, identity=identities.by_address[B])
+    a.send(b"again", OWN_B)
+    net.run(2)
+    assert travelled_to(travelled) == {OWN_B}
+    assert b.received == [b"again"]
+
+
+def test_a_socket_at_port_4500_looks_for_no_own_port(identities: Identities) -> None:
+    net = Net(identities)
+    a = net.host(A, adapt=knowing(EITHER))
+    b = net.host(GATEWAY, identity=identities.by_address[B], adapt=knowing(EITHER_A))
+    b.send(b"question", (A[0], A[1]))
+    net.run(1)
+    assert b.machine.report(A).state == "negotiating"  # a securesock socket has no port 4500 of its own
+    assert a.received == []
+
+
+@pytest.mark.parametrize("mode", ["transport", "tunnel"])
+def test_clear_text_never_stands_in_for_a_tunnel(identities: Identities, mode: str) -> None:
+    net = Net(identities)
+    travelled = seen(net)
+    entry = PeerEntry(GATEWAY[0], carrier="4500", peer=NAMES[B]) if mode == "transport" else TO_B
+    to = OWN_B if mode == "transport" else SERVICE
+    a = net.host(A, adapt=knowing(entry), settings=SecuritySettings(allow_insecure=True))
+    a.send(b"question", to)
+    net.run(12)
+    clear = [(route[0], data) for route, data in travelled if data == b"question"]
+    assert clear == ([(OWN_B, b"question")] if mode == "transport" else [])
+    assert a.machine.report(to).state == ("clear" if mode == "transport" else "failed")

@@ -61,14 +61,20 @@ class Directory(Protocol):
 
 
 class AioDatagrams(asyncio.DatagramProtocol):
-    """Between the carrier's transport and the application's protocol.  Made before the carrier is."""
+    """Between the carrier's transport and the application's protocol.  Made before the carrier is.
+
+    ``only``: the remote address, where the carrier itself has none because a standard host reaches it.
+    """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         protocol: asyncio.DatagramProtocol,
         begin: Callable[[asyncio.DatagramTransport], tuple[SecuredDatagrams, Directory, Address | None]],
+        only: Address | None = None,
     ) -> None:
+        self.only = only
+        self.others = 0
         self.loop = loop
         self.protocol = protocol
         self.closing = False
@@ -96,6 +102,8 @@ class AioDatagrams(asyncio.DatagramProtocol):
         self.settle()
         if arrival is None:
             self._tell_failure()
+        elif self.only is not None and arrival.address[:2] != self.only[:2]:
+            self.others += 1
         elif not self.closing:
             self.protocol.datagram_received(arrival.data, arrival.address)
 
@@ -159,7 +167,7 @@ class AioDatagrams(asyncio.DatagramProtocol):
             self._put(packet, to)
 
     def _put(self, packet: bytes | bytearray | memoryview, to: Address) -> None:
-        self.carrier.sendto(packet, None if self.connected is not None else to)
+        self.carrier.sendto(packet, None if self.connected is not None and self.only is None else to)
 
     def settle(self) -> None:
         """After every turn of the machine: send what it wants sent, and set the timer."""
@@ -180,7 +188,7 @@ class AioDatagrams(asyncio.DatagramProtocol):
     def _reconnect(self) -> None:
         """The kernel holds on to our address of before, where there is a remote address."""
         carrier = self.carrier.get_extra_info("socket")
-        if self.connected is not None and not self._over and carrier is not None:
+        if self.connected is not None and self.only is None and not self._over and carrier is not None:
             with socket.socket(carrier.family, carrier.type, carrier.proto, os.dup(carrier.fileno())) as kernel:
                 reconnect(kernel, self.connected)
 
@@ -271,7 +279,9 @@ class SecuredDatagramTransport(asyncio.DatagramTransport):
     @property
     def refusals(self) -> Mapping[str, int]:
         """How many datagrams and negotiations were dropped or refused, by reason."""
-        return MappingProxyType(dict(self._endpoint.machine.counters))
+        endpoint = self._endpoint
+        others = {"other-peer": endpoint.others} if endpoint.others else {}
+        return MappingProxyType(dict(endpoint.machine.counters) | others)
 
     def get_extra_info(self, name: str, default: object = None) -> object:
         """The carrier's, and "security": the SecurityInfo of the remote address, None while there is none."""

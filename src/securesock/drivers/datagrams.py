@@ -545,7 +545,7 @@ class DatagramCarrier:
         machine = self._machine
         if machine.moves != self._moves:
             self._moves = machine.moves
-            if self.connected is not None:
+            if self.connected is not None and self.only is None:
                 reconnect(self._kernel, self.connected)
         while (out := machine.poll_transmit()) is not None:
             try:

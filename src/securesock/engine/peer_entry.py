@@ -62,8 +62,9 @@ class PeerEntry:
     knows; "auto" tries the own port and after a second 4500, and remembers which was answered.  Left out: "4500" with a
     gateway or tunnel mode, else "auto".
     ``mode``: "tunnel" packs whole IP packets, "transport" what they carry.  Left out: "tunnel" with a gateway.
-    ``inner``: in tunnel mode our own address inside of it, or (address, port) where the port is not the socket's;
-    "assigned": the peer gives one (configuration payloads).  Left out: the socket's own address.
+    ``inner``: in tunnel mode our own address inside of it; "assigned": the peer gives one (configuration payloads).
+    Left out: the socket's own address.
+    ``inner_port``: our port inside, where it is not the socket's own: of one bound to 4500 so that peers can begin.
     ``peer``: the peer target name that whoever is there must prove.  Left out: the gateway's or host's own address.
 
     LocalMisuse: what is no address, network or name, and what contradicts itself.
@@ -73,7 +74,8 @@ class PeerEntry:
     gateway: str | None = field(default=None, kw_only=True)
     carrier: Carrier | None = field(default=None, kw_only=True)
     mode: Mode | None = field(default=None, kw_only=True)
-    inner: str | tuple[str, int] | None = field(default=None, kw_only=True)
+    inner: str | None = field(default=None, kw_only=True)
+    inner_port: int | None = field(default=None, kw_only=True)
     peer: str | AnyTrustedPeer | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -102,36 +104,27 @@ class PeerEntry:
             raise LocalMisuse("what is behind a gateway is reached in tunnel mode: leave mode or gateway out")
         if self.mode == "transport" and self.inner is not None:
             raise LocalMisuse("in transport mode nothing is inside: leave inner out, or say mode='tunnel'")
-        address = self._inner_address
-        if address not in (None, ASSIGNED):
+        if self.inner not in (None, ASSIGNED):
             try:
-                packed_host(address)
+                packed_host(self.inner)
             except ValueError:
-                raise LocalMisuse(f"{address!r} is no inner address: give numbers, or 'assigned'") from None
+                raise LocalMisuse(f"{self.inner!r} is no inner address: give numbers, or 'assigned'") from None
+        if self.carrier == "own" and self.inner_port is not None:
+            raise LocalMisuse("on the own carrier the port is the socket's: leave inner_port out")
         if self.inner_port is not None and not 0 < self.inner_port < 65536:
             raise LocalMisuse(f"{self.inner_port!r} is no port: give a number from 1 to 65535")
         if isinstance(self.peer, str):
             parse_peer_target_name(self.peer)
 
     @property
-    def _inner_address(self) -> str | None:
-        return self.inner[0] if isinstance(self.inner, tuple) else self.inner
-
-    @property
-    def inner_port(self) -> int | None:
-        """Our port inside, where it is said."""
-        return self.inner[1] if isinstance(self.inner, tuple) else None
-
-    @property
     def assigned(self) -> bool:
         """Whether the peer gives us our inner address."""
-        return self._inner_address == ASSIGNED
+        return self.inner == ASSIGNED
 
     @property
     def inner_host(self) -> bytes | None:
         """Our inner address, 4 or 16 bytes, where it is said."""
-        address = self._inner_address
-        return None if address is None or address == ASSIGNED else packed_host(address)
+        return None if self.inner is None or self.assigned else packed_host(self.inner)
 
     @property
     def spans(self) -> tuple[tuple[bytes, bytes], ...]:

@@ -252,11 +252,13 @@ class PeerReport(NamedTuple):
 
 class Route(NamedTuple):
     """How the datagrams of one address go to a standard host: ``carrier`` is where its ESP and IKE come and go,
-    ``expected`` who has to be there, ``standard`` what an SA with it is for."""
+    ``expected`` who has to be there, ``standard`` what an SA with it is for.  ``tries_own``: only where the address's
+    own port gave no sign of IKE for a second."""
 
     carrier: Address
     expected: PeerTargetName | AnyTrustedPeer
     standard: StandardHost
+    tries_own: bool = False
 
 
 class HalfOpenPlace(Protocol):

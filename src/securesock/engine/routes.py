@@ -70,8 +70,9 @@ def _route(entry: PeerEntry, carrier: Address, ours: Address, wanted: tuple[byte
     else:
         peer = packed_host(host)
         spans = (Span(IpProtocol.UDP, peer, peer, *_PORTS),)
-        standard = StandardHost("transport", (own,), our_port, spans, wanted=wanted)
-    return Route(carrier, entry.expected(host), standard)
+        standard = StandardHost("transport", (own,), entry.inner_port or our_port, spans, wanted=wanted)
+    # a socket at port 4500 has no other own port to be spoken to
+    return Route(carrier, entry.expected(host), standard, entry.carrier == "auto" and ours[1] != NAT_TRAVERSAL_PORT)
 
 
 def _at_port(address: Address, host: str, port: int) -> Address:

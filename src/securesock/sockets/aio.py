@@ -43,7 +43,7 @@ from ..errors import LocalMisuse
 from ..types import Address, AnyTrustedPeer, SecuritySettings
 from .address_book import addresses_of
 from .aio_admitting import AioDoor
-from .aio_datagrams import make_endpoint
+from .aio_datagrams import make_endpoint, routed
 from .aio_opening import connect_judged, open_transport
 from .aio_streams import DEFAULT_LIMIT, ClientConnected, ProvenStreamProtocol, ProvenStreamReader, ProvenStreamWriter
 from .negotiation import Terms
@@ -297,14 +297,20 @@ async def create_datagram_endpoint(
     loop = asyncio.get_running_loop()
     protocol = protocol_factory()
     to_any = None if sock is not None else local_addr is None or local_addr[0] in ("", "0.0.0.0", "::")
-    endpoint = make_endpoint(loop, protocol, asked, None if remote_addr is None else remote_addr[0], to_any)
+    only = await routed(loop, asked.context, remote_addr, family)
+    if only is not None:
+        # what comes and goes on the wire has the standard host's address
+        family = socket.AF_INET if len(only) == 2 else socket.AF_INET6
+        local_addr = local_addr or ("::" if family == socket.AF_INET6 else "0.0.0.0", 0)
+    remote = None if only is not None else remote_addr
+    endpoint = make_endpoint(loop, protocol, asked, None if remote_addr is None else remote_addr[0], to_any, only)
     if sock is not None:
         await loop.create_datagram_endpoint(lambda: endpoint, sock=sock)
     else:
         await loop.create_datagram_endpoint(
             lambda: endpoint,
             local_addr,
-            remote_addr,
+            remote,
             family=family,
             proto=proto,
             flags=flags,

@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from time import monotonic, time
+from typing import cast
 
 from ..drivers.aio_datagrams import AioDatagrams, Directory
 from ..engine.connect import ExpectedPeer, expected_peer
+from ..engine.context import SecurityContext
+from ..engine.peer_entry import entry_for
 from ..engine.ports import SecuredDatagrams
 from ..engine.report import Asked, datagram_info
 from ..engine.user import proves_a_user, wipe_password
@@ -21,7 +24,7 @@ from .datagram_keying import SocketKeying
 from .path import KernelPath
 from .planes import datagram_machine
 
-__all__ = ["make_endpoint"]
+__all__ = ["make_endpoint", "routed"]
 
 
 class _Directory:
@@ -55,10 +58,12 @@ def make_endpoint(
     asked: Asked,
     remote_host: str | None,
     to_any: bool | None = None,
+    only: Address | None = None,
 ) -> AioDatagrams:
     """The carrier's protocol; ``asked.expected`` is who has to be at the remote address, if there is one.
 
-    ``to_any``: the application bound no address of its own, None where the descriptor says so itself.
+    ``to_any``: the application bound no address of its own, None where the descriptor says so itself.  ``only``: the
+    remote address that the descriptor is not connected to, because a standard host reaches it.
     """
 
     def begin(carrier: asyncio.DatagramTransport) -> tuple[SecuredDatagrams, Directory, Address | None]:
@@ -73,7 +78,7 @@ def make_endpoint(
         )
         machine = datagram_machine(asked.context.plane, keying, asked.settings.allow_insecure)
         book = AddressBook(bound.family, numeric=True)
-        remote: Address | None = carrier.get_extra_info("peername")
+        remote: Address | None = only or carrier.get_extra_info("peername")
         if remote is not None:
             if remote_host:
                 book.meant(remote, remote_host)
@@ -81,4 +86,19 @@ def make_endpoint(
                 machine.expect(remote, asked.expected)
         return machine, _Directory(book, Asked(asked.settings, None, asked.context)), remote
 
-    return AioDatagrams(loop, protocol, begin)
+    return AioDatagrams(loop, protocol, begin, only)
+
+
+async def routed(
+    loop: asyncio.AbstractEventLoop, context: SecurityContext, remote: tuple[str, int] | None, family: int
+) -> Address | None:
+    """The remote address, where a standard host reaches it; None where the carrier is connected to it itself.
+
+    gaierror: it cannot be found.
+    """
+    if remote is None or not context.peers:
+        return None
+    found = await loop.getaddrinfo(*remote, family=family, type=socket.SOCK_DGRAM)
+    address = cast(Address, found[0][4])
+    entry = entry_for(context.peers, address[0])
+    return None if entry is None or entry.carrier == "own" else address

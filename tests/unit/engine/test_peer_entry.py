@@ -44,7 +44,8 @@ def test_a_host_by_itself_means_transport_mode_on_whichever_port_answers() -> No
         ({"mode": "transport", "gateway": "192.0.2.2"}, "behind a gateway"),
         ({"mode": "transport", "inner": "10.0.0.1"}, "nothing is inside"),
         ({"inner": "somewhere"}, "no inner address"),
-        ({"inner": ("10.0.0.1", 0)}, "no port"),
+        ({"inner_port": 0}, "no port"),
+        ({"carrier": "own", "inner_port": 7}, "the socket's"),
         ({"peer": "a*b"}, "peer target name"),
     ],
 )

@@ -40,6 +40,8 @@ def begin_delete(core: Core, now: float, reason: str = "this end deleted the IKE
     sa = core.ike if core.established else None
     goodbye = partial(_send_goodbye, core, sa, _goodbye(core, sa)) if sa is not None else None
     waits = sa is not None and sa.window.awaiting_reply
+    if sa is None and core.ike is not None:
+        core.ike.window.give_up()  # a negotiation that is called off asks for nothing any more
     if goodbye is not None and not waits:
         goodbye(now)
     if sa is None and core.ike is not None:

@@ -18,7 +18,8 @@ from math import inf
 from typing import Final, cast
 
 from ...engine.ports import DatagramKeying, Route, SealedRun
-from ...errors import AuthenticationFailed, KeyingTimeout, SecureSocketError
+from ...errors import AuthenticationFailed, KeyingTimeout, LocalMisuse, SecureSocketError
+from ...identity.names import PeerTargetName
 from ...keying.contract import (
     AddressPair,
     Establishment,
@@ -35,7 +36,7 @@ from ...keying.contract import (
 )
 from ...sad.entries import InboundSa, OutboundSa
 from ...sad.spec import SaSpec
-from ...types import Address
+from ...types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer
 from ...wire.tcp_encapsulation import NON_ESP_MARKER
 from ...wire.udp_encapsulation import NAT_KEEPALIVE
 from .host_packet import HostOpener, HostSealer
@@ -44,9 +45,11 @@ from .peers import (
     IDLE_S,
     LINGER_S,
     NEGOTIATION_S,
+    OWN_PORT_S,
     RETIRE_S,
     SILENCE_S,
     Association,
+    LatchAdmission,
     Peer,
     choose_sealing,
     covering,
@@ -58,6 +61,8 @@ __all__ = ["Associations"]
 
 LEAST_MTU: Final = 1280
 """IPv6's (RFC 8200 5), and in practice IPv4's."""
+MAX_CARRIERS: Final = 4096
+"""Hosts of which it is remembered at which port they were found; beyond that it is found out again."""
 SURE_TO_PASS: Final = 1024
 """Application bytes that fit into LEAST_MTU with every header and suite: longer ones ask for the path's."""
 
@@ -81,6 +86,7 @@ class Associations:
         )
         self._hosts: dict[Address, Peer] = {}
         self._behind: dict[Address, Peer] = {}
+        self._carriers: dict[str, str] = {}
         self._by_ike_spi: dict[bytes, Association] = {}
         self._beginnings: dict[tuple[Address, bytes], Association] = {}
         self.due = inf
@@ -93,7 +99,7 @@ class Associations:
         peer = self._known(address)
         if peer is None:
             route = self._keying.route(address)
-            if route is None:
+            if route is None or (route.tries_own and self._carriers.get(address[0]) != "4500"):
                 return self._own_peer(address)
             peer = self._behind[address] = self._host(route.carrier, route)
         return peer
@@ -388,6 +394,7 @@ class Associations:
             association.place.leave()
         others = [each for each in peer.associations if each.state == "live"]
         association.establish(establishment, now)
+        self._remember_carrier(association)
         self._look_at_path(association, now)
         if association.may_carry:
             peer.failure = None
@@ -398,6 +405,65 @@ class Associations:
             association.join(other, now)
             self._drive(other, peer.carrier, now)
 
+    def _remember_carrier(self, association: Association) -> None:
+        """Which port a host was found at that may be at either."""
+        host, route = association.peer.address[0], association.peer.route
+        if len(self._carriers) >= MAX_CARRIERS:
+            self._carriers.clear()
+        if association.otherwise is not None:
+            self._carriers[host] = "own"
+        elif route is not None and route.tries_own:
+            self._carriers[host] = "4500"
+
+    def _try_standard_port(self, association: Association, now: float) -> None:
+        """The own port is silent: the same with a standard host, and never with both (semantics "Datagrams")."""
+        own, route = association.peer, association.otherwise
+        if route is None:
+            return
+        host = self._host(route.carrier, route)
+        host.expected = host.expected or own.expected
+        host.queue.extend(own.queue)
+        host.queued_bytes += own.queued_bytes
+        own.queue.clear()
+        own.queued_bytes = 0
+        # nothing that its own port answers from now on counts
+        self._end(association, now)
+        self._abandon(association, now)
+        self._peers.pop(own.address, None)
+        self._behind[own.address] = host
+        self._begin(host, own.address, own.asked, now)
+        self._flush(host, now)
+
+    def _begin(self, peer: Peer, address: Address, host: PeerTargetName | AnyTrustedPeer | None, now: float) -> None:
+        """Negotiate with ``peer`` for the sake of ``address``, unless there is an SA or a negotiation."""
+        if peer.why_clear and now >= peer.clear_used_at + IDLE_S:
+            peer.why_clear = ""
+        if peer.occupied or peer.why_clear:
+            return
+        standard = otherwise = None
+        route = self._keying.route(address)
+        if peer.route is not None:
+            peer.route = route or peer.route
+            host, standard = peer.route.expected, peer.route.standard
+        elif route is not None:
+            host, otherwise = route.expected, route if address[0] not in self._carriers else None
+        expected = peer.wanted(host)
+        if expected is host and host is not ANY_TRUSTED_PEER:
+            peer.asked = host
+        if expected is None:
+            self._forget_stranger(peer)
+            raise LocalMisuse("nobody said who should be at this address: name the peer, or name its host")
+        peer.failure = None
+        peer.any_trusted = peer.any_trusted or expected is ANY_TRUSTED_PEER
+        session = self._keying.make_session(
+            Role.INITIATOR, peer.carrier, expected, LatchAdmission(peer), self._spis, now, standard
+        )
+        association = Association(peer, session, Role.INITIATOR, b"", now)
+        association.otherwise = otherwise
+        peer.associations.append(association)
+        session.handle_acquire(now)
+        self._drive(association, peer.carrier, now)
+
     def _failed(self, association: Association, error: SecureSocketError, now: float) -> None:
         peer, negotiating = association.peer, association.state == "negotiating"
         self.counters[getattr(error, "reason", "") or type(error).__name__] += 1
@@ -405,6 +471,7 @@ class Associations:
         self._close_inbound(association)
         if negotiating and association.role is Role.INITIATOR and not peer.occupied:
             peer.failure, peer.failure_told = error.with_traceback(None), False
+            self._carriers.pop(peer.address[0], None)  # the next time both ports may answer again
 
     def _fall_back(self, association: Association, now: float) -> None:
         """allow_insecure: the peer gave no sign of IKE; what waited goes in clear."""
@@ -486,7 +553,8 @@ class Associations:
     def _forget_stranger(self, peer: Peer) -> None:
         if peer.forgettable:
             if peer.route is None:
-                self._peers.pop(peer.address, None)
+                if self._peers.get(peer.address) is peer:
+                    del self._peers[peer.address]
             else:
                 self._hosts.pop(peer.address, None)
                 for address in [each for each, found in self._behind.items() if found is peer]:
@@ -545,7 +613,10 @@ class Associations:
             self._look_at_live(association, now)
 
     def _look_at_negotiation(self, association: Association, now: float) -> None:
-        if now >= association.started + SILENCE_S and association.may_be_clear(self._allow_insecure):
+        silent = not association.session.peer_speaks_ike
+        if association.otherwise is not None and silent and now >= association.started + OWN_PORT_S:
+            self._try_standard_port(association, now)
+        elif now >= association.started + SILENCE_S and association.may_be_clear(self._allow_insecure):
             self._fall_back(association, now)
             self._abandon(association, now)
         elif now >= association.started + NEGOTIATION_S:

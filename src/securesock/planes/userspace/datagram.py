@@ -19,7 +19,7 @@ from ...engine.ports import Arrival, PeerReport, PeerState
 from ...errors import LocalMisuse, SecureSocketError, WireError
 from ...identity.names import PeerTargetName
 from ...keying.contract import AddressPair, Role
-from ...types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer
+from ...types import Address, AnyTrustedPeer
 from ...wire.esp import ESP_HEADER, ESP_HEADER_LENGTH
 from ...wire.isakmp import IkeHeader, read_header_untrusted
 from ...wire.numbers import ExchangeType, HeaderFlag
@@ -29,7 +29,6 @@ from .associations import Associations
 from .host_packet import HostOpener
 from .packet import Dropped, PacketOpener
 from .peers import (
-    IDLE_S,
     Association,
     LatchAdmission,
     inner_address,
@@ -118,29 +117,14 @@ class UserSpaceDatagrams(Associations):
     def begin(self, address: Address, host: PeerTargetName | AnyTrustedPeer | None, now: float) -> None:
         """See the port.  LocalMisuse when nothing says who should be there."""
         peer = self._peer(address)
-        if peer.why_clear and now >= peer.clear_used_at + IDLE_S:
-            peer.why_clear = ""
-        if peer.occupied or peer.why_clear:
-            return
-        standard = None
-        if peer.route is not None:
-            peer.route = self._keying.route(address) or peer.route
-            host, standard = peer.route.expected, peer.route.standard
-        expected = peer.wanted(host)
-        if expected is host and host is not ANY_TRUSTED_PEER:
-            peer.asked = host
-        if expected is None:
+        route = peer.route
+        if route is not None and route.tries_own and not peer.begun and address[0] not in self._carriers:
+            # it was not found at port 4500 the last time
+            self._behind.pop(address, None)
+            peer.failure = None
             self._forget_stranger(peer)
-            raise LocalMisuse("nobody said who should be at this address: name the peer, or name its host")
-        peer.failure = None
-        peer.any_trusted = peer.any_trusted or expected is ANY_TRUSTED_PEER
-        session = self._keying.make_session(
-            Role.INITIATOR, peer.carrier, expected, LatchAdmission(peer), self._spis, now, standard
-        )
-        association = Association(peer, session, Role.INITIATOR, b"", now)
-        peer.associations.append(association)
-        session.handle_acquire(now)
-        self._drive(association, peer.carrier, now)
+            peer = self._own_peer(address)
+        self._begin(peer, address, host, now)
 
     def enqueue(self, data: bytes, address: Address) -> bool:
         """See the port."""

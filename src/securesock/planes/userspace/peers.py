@@ -33,6 +33,7 @@ __all__ = [
     "LINGER_S",
     "LIVENESS_S",
     "NEGOTIATION_S",
+    "OWN_PORT_S",
     "RETIRE_S",
     "SILENCE_S",
     "Association",
@@ -46,6 +47,8 @@ __all__ = [
 
 NEGOTIATION_S: Final = 10.0
 """Semantics "Limits against strangers": every exchange of a negotiation on a bad line, and no longer."""
+OWN_PORT_S: Final = 1.0
+"""How long an own port gives no sign of IKE before port 4500 is tried in its place (semantics "Datagrams")."""
 SILENCE_S: Final = 2.0
 """How long a peer gives no sign of IKE before allow_insecure takes it for one that does not speak it."""
 CONFIRM_S: Final = 1.0
@@ -180,6 +183,7 @@ class LatchAdmission:
 class Association:
     """One keying session.  ``rank`` is the SPI of the IKE_SA's initiator, which both ends know.
 
+    ``otherwise``: the way to go where the peer's own port is silent.
     ``confirmed``: the peer is known to have the keys.  ``replaced``: another one took its place.  ``retire_at``: when
     we delete it.  ``watched``: the timers know that something was sent since the peer was last heard.
     """
@@ -202,6 +206,7 @@ class Association:
         "leaving",
         "limits",
         "main_mode_sa_id",
+        "otherwise",
         "our_address",
         "path_looked_at",
         "peer",
@@ -232,6 +237,7 @@ class Association:
         self.started = now
         self.state: AssociationState = "negotiating"
         self.place: HalfOpenPlace | None = None
+        self.otherwise: Route | None = None
         self.ike_spis: set[bytes] = set()
         self.inbound: set[int] = set()
         self.leaving: deque[tuple[float, int]] = deque()
@@ -375,6 +381,8 @@ class Association:
             moments.append(due)
         if self.state == "negotiating":
             moments.append(self.started + NEGOTIATION_S)
+            if self.otherwise is not None and not self.session.peer_speaks_ike:
+                moments.append(self.started + OWN_PORT_S)
             if self.may_be_clear(allow_insecure):
                 moments.append(self.started + SILENCE_S)
         elif self.state == "live":
@@ -417,6 +425,8 @@ class Association:
         return (
             allow_insecure
             and self.role is Role.INITIATOR
+            # what is behind a gateway is nobody whom clear text would reach
+            and (self.peer.route is None or self.peer.route.standard.mode == "transport")
             and not self.session.peer_speaks_ike
             and self.peer.latched is None
         )
