@@ -24,9 +24,11 @@ __all__ = ["COMMANDS", "Group", "run"]
 COMMANDS: Final[Mapping[str, str]] = {
     "connect": "securesock.cli.netcat",
     "demo": "securesock.cli.demo.command",
+    "explain": "securesock.cli.explain",
     "identity": "securesock.cli.identity",
     "ike-probe": "securesock.cli.ike_probe",
     "listen": "securesock.cli.netcat",
+    "policy": "securesock.cli.policy",
     "version": "securesock.cli.version",
 }
 """Which module registers which command."""

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from ..errors import LocalMisuse
@@ -136,16 +137,26 @@ _loaded: Final = _Loaded()
 in_child(_loaded.renew_lock)
 
 
+def _opened(store: Path) -> FilterEngine:
+    from ..policy.filter_engine import FilterEngine  # brings a database, which few need
+
+    return FilterEngine.open(store)
+
+
 def default_context() -> SecurityContext:
     """The context of the user's own configuration, loaded once per process (and per SECURESOCK_CONFIG).
 
-    Whatever Identity.load raises when there is none: LocalMisuse says what to do.
+    With a table [policy] in it the filtering platform of that file is asked about every flow; what sockets put into it
+    ends with the process.  Whatever Identity.load raises when there is none: LocalMisuse says what to do.
     """
-    from ..identity.configured import load_accounts  # reads files: for those who have a configuration
+    # reads files: for those who have a configuration
+    from ..identity.configured import load_accounts, named_policy_store
 
     key = os.environ.get("SECURESOCK_CONFIG", "")
     with _loaded.lock:
         context = _loaded.by_configuration.get(key)
         if context is None:
-            context = _loaded.by_configuration[key] = SecurityContext(Identity.load(), accounts=load_accounts())
+            identity, accounts, store = Identity.load(), load_accounts(), named_policy_store()
+            context = SecurityContext(identity, accounts=accounts, policy=None if store is None else _opened(store))
+            _loaded.by_configuration[key] = context
         return context

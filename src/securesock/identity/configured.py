@@ -21,6 +21,11 @@ and, for servers that act as their peers, which account of this machine each of 
     "alice@example.org" = "alice"
     "host/app.example" = "app"
 
+The filtering platform that ss.default_context() asks, and that "securesock policy" edits:
+
+    [policy]
+    store = "policy.db"
+
 Unknown keys are errors that name the line: a misspelt "crl" must not pass for none.
 """
 
@@ -42,7 +47,9 @@ __all__ = [
     "config_file",
     "load_accounts",
     "load_identity",
+    "named_policy_store",
     "own_config_file",
+    "policy_store",
     "read_configuration",
     "read_private_file",
 ]
@@ -51,7 +58,9 @@ CONFIG_FILE: Final = "config.toml"
 _VARIABLE: Final = "SECURESOCK_CONFIG"
 _CERTIFICATE_KEYS: Final = frozenset({"certificate", "private_key", "trust", "crl"})
 _PSK_KEYS: Final = frozenset({"name", "peers"})
-_TABLES: Final = frozenset({"identity", "accounts"})
+_TABLES: Final = frozenset({"identity", "accounts", "policy"})
+_POLICY_KEYS: Final = frozenset({"store"})
+_STORE: Final = "policy.db"
 _NEXT_STEP: Final = "make one with 'securesock identity init', or set SECURESOCK_CONFIG to the folder that has one"
 
 
@@ -121,6 +130,25 @@ def load_accounts(path: Path | None = None) -> AccountMap:
         raise LocalMisuse(f"{path}: [accounts]: {error}") from None
 
 
+def named_policy_store(path: Path | None = None) -> Path | None:
+    """The file that table [policy] of a configuration names, None without one; LocalMisuse for what it cannot say."""
+    path = path or config_file()
+    table = read_configuration(path).get("policy") if path.exists() else None
+    if table is None:
+        return None
+    if not isinstance(table, dict):
+        raise LocalMisuse(f'{path}: [policy] is a table with store = "..."')
+    for key in table:
+        if key not in _POLICY_KEYS:
+            raise _unknown(path, path.read_text(encoding="utf-8"), ("policy", key), _POLICY_KEYS)
+    return path.parent / _text(path, table, "store", "policy")
+
+
+def policy_store() -> Path:
+    """Where the policy of this user is: the file that is named, else policy.db beside the configuration in force."""
+    return named_policy_store() or config_file().parent / _STORE
+
+
 def _load_certificate(path: Path, table: Mapping[str, object]) -> Identity:
     if "trust" not in table:
         raise LocalMisuse(f"{path}: [identity] needs trust = [...]; an empty list trusts nobody but pinned keys")
@@ -160,10 +188,10 @@ def read_private_file(path: Path) -> bytes:
         return file.read()
 
 
-def _text(path: Path, table: Mapping[str, object], key: str) -> str:
+def _text(path: Path, table: Mapping[str, object], key: str, name: str = "identity") -> str:
     value = table.get(key)
     if not isinstance(value, str) or not value:
-        raise LocalMisuse(f'{path}: [identity] needs {key} = "..."')
+        raise LocalMisuse(f'{path}: [{name}] needs {key} = "..."')
     return value
 
 

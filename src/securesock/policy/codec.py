@@ -26,7 +26,7 @@ from .fields import Field
 from .model import Callout, Filter, PolicyObject, Provider, ProviderContext, Sublayer
 from .values import DataType, MatchType, Range, V4Mask, V6Mask, Value
 
-__all__ = ["decode", "decode_security", "encode", "encode_security"]
+__all__ = ["decode", "decode_security", "decode_value", "encode", "encode_security", "encode_value"]
 
 _Encoder: TypeAlias = Callable[[object], Json]
 _Decoder: TypeAlias = Callable[[Json], object]
@@ -80,6 +80,19 @@ def decode(kind: str, text: str) -> PolicyObject:
 def encode_security(descriptor: SecurityDescriptor) -> str:
     """The text of a security descriptor."""
     return json.dumps(_security_out(descriptor), separators=(",", ":"))
+
+
+def encode_value(value: Value) -> Json:
+    """A typed value as JSON: its type's number, and what it holds."""
+    return _value_out(value)
+
+
+def decode_value(data: Json) -> Value:
+    """The value that ``encode_value`` made.  ValueError for anything else."""
+    try:
+        return _value_in(data)
+    except (KeyError, TypeError, AttributeError, RecursionError, PolicyError) as error:
+        raise ValueError(f"no value: {error}") from None
 
 
 def decode_security(text: str) -> SecurityDescriptor:
