@@ -31,12 +31,13 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 from ..engine.fork import process, refuse_inherited
 from ..engine.live_sas import LIVE_SAS
 from ..engine.ports import SecuredStream
 from ..engine.report import live_info
+from ..errors import SecureSocketError
 from ..types import SecurityInfo
 from .aio_transport import Data, SecuredTransport
 from .closing import Closing, close_now, linger_of, reset
@@ -52,6 +53,18 @@ _SCRATCH_SIZE: Final = 8192
 _LEAST_WAIT_S: Final = 0.05  # a deadline that cannot be met at once is looked at again so much later
 _scratches: Final[list[memoryview]] = []  # lent from the loop's question for a buffer until it has put something there
 _NOBODY: Final = asyncio.Protocol()  # in the place of the application's before and after its connection
+
+
+class JudgedFlow(Protocol):
+    """What keeps an eye on the policy of a connection; see engine.live_flows.LiveFlow."""
+
+    def current(self, established: SecurityInfo) -> SecurityInfo:
+        """What is said of the connection, with the policy of now."""
+        ...
+
+    def over(self) -> None:
+        """The connection has ended."""
+        ...
 
 
 class AioLink(asyncio.BufferedProtocol):
@@ -88,6 +101,7 @@ class AioLink(asyncio.BufferedProtocol):
         "_timer",
         "carrier",
         "closing",
+        "live",
         "protocol",
     )
 
@@ -103,6 +117,7 @@ class AioLink(asyncio.BufferedProtocol):
     ) -> None:
         self.carrier = carrier
         self._gone = gone
+        self.live: JudgedFlow | None = None
         self.protocol: asyncio.BaseProtocol = _NOBODY
         self.closing = False  # no more writes, nothing more is delivered
         self._loop = loop
@@ -142,7 +157,7 @@ class AioLink(asyncio.BufferedProtocol):
         """What is applied, as it stands now."""
         connection = self._connection
         return live_info(
-            self._info,
+            self._info if self.live is None else self.live.current(self._info),
             main_mode_sa_id=connection.main_mode_sa_id,
             quick_mode_sa_id=connection.quick_mode_sa_id,
             rekeys=connection.child_rekeys + connection.ike_rekeys,
@@ -226,6 +241,8 @@ class AioLink(asyncio.BufferedProtocol):
             gone, self._gone = self._gone, None
             if gone is not None:
                 gone()
+            if self.live is not None:
+                self.live.over()
             protocol.connection_lost(error)
 
     def _carrier_broke(self, exc: OSError | None) -> None:
@@ -488,6 +505,16 @@ class AioLink(asyncio.BufferedProtocol):
         self._parted = True
         self._stop()
         self.carrier.abort()
+
+    def break_off(self, error: SecureSocketError) -> None:
+        """End the connection for a reason of ours, from whatever thread: in the loop's next turn."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._broken_off, error)
+
+    def _broken_off(self, error: SecureSocketError) -> None:
+        if not self._parted and not self._over:
+            self._connection.break_off(error)
+            self._break(error)
 
     def _may_break(self) -> bool:
         """A failed connection ends when all that was proven is delivered, or when the application waits to send."""

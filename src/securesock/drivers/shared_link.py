@@ -19,7 +19,7 @@ from typing import Final
 
 from ..engine.fork import process, refuse_inherited
 from ..engine.ports import SecuredStream
-from ..errors import WantRead, WantWrite
+from ..errors import SecureSocketError, WantRead, WantWrite
 from .linger import reset_on_close
 from .negotiating import flush
 from .waiting import WRITE, Waiter
@@ -106,6 +106,19 @@ class SharedLink:
                 return False
             lock.release()  # whoever comes later sees that we are closing, and leaves
         return True
+
+    def break_off(self, error: SecureSocketError, carrier: _socket.socket | None) -> None:
+        """End an established connection for a reason of ours, from another thread: whoever waits in it is woken.
+
+        The peer is told by ``carrier``, or where that has gone by whoever calls next.
+        """
+        if self.inherited or self.closing:
+            return
+        self.connection.break_off(error)
+        if carrier is not None:
+            with contextlib.suppress(OSError):
+                self._tell_peer(carrier)
+        self.wake_all()
 
     def abort(self, carrier: _socket.socket) -> None:
         """The socket was forgotten without close(): a sealed reset as far as the carrier takes it, then TCP's own."""

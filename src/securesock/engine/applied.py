@@ -12,7 +12,7 @@ from ..errors import LocalMisuse
 from ..identity.identity import Identity
 from ..keying.contract import UNMARKED, PolicyMark
 from ..policy.negotiation import ChildOffer, MainModePolicy, QuickModePolicy
-from ..types import SecuritySettings
+from ..types import Flow, SecuritySettings
 
 __all__ = ["Applied", "encrypted_only"]
 
@@ -24,7 +24,7 @@ class Applied:
     ``settings``: what was asked, raised by what filters demand.  ``mark``: the keys of the provider contexts that are
     applied (None where the context's own policy is), the filter that decided, by weight or because it asks for the
     protection, and the filter that asks for the SA.
-    ``differences``: each "asked X, applied Y, because Z".
+    ``flow``: which was judged.  ``differences``: each "asked X, applied Y, because Z".
     """
 
     settings: SecuritySettings
@@ -33,6 +33,7 @@ class Applied:
     quick_mode: QuickModePolicy
     mark: PolicyMark = UNMARKED
     differences: tuple[str, ...] = ()
+    flow: Flow | None = None
 
 
 def encrypted_only(policy: QuickModePolicy) -> QuickModePolicy:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -28,6 +28,7 @@ from ..policy.negotiation import (
     QuickModePolicy,
     main_mode_offers,
 )
+from .admission import NO_GROUPS, PrincipalGroups
 from .fork import in_child
 from .peer_entry import PeerEntry
 from .ticket_books import SharedTicketBook
@@ -66,7 +67,8 @@ class SecurityContext:
     ``resumption``: UDP sockets with this context resume sessions that were lost, and let them be resumed (RFC 5723).
     Nothing is asked of certificates then and no new key exchange is made, for up to an hour; so it is off by default.
     ``tickets`` is the book that it keeps, made where it is left out.
-    LocalMisuse: an unknown plane or key exchange, a contradiction, accounts, peers, users or keys that are none.
+    ``groups``: by name, the principals that filters and allow= mean with "group:NAME", as peer target names or globs.
+    LocalMisuse: an unknown plane or key exchange, a contradiction, accounts, peers, users, groups, keys that are none.
     """
 
     identity: Identity
@@ -84,6 +86,7 @@ class SecurityContext:
     user_tries: UserTries = field(default_factory=UserTries, init=False, repr=False, compare=False)
     resumption: bool = field(default=False, kw_only=True)
     tickets: TicketBook | None = field(default=None, repr=False, compare=False, kw_only=True)
+    groups: Mapping[str, Iterable[str]] = field(default=NO_GROUPS, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.resumption and self.tickets is None:
@@ -100,6 +103,8 @@ class SecurityContext:
         if not all(isinstance(each, PeerEntry) for each in self.peers):
             raise LocalMisuse("peers is a sequence of PeerEntry")
         self._check_users()
+        if not isinstance(self.groups, PrincipalGroups):
+            object.__setattr__(self, "groups", PrincipalGroups(self.groups))
         if self.key_exchange != "hybrid":
             if self.main_mode is not DEFAULT_MAIN_MODE:
                 raise LocalMisuse("main_mode names its key exchanges itself: leave key_exchange out")
@@ -120,6 +125,11 @@ class SecurityContext:
             raise LocalMisuse("ppks is a sequence of Ppk")
         if self.identity.method == "anonymous" and not all(each.mandatory for each in self.ppks):
             raise LocalMisuse("an anonymous identity's PPKs are mandatory (RFC 8784 5.2.3)")
+
+    @property
+    def principal_groups(self) -> PrincipalGroups:
+        """``groups``, as they were read."""
+        return self.groups if isinstance(self.groups, PrincipalGroups) else PrincipalGroups(self.groups)
 
 
 class _Loaded:

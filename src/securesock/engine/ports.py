@@ -129,6 +129,10 @@ class SecuredStream(Protocol):
         """In a forked child: nothing can be sealed or opened any more."""
         ...
 
+    def break_off(self, error: SecureSocketError) -> None:
+        """Fail for a reason that is not the peer's."""
+        ...
+
     # -- write lock ------------------------------------------------------------------------------------------------
 
     def start(self, now: float) -> None:

@@ -34,7 +34,7 @@ from .fork import in_child
 from .policy_keys import named
 from .verdicts import layer_for
 
-__all__ = ["Endpoint", "SocketFilters"]
+__all__ = ["Endpoint", "SocketFilters", "desk_session", "filters_of", "traffic_of"]
 
 _UNSPECIFIED: Final = {4: "0.0.0.0", 6: "::"}
 
@@ -118,20 +118,14 @@ in_child(_renew_all)
 class SocketFilters:
     """The filters of one socket, or of a listener and all that it accepted."""
 
-    def __init__(self, engine: FilterEngine, settings: SecuritySettings) -> None:
+    def __init__(self, engine: FilterEngine) -> None:
         self._desk = _desk_of(engine)
-        self._settings = settings
         self._lock = threading.Lock()
         self._holders = 1
         self._keys: tuple[UUID, ...] = ()
 
-    def place(self, *endpoints: Endpoint) -> tuple[Filter, ...]:
+    def place(self, *wanted: Filter) -> tuple[Filter, ...]:
         """Have these filters and no others.  Raises what the engine raises; the old ones are still there then."""
-        wanted = tuple(each for endpoint in endpoints for each in _filters(endpoint, self._settings))
-        return self.place_exactly(wanted)
-
-    def place_exactly(self, wanted: tuple[Filter, ...]) -> tuple[Filter, ...]:
-        """The same of filters that are made already."""
         with self._lock:
             if not self._holders:
                 return ()
@@ -158,9 +152,10 @@ class SocketFilters:
                 return
 
 
-def _filters(endpoint: Endpoint, settings: SecuritySettings) -> Iterator[Filter]:
+def filters_of(endpoint: Endpoint, settings: SecuritySettings) -> Iterator[Filter]:
+    """What a socket with these settings has there."""
     version = endpoint.version
-    traffic = (*_traffic(endpoint), match(Field.IP_LOCAL_ADDRESS_TYPE, int(AddressType.UNICAST)))
+    traffic = (*traffic_of(endpoint), match(Field.IP_LOCAL_ADDRESS_TYPE, int(AddressType.UNICAST)))
     clear = settings.allow_insecure
     yield _callout(
         endpoint,
@@ -201,10 +196,11 @@ def _filters(endpoint: Endpoint, settings: SecuritySettings) -> Iterator[Filter]
     main_mode = named(named_policies.main_mode_policy) or ids.PROVIDER_CONTEXT_MODERN_MAIN_MODE
     quick_mode = named(named_policies.quick_mode_policy) or ids.PROVIDER_CONTEXT_MODERN_QUICK_MODE
     yield _policy(endpoint, "IKEEXT", _addresses(endpoint), main_mode)
-    yield _policy(endpoint, "IPSEC", _traffic(endpoint), quick_mode)
+    yield _policy(endpoint, "IPSEC", traffic_of(endpoint), quick_mode)
 
 
-def _traffic(endpoint: Endpoint) -> tuple[Condition, ...]:
+def traffic_of(endpoint: Endpoint) -> tuple[Condition, ...]:
+    """The conditions that an endpoint's traffic, and no other's, fulfils."""
     conditions = [match(Field.IP_PROTOCOL, endpoint.protocol), match(Field.IP_LOCAL_PORT, endpoint.our_port)]
     if endpoint.our_host:
         conditions.append(match(Field.IP_LOCAL_ADDRESS, endpoint.our_host))

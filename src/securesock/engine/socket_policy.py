@@ -9,18 +9,21 @@ It must not know sockets' calls, carriers, or how anything is negotiated.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from ..errors import PolicyRefused
+from ..errors import ConnectionBroken, PolicyRefused
 from ..identity.names import PeerTargetName
-from ..keying.contract import Admission
+from ..keying.contract import Admission, Establishment
 from ..policy.explain import Explanation
-from ..types import Address, AnyTrustedPeer, Flow, IPsecSettings, SecuritySettings
+from ..policy.filter_engine import FilterEngine
+from ..types import Address, AnyTrustedPeer, Flow, IPsecSettings, Principal, SecuritySettings
+from .admission import AllowList
 from .applied import Applied
 from .connect import numeric_address
 from .context import SecurityContext
-from .peer_admission import PeerAdmission
-from .socket_filters import Endpoint, SocketFilters
+from .live_flows import LiveFlow, Schedule
+from .peer_admission import PeerAdmission, allow_filters, peer_fields
+from .socket_filters import Endpoint, SocketFilters, filters_of
 from .verdicts import (
     Direction,
     Inquest,
@@ -29,6 +32,7 @@ from .verdicts import (
     ip_version,
     judge,
     judge_endpoint,
+    judge_peer,
     layer_for,
 )
 
@@ -40,20 +44,44 @@ TCP, UDP = 6, 17
 class SocketPolicy:
     """Of one socket; of an accepted one, its listener's.  ``protocol``: 6 or 17; ``version``: of a socket not bound."""
 
-    def __init__(self, context: SecurityContext, settings: SecuritySettings, protocol: int, version: int = 4) -> None:
+    def __init__(
+        self,
+        context: SecurityContext,
+        settings: SecuritySettings,
+        protocol: int,
+        version: int = 4,
+        allowed: AllowList | None = None,
+    ) -> None:
         self._context = context
         self._settings = settings
         self._protocol = protocol
         self._version = version
         self._skip = isinstance(settings, IPsecSettings) and settings.skip_filter_instantiation
+        self._allowed: AllowList | None = None
         self._filters: SocketFilters | None = None
+        self._private: FilterEngine | None = None
+        self._door: SocketFilters | None = None
         if self._skip and context.policy is None:
             raise PolicyRefused(
                 "skip_filter_instantiation relies on filters that exist, and this context has no filtering platform: "
                 "give SecurityContext(policy=...), or let the setting out"
             )
         if context.policy is not None and not self._skip:
-            self._filters = SocketFilters(context.policy, settings)
+            self._filters = SocketFilters(context.policy)
+        if allowed is not None:
+            self.admit(allowed)
+
+    def admit(self, allowed: AllowList) -> None:
+        """create_server(allow=...): filters, in an engine of the listener's own where the context has none."""
+        engine = self._context.policy
+        if engine is None:
+            engine = self._private = FilterEngine.open()
+        self._allowed, self._door = allowed, SocketFilters(engine)
+
+    @property
+    def allowed(self) -> AllowList | None:
+        """Whom its filters let in, and nobody else; None lets in whoever is proven."""
+        return self._allowed
 
     # -- filters ---------------------------------------------------------------------------------------------------
 
@@ -63,17 +91,22 @@ class SocketPolicy:
 
     def _place(self, *endpoints: Endpoint) -> None:
         if self._filters is not None:
-            self._filters.place(*endpoints)
+            self._filters.place(*(each for endpoint in endpoints for each in filters_of(endpoint, self._settings)))
+        if self._door is not None and self._allowed is not None:
+            allowed = self._allowed
+            self._door.place(*(each for endpoint in endpoints for each in allow_filters(endpoint, allowed)))
 
     def hold(self) -> None:
         """One more socket lives by this one's filters: an accepted one."""
-        if self._filters is not None:
-            self._filters.hold()
+        for filters in (self._filters, self._door):
+            if filters is not None:
+                filters.hold()
 
     def release(self) -> None:
         """A socket that lived by them is gone, and what it had still to send."""
-        if self._filters is not None:
-            self._filters.release()
+        for filters in (self._filters, self._door):
+            if filters is not None:
+                filters.release()
 
     # -- judging -----------------------------------------------------------------------------------------------------
 
@@ -123,9 +156,45 @@ class SocketPolicy:
 
     def admission(self, our: Address, peer: Address, otherwise: Admission) -> Admission:
         """Who may come in by an incoming flow: judged at ALE_AUTH_RECV_ACCEPT when it is known who it is."""
-        if self._context.policy is None:
+        engine = self._context.policy or self._private
+        if engine is None:
             return otherwise
-        return PeerAdmission(self._context.policy, self.flow_of(our, peer), otherwise)
+        pins = () if self._allowed is None else self._allowed.pins
+        return PeerAdmission(engine, self.flow_of(our, peer), otherwise, pins, self._context.principal_groups)
+
+    def meets(self, applied: Applied, expected: PeerTargetName | AnyTrustedPeer | None, peer: Principal) -> None:
+        """It is known now who is at the other end of an outbound flow.  PolicyRefused where a filter minds."""
+        if applied.flow is not None:
+            proven = peer_fields(peer, self._context.principal_groups)
+            judge_peer(self._inquest(applied.flow, "outbound", expected), proven)
+
+    def live(
+        self,
+        applied: Applied,
+        direction: Direction,
+        expected: PeerTargetName | AnyTrustedPeer | None,
+        establishment: Establishment,
+        break_off: Callable[[ConnectionBroken], None],
+        schedule: Schedule,
+    ) -> LiveFlow | None:
+        """Look after an established connection; None without an engine."""
+        engine, judged = self._context.policy, applied.flow
+        if engine is None or judged is None:
+            return None
+        inquest = self._inquest(judged, direction, expected)
+        proven = peer_fields(establishment.peer, self._context.principal_groups)
+
+        def judge_now() -> Applied:
+            now = judge(inquest)
+            judge_peer(inquest, proven)
+            return now
+
+        def explain_now() -> tuple[Explanation, ...]:
+            return explain_flow(inquest, proven)
+
+        flow = LiveFlow(judged, establishment, applied, judge_now, explain_now, break_off)
+        flow.begin(engine, schedule)
+        return flow
 
     def why_not_clear(self, our: Address, peer: Address) -> PolicyRefused | None:
         """Why an incoming flow may not go on in clear; None where it may.  Nobody is proven on such a one."""

@@ -59,6 +59,7 @@ __all__ = [
     "is_of_socket",
     "judge",
     "judge_endpoint",
+    "judge_peer",
     "layer_for",
 ]
 
@@ -213,8 +214,8 @@ class _Findings:
         flow = self._inquest.flow
         layer = layer_for(name, ip_version(flow.our_host))
         fields = fields_of(layer, flow, peer=self._peer(), secured=secured)
-        if name == "ALE_AUTH_RECV_ACCEPT" and engine.names_peers(layer, fields):
-            return engine.classify(layer, fields)  # judged when it is known who is there: PeerAdmission
+        if name.startswith("ALE_AUTH_") and engine.names_peers(layer, fields):
+            return engine.classify(layer, fields)  # judged when it is known who is there: judge_peer, PeerAdmission
         verdict = engine.authorize(layer, fields)
         if verdict.is_blocked:
             way = "to" if self._inquest.direction == "outbound" else "from"
@@ -287,7 +288,7 @@ class _Findings:
             None if decided is None else decided.id,
             None if self._transport is None else self._transport.id,
         )
-        return Applied(settings, identity, main_mode, quick_mode, mark, tuple(self._differences))
+        return Applied(settings, identity, main_mode, quick_mode, mark, tuple(self._differences), self._inquest.flow)
 
     def _settings(self) -> SecuritySettings:
         """What was asked, raised by what others' filters demand: never lowered."""
@@ -370,6 +371,21 @@ class _Findings:
             self._differences.append(
                 f"asked for PFS by {names}, applied PFS by the key exchange of the main mode, because that is latched"
             )
+
+
+def judge_peer(inquest: Inquest, peer: Mapping[Field, FlowValue]) -> None:
+    """The same at the ALE layer when it is known who is there; PolicyRefused."""
+    engine, flow = inquest.context.policy, inquest.flow
+    if engine is None:
+        return
+    outbound = inquest.direction == "outbound"
+    layer = layer_for("ALE_AUTH_CONNECT" if outbound else "ALE_AUTH_RECV_ACCEPT", ip_version(flow.our_host))
+    known = dict(peer)
+    if outbound and isinstance(inquest.expected, PeerTargetName):
+        known[Field.PEER_NAME] = inquest.expected.principal
+    verdict = engine.authorize_peer(layer, fields_of(layer, flow, peer=known, secured=True))
+    if verdict.is_blocked:
+        _refuse(f"the peer at {flow.peer_host} port {flow.peer_port} is not let pass at {layer.name}", verdict)
 
 
 def explain_flow(inquest: Inquest, peer: Mapping[Field, FlowValue] | None = None) -> tuple[Explanation, ...]:

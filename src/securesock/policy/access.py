@@ -5,8 +5,9 @@ it; a descriptor in a condition (ALE_REMOTE_MACHINE_ID and its kin) says which p
 read in order: each decides the rights that no earlier one has decided (the DACL rule), and what none decides is denied.
 
 A trustee is a text: a principal's name to the letter ("host/db.example", "alice@EXAMPLE.ORG", "uid:1000"),
-"host/" with one or more "*" labels, each standing for exactly one DNS label, "group:NAME", or EVERYONE.  A "*" in
-any other name is that character: mailboxes may hold one.  Knows no sockets and no operating system.
+"host/" with one or more "*" labels, each standing for exactly one DNS label, "host-like/" with "*" inside labels, each
+standing for any part of that one label, "group:NAME", or EVERYONE.  A "*" in any other name is that character:
+mailboxes may hold one.  Knows no sockets and no operating system.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ __all__ = [
 EVERYONE: Final = "*"
 _GROUP: Final = "group:"
 _HOST: Final = "host/"
+_LIKE: Final = "host-like/"
 
 
 class Right(IntFlag):
@@ -139,16 +141,18 @@ def allow(*trustees: str) -> SecurityDescriptor:
 
 
 def _complaint(entry: AccessEntry) -> str:
-    if not entry.trustee or entry.trustee in (_GROUP, _HOST):
+    if not entry.trustee or entry.trustee in (_GROUP, _HOST, _LIKE):
         return "an entry names nobody"
     if not entry.rights:
         return f"the entry for {entry.trustee} has no rights"
-    if entry.trustee.startswith(_HOST):
-        labels = entry.trustee.removeprefix(_HOST).split(".")
-        if not all(labels):
-            return f"{entry.trustee} has an empty label"
-        if any("*" in label and label != "*" for label in labels):
-            return f"{entry.trustee} has a '*' inside a label; a '*' stands for one whole DNS label"
+    prefix, slash, name = entry.trustee.partition("/")
+    labels = name.split(".")
+    if prefix + slash in (_HOST, _LIKE) and not all(labels):
+        return f"{entry.trustee} has an empty label"
+    if prefix + slash == _LIKE and "*" not in name:
+        return f"{entry.trustee} has no '*': write it as 'host/'"
+    if prefix + slash == _HOST and any("*" in label and label != "*" for label in labels):
+        return f"{entry.trustee} has a '*' inside a label; a '*' stands for one whole DNS label"
     return ""
 
 
@@ -159,23 +163,40 @@ def _is_member(token: Token, trustee: str) -> bool:
         return trustee.removeprefix(_GROUP) in token.groups
     if trustee in token.names:
         return True
-    if not trustee.startswith(_HOST) or "*" not in trustee:
+    if not trustee.startswith((_HOST, _LIKE)) or "*" not in trustee:
         return False
-    wanted = trustee.removeprefix(_HOST).split(".")
+    wanted = trustee.partition("/")[2].split(".")
     return any(
         _labels_match(wanted, name.removeprefix(_HOST).split(".")) for name in token.names if name.startswith(_HOST)
     )
 
 
 def _labels_match(wanted: list[str], labels: list[str]) -> bool:
-    return len(wanted) == len(labels) and all(each in ("*", label) for each, label in zip(wanted, labels, strict=True))
+    return len(wanted) == len(labels) and all(
+        each in ("*", label) or ("*" in each and _label_is_like(each, label))
+        for each, label in zip(wanted, labels, strict=True)
+    )
+
+
+def _label_is_like(pattern: str, label: str) -> bool:
+    first, *rest = pattern.split("*")
+    last = rest.pop()
+    if not label.startswith(first) or not label.endswith(last) or len(label) < len(first) + len(last):
+        return False
+    at, end = len(first), len(label) - len(last)
+    for part in rest:
+        at = label.find(part, at, end)
+        if at < 0:
+            return False
+        at += len(part)
+    return True
 
 
 def _trustee_key(trustee: str) -> str:
-    if not trustee.startswith(_HOST) or "*" not in trustee:
+    if not trustee.startswith((_HOST, _LIKE)) or "*" not in trustee:
         return trustee
-    labels = trustee.removeprefix(_HOST).split(".")
-    last = len(labels) - 1 - labels[::-1].index("*")
+    labels = trustee.partition("/")[2].split(".")
+    last = max(place for place, label in enumerate(labels) if "*" in label)
     return _glob_key(labels[last + 1 :])
 
 

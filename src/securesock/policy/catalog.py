@@ -14,6 +14,7 @@ from typing import Final, Protocol, TypeAlias
 from uuid import UUID
 
 from .access import SecurityDescriptor
+from .layers import Layer
 from .model import Callout, Filter, Lifetime, ObjectKind, PolicyObject, Provider, ProviderContext, Sublayer
 from .rules import Rule
 
@@ -104,6 +105,11 @@ class Catalog:
         self._by_key: Final[dict[ObjectKind, dict[UUID, Record]]] = {kind: {} for kind in ObjectKind}
         self._by_id: Final[dict[ObjectKind, dict[int, Record]]] = {kind: {} for kind in ObjectKind}
         self._uses: Final[dict[Name, int]] = {}
+        self._at_layer: Final[dict[Layer, dict[UUID, Record]]] = {}
+
+    def filters_at(self, layer: Layer) -> Iterator[Record]:
+        """The filters of one layer."""
+        return iter(self._at_layer.get(layer, {}).values())
 
     def find(self, kind: ObjectKind, key: UUID) -> Record | None:
         """The record with a key."""
@@ -133,6 +139,8 @@ class Catalog:
             self.remove(before)
         self._by_key[kind][record.item.key] = record
         self._by_id[kind][record.item.id] = record
+        if isinstance(record.item, Filter):
+            self._at_layer.setdefault(record.item.layer, {})[record.item.key] = record
         for name in references_of(record.item):
             self._uses[name] = self._uses.get(name, 0) + 1
 
@@ -143,6 +151,8 @@ class Catalog:
             return
         del self._by_key[kind][record.item.key]
         del self._by_id[kind][record.item.id]
+        if isinstance(record.item, Filter):
+            del self._at_layer[record.item.layer][record.item.key]
         for name in references_of(record.item):
             left = self._uses[name] - 1
             if left:
@@ -194,6 +204,16 @@ class Draft:
         for record in list(self._added.values()):
             if record.kind is kind:
                 yield record
+
+    def filters_at(self, *layers: Layer) -> Iterator[Record]:
+        """The filters of some layers, in no particular order."""
+        for record in self._added.values():
+            if isinstance(record.item, Filter) and record.item.layer in layers:
+                yield record
+        for layer in layers:
+            for record in self._catalog.filters_at(layer):
+                if (ObjectKind.FILTER, record.item.key) not in self._removed:
+                    yield record
 
     def count(self, kind: ObjectKind) -> int:
         """How many there are of a kind."""

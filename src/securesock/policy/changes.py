@@ -18,7 +18,7 @@ from .errors import PolicyCode, error_for
 from .model import ObjectKind, PolicyObject
 from .verdicts import Verdict
 
-__all__ = ["Change", "ChangeType", "FlowWatch", "Subscription"]
+__all__ = ["Bell", "Change", "ChangeType", "FlowWatch", "Subscription"]
 
 # A subscriber that has not looked for so many changes has lost its way; its queue must not eat the process.
 QUEUE_LIMIT: Final = 65_536
@@ -117,6 +117,19 @@ class Subscription(Generic[Notice]):
                 self.cancel()
 
         threading.Thread(target=run, name="securesock-policy-subscription", daemon=True).start()
+
+
+class Bell(Subscription[Change]):
+    """A subscription that keeps nothing: each notice calls a function that leaves word and returns at once."""
+
+    def __init__(self, cancelled: Callable[[Subscription[Change]], None], bell: Callable[[], None]) -> None:
+        super().__init__(cancelled)
+        self._bell: Final = bell
+
+    def deliver(self, notice: Change) -> None:
+        """Ring."""
+        if self.is_open:
+            self._bell()
 
 
 class FlowWatch:

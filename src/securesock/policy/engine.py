@@ -25,7 +25,7 @@ from .admission import admit
 from .archive import Archive
 from .builtin import BUILT_IN_OBJECTS, ike_exemptions
 from .catalog import Name, Record, View
-from .changes import Change, ChangeType, Subscription
+from .changes import Bell, Change, ChangeType, Subscription
 from .codec import encode_security
 from .errors import PolicyCode, error_for
 from .events import ClassifyDrop, NetEventLog, event_of_flow
@@ -44,6 +44,7 @@ __all__ = ["Core"]
 _FIRST_OWN_ID: Final = 1 << 32
 _FIRST_OWN_CALLOUT_ID: Final = 1 << 31
 _ADMINISTRATOR: Final = "uid:0"
+_IKEEXT: Final = (Layer.IKEEXT_V4, Layer.IKEEXT_V6)
 _MAIN_MODE_TYPES: Final = (ContextType.IKE_MM, ContextType.AUTHIP_MM, ContextType.IKEV2_MM)
 
 _cores: weakref.WeakSet[Core] = weakref.WeakSet()
@@ -72,6 +73,7 @@ class Core:
         self._own_ids: Final = itertools.count(_FIRST_OWN_ID)
         self._own_callout_ids: Final = itertools.count(_FIRST_OWN_CALLOUT_ID)
         self._dynamic: Final[dict[int, dict[Name, None]]] = {}
+        self._exemptions: tuple[UUID, ...] = ()
         self._security: Final = {"engine": _default_security(self.owner)}
         self.security_generation = 0
         for item in BUILT_IN_OBJECTS:
@@ -219,15 +221,17 @@ class Core:
         draft = transaction.draft
         if not any(_is_at_ikeext(record) for record in (*draft.added, *draft.removed)):
             return
-        filters = list(draft.records(ObjectKind.FILTER))
-        present = [record for record in filters if record.is_system]
-        is_wanted = any(_is_at_ikeext(record) and _has_main_mode(transaction, record) for record in filters)
+        present = [record for key in self._exemptions if (record := draft.find(ObjectKind.FILTER, key)) is not None]
+        # Never all filters: sockets come and go, and there may be a hundred thousand others.
+        is_wanted = any(_has_main_mode(transaction, record) for record in draft.filters_at(*_IKEEXT))
         if present and not is_wanted:
             for record in present:
                 draft.remove(record)
         elif is_wanted and not present:
-            for item in ike_exemptions(self.owner):
-                draft.add(self._own_record(draft, item, Lifetime.STATIC))
+            records = [self._own_record(draft, item, Lifetime.STATIC) for item in ike_exemptions(self.owner)]
+            for record in records:
+                draft.add(record)
+            self._exemptions = tuple(record.item.key for record in records)
 
     # -- objects --------------------------------------------------------------------------------------------------
 
@@ -334,6 +338,14 @@ class Core:
             self._listeners.append(_Listener(session, kind, is_meant, types, subscription))
         return subscription
 
+    def ring(self, session: int, bell: Callable[[], None]) -> Subscription[Change]:
+        """Call ``bell`` after each commit of another session that changed filters."""
+        subscription = Bell(self._forget, bell)
+        every = ChangeType.ADD, ChangeType.DELETE
+        with self.state.still():
+            self._listeners.append(_Listener(session, ObjectKind.FILTER, lambda record: True, every, subscription))
+        return subscription
+
     def _forget(self, subscription: Subscription[Change]) -> None:
         with self.state.still():
             self._listeners[:] = [each for each in self._listeners if each.subscription is not subscription]
@@ -382,7 +394,7 @@ def _default_security(owner: Token) -> SecurityDescriptor:
 
 
 def _is_at_ikeext(record: Record) -> bool:
-    return isinstance(record.item, Filter) and record.item.layer in (Layer.IKEEXT_V4, Layer.IKEEXT_V6)
+    return isinstance(record.item, Filter) and record.item.layer in _IKEEXT
 
 
 def _has_main_mode(transaction: Transaction, record: Record) -> bool:

@@ -436,6 +436,15 @@ class Session:
         wanted = layer_named(layer)
         return self.core.state.watch(wanted, wanted.info.slots_of(fields))
 
+    def ring(self, bell: Callable[[], None]) -> Subscription[Change]:
+        """Have ``bell`` called after each commit of another session that added or deleted filters.
+
+        In the thread that committed, which has let go of the engine by then: it only leaves word and returns.
+        """
+        subscription = self.core.ring(self.id, bell)
+        self.subscriptions.append(subscription)
+        return subscription
+
     def register_callout(self, key: UUID, function: CalloutFunction | None) -> None:
         """Say what a callout does (None: nothing any more); its filters obey at once.
 

@@ -26,6 +26,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from ..drivers.aio_datagrams import SecuredDatagramTransport
+from ..engine.admission import AllowList
 from ..engine.connect import (
     ExpectedPeer,
     check_offers,
@@ -40,6 +41,7 @@ from ..engine.context import SecurityContext, default_context
 from ..engine.report import Asked
 from ..engine.user import check_listening, check_user, wipe_password
 from ..errors import LocalMisuse
+from ..keying.contract import AdmitAnyTrusted
 from ..types import Address, AnyTrustedPeer, SecuritySettings
 from .address_book import addresses_of
 from .aio_admitting import AioDoor
@@ -232,7 +234,12 @@ async def create_server(
     _check_carrier(sock)
     if settings is not None:
         check_listening(settings)
-    terms = Terms(_asked(settings, None, context), read_admission(allow), read_public_addresses(public_addresses))
+    admission = read_admission(allow)
+    allowed = admission if isinstance(admission, AllowList) else None
+    asked = _asked(settings, None, context, allowed=allowed)
+    if asked.policy is not None and asked.policy.allowed is admission:
+        admission = AdmitAnyTrusted()  # allow= is filters then
+    terms = Terms(asked, admission, read_public_addresses(public_addresses))
     loop = asyncio.get_running_loop()
     door = AioDoor(loop, terms, protocol_factory)
     # asyncio gives its server away only after a last pause, in which a cancelled one would be lost and serve on.
@@ -386,6 +393,7 @@ def _asked(
     expected: ExpectedPeer | None,
     context: SecurityContext | None,
     protocol: int = socket.IPPROTO_TCP,
+    allowed: AllowList | None = None,
 ) -> Asked:
     """Everything that can be wrong with what was asked is said before anything is begun."""
     settings = _NO_SETTINGS if settings is None else settings
@@ -396,10 +404,10 @@ def _asked(
     check_offers(context, settings)
     stream_plane(context.plane)
     policy = None
-    if is_governed(context, settings):
+    if allowed is not None or is_governed(context, settings):
         from ..engine.socket_policy import SocketPolicy  # of the filtering platform, which most programs do without
 
-        policy = SocketPolicy(context, settings, protocol)
+        policy = SocketPolicy(context, settings, protocol, allowed=allowed)
     return Asked(settings, expected, context, policy)
 
 

@@ -22,7 +22,7 @@ from ..drivers.aio_clear import ClearGuard
 from ..drivers.aio_negotiation import AioNegotiation
 from ..drivers.aio_transport import SecuredTransport
 from ..drivers.closing import Closing, close_now
-from ..drivers.reactor import reactor
+from ..drivers.reactor import in_reactor, reactor
 from ..engine.connect import accepting
 from ..engine.half_open import FIRST_MESSAGE_S, HALF_OPEN, NEGOTIATION_S, HalfOpen, source_of
 from ..engine.ports import SecuredStream
@@ -178,6 +178,8 @@ class AioAdmitting(AioNegotiation):
             asked.policy.hold()
             gone = asked.policy.release
         link = AioLink(self._loop, carrier, connection, info, paused=self.paused, gone=gone)
+        if asked.policy is not None and asked.applied is not None:
+            link.live = asked.policy.live(asked.applied, "inbound", None, establishment, link.break_off, in_reactor)
         transport = SecuredTransport(link)
         self._door.admitted.add(transport)
         link.begin(self._door.factory(), transport)

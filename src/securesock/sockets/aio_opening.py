@@ -18,14 +18,14 @@ from contextlib import ExitStack
 from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
-from time import time
+from time import monotonic, time
 from typing import Final, TypeAlias
 
 from ..drivers.aio import AioLink
 from ..drivers.aio_clear import ClearBegin
 from ..drivers.aio_negotiation import AioNegotiation
 from ..drivers.aio_transport import SecuredTransport
-from ..drivers.reactor import reactor
+from ..drivers.reactor import in_reactor, reactor
 from ..engine.connect import ExpectedPeer, connecting
 from ..engine.half_open import NEGOTIATION_S
 from ..engine.ports import SecuredStream
@@ -104,11 +104,20 @@ class AioOpening(AioNegotiation):
         if self.outcome.done():
             carrier.abort()
             return
+        policy, applied = self._asked.policy, self._asked.applied
+        if policy is not None and applied is not None:
+            try:
+                policy.meets(applied, self._expected, establishment.peer)
+            except SecureSocketError as error:
+                connection.abort(monotonic())
+                self.failed(carrier, error)
+                return
         plane = stream_plane(self._asked.context.plane).name
         info = secured_info(self._asked, establishment, plane, datetime.now(UTC))
-        policy = self._asked.policy
         gone = None if policy is None else policy.release
         link = AioLink(self._loop, carrier, connection, info, paused=self.paused, gone=gone)
+        if policy is not None and applied is not None:
+            link.live = policy.live(applied, "outbound", self._expected, establishment, link.break_off, in_reactor)
         transport = SecuredTransport(link)
         self.outcome.set_result(transport)
         link.begin(self._protocol, transport)

@@ -56,6 +56,7 @@ class Accepted:
     address: Address
     link: Link
     info: SecurityInfo
+    asked: Asked
 
 
 class Door(Protocol):
@@ -229,7 +230,8 @@ class Negotiation:
         self._end()
         plane = stream_plane(self._asked.context.plane).name
         info = secured_info(self._asked, establishment, plane, datetime.now(UTC))
-        self._listener.deliver(self, Accepted(self.carrier, self.address, StreamLink(connection), info))
+        link = StreamLink(connection)
+        self._listener.deliver(self, Accepted(self.carrier, self.address, link, info, self._asked))
 
     def _in_clear(self, why: str) -> None:
         policy = self._asked.policy
@@ -241,7 +243,7 @@ class Negotiation:
         self._end()
         link = ClearLink(self._head, guarded=True)
         info = clear_info(self._asked, why)
-        self._listener.deliver(self, Accepted(self.carrier, self.address, link, info))
+        self._listener.deliver(self, Accepted(self.carrier, self.address, link, info, self._asked))
 
     def _failed(self, connection: SecuredStream) -> None:
         error: BaseException = connection.error or SecureSocketError("the negotiation ended without a reason")

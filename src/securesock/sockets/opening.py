@@ -55,6 +55,7 @@ class Opened:
 
     link: Link
     info: SecurityInfo
+    asked: Asked
 
 
 class Opening:
@@ -87,7 +88,7 @@ class Opening:
             if not self._why:
                 self._start(carrier, now)
         if self._why:
-            return Opened(ClearLink(guarded=False), clear_info(self._asked, self._why))
+            return Opened(ClearLink(guarded=False), clear_info(self._asked, self._why), self._asked)
         return self._negotiate(carrier, now)
 
     def deadline(self) -> float | None:
@@ -169,9 +170,12 @@ class Opening:
         establishment = connection.establishment
         if establishment is None:
             raise PeerMisbehaved("the connection was established with nobody")
-        plane = stream_plane(self._asked.context.plane).name
-        info = secured_info(self._asked, establishment, plane, datetime.now(UTC))
-        return Opened(StreamLink(connection), info)
+        asked = self._asked
+        if asked.policy is not None and asked.applied is not None:
+            asked.policy.meets(asked.applied, asked.expected, establishment.peer)
+        plane = stream_plane(asked.context.plane).name
+        info = secured_info(asked, establishment, plane, datetime.now(UTC))
+        return Opened(StreamLink(connection), info, asked)
 
     # -- in clear, if that is allowed ----------------------------------------------------------------------------------
 

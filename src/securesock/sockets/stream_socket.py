@@ -16,14 +16,17 @@ import copy
 import errno
 import socket
 import warnings
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias, overload
 
 from ..drivers.blocking import StreamLink
 from ..drivers.closing import close_link
-from ..drivers.reactor import reactor
+from ..drivers.reactor import in_reactor, reactor
+from ..engine.admission import AllowList
+from ..engine.applied import Applied
 from ..engine.connect import (
     ExpectedPeer,
     check_offers,
@@ -52,7 +55,10 @@ from .planes import stream_plane
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+    from ..engine.live_flows import LiveFlow, PolicyChange
     from ..engine.socket_policy import SocketPolicy
+    from ..engine.verdicts import Direction
+    from ..policy import Explanation, Subscription
 
     _AnyAddress: TypeAlias = tuple[object, ...] | str | ReadableBuffer
 
@@ -84,6 +90,7 @@ class SecureSocket(SocketCalls):
         "_info",
         "_keeps_password",
         "_listener",
+        "_live",
         "_named",
         "_options",
         "_policy",
@@ -128,8 +135,8 @@ class SecureSocket(SocketCalls):
         self._adopt_timeout(0.0 if type != -1 and type & _NONBLOCK else socket.getdefaulttimeout())
 
     @classmethod
-    def _of_accepted(cls, accepted: Accepted, asked: Asked) -> SecureSocket:
-        carrier = accepted.carrier
+    def _of_accepted(cls, accepted: Accepted) -> SecureSocket:
+        carrier, asked = accepted.carrier, accepted.asked
         sock = cls.__new__(cls)
         sock._clear_state(asked.context)
         family, kind, proto = carrier.family, carrier.type, carrier.proto
@@ -139,7 +146,7 @@ class SecureSocket(SocketCalls):
         if asked.policy is not None:
             asked.policy.hold()
             sock._policy = asked.policy
-        sock._settle(accepted.link, accepted.info)
+        sock._settle(accepted.link, accepted.info, accepted.asked, "inbound")
         return sock
 
     def _clear_state(self, context: SecurityContext | None) -> None:
@@ -160,6 +167,7 @@ class SecureSocket(SocketCalls):
         self._options: dict[tuple[int, int], tuple[int | bytes | None, int]] = {}
         self._bound = False
         self._policy: SocketPolicy | None = None
+        self._live: LiveFlow | None = None
 
     def _adopt_timeout(self, timeout: float | None) -> None:
         self._timeout = timeout
@@ -190,14 +198,18 @@ class SecureSocket(SocketCalls):
         """This socket's part in the filtering platform, None where there is none; most programs do without."""
         if self._policy is not None:
             return self._policy
+        allowed = self._admission if isinstance(self._admission, AllowList) else None
+        if allowed is not None:
+            return self._new_policy(settings, allowed)
         if self._context is None and not is_governed_by_keys(settings):
             return None  # the user's own context is loaded when it is needed
-        if not is_governed(self.context, settings):
-            return None
+        return self._new_policy(settings, None) if is_governed(self.context, settings) else None
+
+    def _new_policy(self, settings: SecuritySettings, allowed: AllowList | None) -> SocketPolicy:
         from ..engine.socket_policy import SocketPolicy
 
         protocol = socket.IPPROTO_UDP if self.type == socket.SOCK_DGRAM else socket.IPPROTO_TCP
-        return SocketPolicy(self.context, settings, protocol, 6 if self.family == socket.AF_INET6 else 4)
+        return SocketPolicy(self.context, settings, protocol, 6 if self.family == socket.AF_INET6 else 4, allowed)
 
     def set_peer_target_name(self, peer: str | AnyTrustedPeer, address: Address | None = None) -> None:
         """Whom this socket must reach; before connect (WSASetSocketPeerTargetName).
@@ -233,6 +245,8 @@ class SecureSocket(SocketCalls):
 
     def _admit(self, admission: Admission, public_addresses: tuple[Address, ...]) -> None:
         self._admission, self._public_addresses = admission, public_addresses
+        if self._policy is not None and isinstance(admission, AllowList):
+            self._policy.admit(admission)
 
     def query_security(self, address: Address | None = None) -> SecurityInfo:
         """What was really applied, beside what was asked (WSAQuerySocketSecurity); of a datagram socket with whom.
@@ -250,6 +264,8 @@ class SecureSocket(SocketCalls):
         if not isinstance(link, StreamLink):
             return info
         connection = link.connection
+        if self._live is not None:
+            info = self._live.current(info)
         return live_info(
             info,
             main_mode_sa_id=connection.main_mode_sa_id,
@@ -368,17 +384,59 @@ class SecureSocket(SocketCalls):
                 self._attempt = None
             raise
         self._negotiated()
-        self._settle(opened.link, opened.info)
+        self._settle(opened.link, opened.info, opened.asked, "outbound")
         self._attempt = None
 
     def _negotiated(self) -> None:
         if not self._keeps_password:
             wipe_password(self._settings)
 
-    def _settle(self, link: Link, info: SecurityInfo) -> None:
+    def _settle(self, link: Link, info: SecurityInfo, asked: Asked, direction: Direction) -> None:
         if isinstance(link, StreamLink):
             link.adopt(self)
+            if asked.policy is not None and asked.applied is not None:
+                self._live = self._look_after(link, asked.policy, asked.applied, asked.expected, direction)
         self._link, self._info = link, info
+
+    def _look_after(
+        self,
+        link: StreamLink,
+        policy: SocketPolicy,
+        applied: Applied,
+        expected: ExpectedPeer | None,
+        direction: Direction,
+    ) -> LiveFlow | None:
+        """Have the connection judged again whenever policy changes."""
+        establishment, this = link.connection.establishment, weakref.ref(self)
+        if establishment is None:
+            return None
+        return policy.live(
+            applied,
+            direction,
+            expected,
+            establishment,
+            lambda error: link.break_off(error, this()),
+            in_reactor,
+        )
+
+    def watch_policy(self, callback: Callable[[PolicyChange], object] | None = None) -> Subscription[PolicyChange]:
+        """Hear when the policy of this connection becomes another one, or ends it (SecurityContext(policy=...)).
+
+        The subscription is polled, waited for or iterated; with ``callback`` a daemon thread calls it.  It ends with
+        the socket.  LocalMisuse: no connection that a filtering platform judges.
+        """
+        if self._live is None:
+            raise LocalMisuse("no filtering platform judges this socket: it has to be connected under policy=...")
+        return self._live.subscribe(callback)
+
+    def explain_policy(self) -> tuple[Explanation, ...]:
+        """Why this connection is judged as it is now: the account of each layer on its way, in words and as data.
+
+        LocalMisuse: no connection that a filtering platform judges.
+        """
+        if self._live is None:
+            raise LocalMisuse("no filtering platform judges this socket: it has to be connected under policy=...")
+        return self._live.explain()
 
     def _connected(self) -> Link:
         if self._attempt is not None:
@@ -417,7 +475,11 @@ class SecureSocket(SocketCalls):
             self._listener.set_backlog(backlog)
             return
         check_listening(self._settings)
-        terms = Terms(self._asked(None), self._admission, self._public_addresses)
+        asked = self._asked(None)
+        admission = self._admission
+        if self._policy is not None and self._policy.allowed is admission:
+            admission = AdmitAnyTrusted()  # allow= is filters then
+        terms = Terms(asked, admission, self._public_addresses)
         if self._policy is not None:
             if not self._bound:
                 super().bind(("", 0))  # as the kernel does in listen()
@@ -442,7 +504,7 @@ class SecureSocket(SocketCalls):
         if listener is None:
             raise OSError(errno.EINVAL, "the socket does not listen")
         accepted = listener.accept(self._timeout)
-        return SecureSocket._of_accepted(accepted, listener.terms.asked), accepted.address
+        return SecureSocket._of_accepted(accepted), accepted.address
 
     @property
     def refusals(self) -> Mapping[str, int]:
@@ -509,6 +571,8 @@ class SecureSocket(SocketCalls):
             return
         link, attempt, listener, policy = self._link, self._attempt, self._listener, self._policy
         gone = None if policy is None else policy.release
+        if self._live is not None:
+            self._live.over()
         if listener is not None:
             listener.close(wait=True)
         elif attempt is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from securesock.engine.admission import AllowList
+from securesock.engine.admission import AllowList, PrincipalGroups, token_of
 from securesock.errors import LocalMisuse
 from securesock.types import Principal
 
@@ -69,3 +69,22 @@ def test_what_is_neither_a_name_nor_a_glob_is_misuse(pattern: str) -> None:
 def test_a_single_text_is_misuse_because_its_letters_would_be_the_names() -> None:
     with pytest.raises(LocalMisuse, match="list"):
         AllowList("host/a.example")
+
+
+def test_groups_are_lists_with_names() -> None:
+    groups = PrincipalGroups({"ops": ["host/*.ops.example", "alice@example.org"], "all": ["*.example", "*.*.example"]})
+    assert groups.of(Principal("host/a.ops.example")) == ("ops", "all")
+    assert groups.of(Principal("alice@example.org", "user")) == ("ops",)
+    assert token_of(Principal("host/b.example"), groups).groups == ("all",)
+    assert token_of(Principal("host/b.example", method="anonymous"), groups).names == ()
+    assert AllowList(["group:ops"]).descriptor.admits(token_of(Principal("host/a.ops.example"), groups))
+    assert groups == PrincipalGroups(groups)
+    assert hash(groups) == hash(PrincipalGroups(groups))
+
+
+@pytest.mark.parametrize(
+    "groups", [{"": ["a.example"]}, {5: ["a.example"]}, {"a": ["group:b"]}, {"a": "host/b.example"}]
+)
+def test_a_group_that_is_none_is_misuse(groups: dict[str, list[str]]) -> None:
+    with pytest.raises(LocalMisuse):
+        PrincipalGroups(groups)

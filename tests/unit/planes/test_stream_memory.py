@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from securesock.errors import LocalMisuse
+from securesock.errors import ConnectionBroken, LocalMisuse
 from securesock.planes.userspace import stream
 from securesock.planes.userspace.buffers import BufferPool
 from securesock.planes.userspace.seal import MAX_BATCH
@@ -212,6 +212,7 @@ def test_after_a_fork_the_child_can_do_nothing_with_it() -> None:
         lambda: end.outbound_sent(0),
         lambda: end.finish(0.0),
         lambda: end.abort(0.0),
+        lambda: end.break_off(ConnectionBroken("policy")),
     ):
         with pytest.raises(LocalMisuse, match="process that uses it"):
             call()
@@ -241,6 +242,7 @@ def test_every_method_is_told_apart_by_side() -> None:
     assert public == {
         "abandon",
         "abort",
+        "break_off",
         "finish",
         "handle_timeout",
         "inbound_buffer",

@@ -167,6 +167,13 @@ class StreamConnection:
         self._short_sealing = ShortSealing(self._link, self._sealer)
         self._short_sealing.stopped = True
 
+    def break_off(self, error: SecureSocketError) -> None:
+        """Fail, for a reason that is not the peer's; from any thread.  What was opened stays readable, and whoever
+        drives the connection tells the peer as after any failure."""
+        self._refuse_if_abandoned()
+        self._link.fail(error)
+        self._short_sealing.stopped = True
+
     # keying: under the write lock
 
     def start(self, now: float) -> None:
