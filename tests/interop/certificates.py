@@ -15,7 +15,10 @@ from cryptography.x509.oid import NameOID
 def issued(
     name: str, public_key: Any, authority: Any, *, ca: bool = False, issuer: str | None = None
 ) -> x509.Certificate:
-    """One day's certificate; without ``issuer`` it is the authority's own, or the authority's."""
+    """One day's certificate, of a user where the name is a mailbox.
+
+    Without ``issuer`` it is the authority's own, or the authority's.
+    """
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     signer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer or (name if ca else "the authority"))])
     now = datetime.now(UTC)
@@ -35,7 +38,8 @@ def issued(
         usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
         builder = builder.add_extension(usage, critical=True)
     else:
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        alternative = x509.RFC822Name(name) if "@" in name else x509.DNSName(name)
+        builder = builder.add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
     return builder.sign(authority, hashes.SHA256())
 
 

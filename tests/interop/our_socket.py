@@ -64,7 +64,19 @@ def context(script: dict[str, Any]) -> ss.SecurityContext:
     main_mode = MainModePolicy((IKE_OFFERS[script.get("ike", "x25519")],), DEFAULT_MAIN_MODE.lifetimes)
     if "rekey_ike_packets" in script:
         main_mode = replace(main_mode, lifetimes=Lifetimes(3600.0, 1 << 40, script["rekey_ike_packets"]))
-    return ss.SecurityContext(identity, main_mode=main_mode, quick_mode=quick_mode, peers=tuple(entries))
+    users = script.get("users")
+    user = script.get("user")
+    trust = [script["trust"].encode()] if "trust" in script else []
+    return ss.SecurityContext(
+        identity,
+        main_mode=main_mode,
+        quick_mode=quick_mode,
+        peers=tuple(entries),
+        users=None if users is None else ss.Users(users["passwords"], certificates=users["certificates"]),
+        user=None if user is None else ss.Identity.from_pem(user["certificate"].encode(), user["key"].encode(), trust),
+        eap_only=script.get("eap_only", False),
+        ppks=[ss.Ppk(name, secret, mandatory=mandatory) for name, secret, mandatory in script.get("ppks", ())],
+    )
 
 
 class _Answers(asyncio.DatagramProtocol):
@@ -97,6 +109,8 @@ class Wishes:
         family = socket.AF_INET6 if script.get("family") == 6 else socket.AF_INET
         self.socket = ss.SecureSocket(family, socket.SOCK_DGRAM, context=context(script))
         self.socket.settimeout(script.get("timeout", 10.0))
+        if "settings" in script:
+            self.socket.set_security(ss.IPsecSettings(**script["settings"]))
         if "bind" in script:
             self.socket.bind(tuple(script["bind"]))
 

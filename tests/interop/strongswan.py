@@ -21,7 +21,7 @@ from tools import leftovers
 PATIENCE_S: Final = 20.0
 PLUGINS: Final = (
     "random nonce openssl pem pkcs1 pkcs8 pubkey x509 constraints kdf drbg hmac sha1 sha2 gcm aes curve25519 chapoly "
-    "{esp} socket-default vici updown"
+    "{esp} socket-default vici updown {more}"
 )
 IN_USER_SPACE: Final = "kernel-libipsec kernel-netlink"
 IN_KERNEL: Final = "kernel-netlink"
@@ -103,15 +103,16 @@ def charon(
     secrets: str = "",
     *,
     esp: str = IN_USER_SPACE,
+    more: str = "",
     options: str = "",
     pools: str = "",
     root: Path | None = None,
 ) -> Iterator[Charon]:
     """charon with one connection called peer; certificates and keys lie in folder/swanctl already.
 
-    ``esp``: the plugins that carry it; ``options``: further lines of its strongswan.conf; ``pools``: of
-    addresses to assign; ``root``: the folder that it takes for the machine's root, in which ``folder`` is then seen
-    under its own name.
+    ``esp``: the plugins that carry it, ``more``: further ones; ``options``: further lines of its strongswan.conf;
+    ``pools``: of addresses to assign; ``root``: the folder that it takes for the machine's root, in which ``folder`` is
+    then seen under its own name.
     """
     within: tuple[str, ...] = ()
     if root is not None:
@@ -126,7 +127,7 @@ def charon(
     )
     (folder / "strongswan.conf").write_text(
         f"""charon-systemd {{
-  load = {PLUGINS.format(esp=esp)}
+  load = {PLUGINS.format(esp=esp, more=more)}
   {options}
   install_virtual_ip = no
   plugins {{

@@ -21,7 +21,18 @@ __all__ = ["TlsFailed", "TlsHandshake"]
 
 # ECDHE and AEAD alone for TLS 1.2; TLS 1.3 has nothing else (RFC 9190 2.4)
 _CIPHERS: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20"
-_OPTIONS: Final = SSL.OP_NO_COMPRESSION | SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE
+_LEGACY_SERVER_CONNECT: Final = 0x4
+"""SSL_OP_LEGACY_SERVER_CONNECT: a server of TLS 1.2 need not know RFC 5746 (strongSwan's does not).  What that protects
+are data sent before a renegotiation: here nobody renegotiates, nothing is sent but the handshake, and the key that is
+exported from it goes into AUTH."""
+
+_OPTIONS: Final = (
+    SSL.OP_NO_COMPRESSION
+    | SSL.OP_NO_TICKET
+    | SSL.OP_NO_RENEGOTIATION
+    | SSL.OP_CIPHER_SERVER_PREFERENCE
+    | _LEGACY_SERVER_CONNECT
+)
 _READ: Final = 16384
 _LABEL_1_2: Final = b"client EAP encryption"  # RFC 5216 2.3
 _LABEL_1_3: Final = b"EXPORTER_EAP_TLS_Key_Material"  # RFC 9190 2.3
