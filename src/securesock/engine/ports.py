@@ -289,8 +289,13 @@ class DatagramKeying(Protocol):
         spis_in_use: Container[int],
         now: float,
         standard: StandardHost | None = None,
+        *,
+        anew: bool = False,
     ) -> KeyingSession:
-        """A session with the host at ``peer``; nothing is sent before it is driven."""
+        """A session with the host at ``peer``; nothing is sent before it is driven.
+
+        ``anew``: everybody proves who they are, whatever was kept of the last time.
+        """
         ...
 
     def route(self, address: Address) -> Route | None:

@@ -42,6 +42,7 @@ __all__ = [
     "Moved",
     "AddressPair",
     "PeerClosed",
+    "ProveAgain",
     "PolicyMark",
     "Rekeyed",
     "RemoveSa",
@@ -179,7 +180,7 @@ class KeyingConfig:
     ``mobike``: the SAs may move to other addresses (RFC 4555, datagrams); ``additional_hosts`` are further addresses of
     ours that the peer is told of, ``peer_networks`` where the peer may move to (empty = anywhere), and without
     ``nats_allowed`` whoever rewrites addresses ends it.
-    ``tickets``: sessions are resumed, and may be, with these (RFC 5723); None: not at all.
+    ``tickets``: sessions are resumed, and may be, with these (RFC 5723); None: not at all.  ``anew``: not this one.
     ``log_keys``: emit KeyMaterial, for a capture to be read by.
     ``wall_offset_s`` turns ``now`` into Unix time, to judge certificates.
     ``user``: whom an initiator proves by EAP.  ``users``: whom a responder accepts so, None accepts nobody;
@@ -207,6 +208,7 @@ class KeyingConfig:
     peer_networks: tuple[str, ...] = ()
     nats_allowed: bool = True
     tickets: TicketBook | None = None
+    anew: bool = False
     user: UserProof | None = None
     users: Users | None = None
     user_tries: UserTries = field(default_factory=AnyTries)
@@ -219,6 +221,7 @@ class Establishment:
     """What was agreed on and proven when a flow became ready; the latch compares against it (RFC 5660).
 
     ``resumed``: the main mode SA id of the one that this continues (RFC 5723), None for one of its own.
+    ``initial_contact``: the initiator said that it has no other SA with us (RFC 7296 2.4).
     """
 
     our: Principal
@@ -233,6 +236,7 @@ class Establishment:
     main_mode_lifetimes: Lifetimes
     uses_ppk: bool = False
     resumed: int | None = None
+    initial_contact: bool = False
 
 
 class SendDatagram(NamedTuple):
@@ -293,6 +297,12 @@ class Moved(NamedTuple):
     translated: bool | None
 
 
+class ProveAgain(NamedTuple):
+    """The proofs of both ends count for so long; then the initiator begins anew, or the responder ends it."""
+
+    within_s: float
+
+
 class Trace(NamedTuple):
     """Something was dropped or refused: a counted reason, and words for a log.  Never secrets."""
 
@@ -311,7 +321,17 @@ class KeyMaterial(NamedTuple):
 
 
 Action: TypeAlias = (
-    KeyMaterial | SendDatagram | InstallSa | RemoveSa | FlowReady | FlowFailed | PeerClosed | Rekeyed | Moved | Trace
+    KeyMaterial
+    | SendDatagram
+    | InstallSa
+    | RemoveSa
+    | FlowReady
+    | FlowFailed
+    | PeerClosed
+    | Rekeyed
+    | Moved
+    | ProveAgain
+    | Trace
 )
 
 

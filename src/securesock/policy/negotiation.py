@@ -80,11 +80,16 @@ class ChildOffer:
 
 @dataclass(frozen=True, slots=True)
 class MainModePolicy:
-    """How an IKE_SA may be made.  ``lifetimes.max_bytes`` counts the data of its CHILD_SAs."""
+    """How an IKE_SA may be made.  ``lifetimes.max_bytes`` counts the data of its CHILD_SAs.
+
+    ``reauthentication_s``: after how many seconds both ends of a UDP association prove themselves anew (RFC 4478), None
+    while it lives.  A TCP connection proves its ends once.
+    """
 
     offers: tuple[IkeOffer, ...]
     lifetimes: Lifetimes
     allow_anonymous: bool = False
+    reauthentication_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

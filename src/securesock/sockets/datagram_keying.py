@@ -71,6 +71,8 @@ class SocketKeying:
         spis_in_use: Container[int],
         now: float,
         standard: StandardHost | None = None,
+        *,
+        anew: bool = False,
     ) -> KeyingSession:
         """See the port."""
         context, settings, our = self._context, self._settings, self._our_address(peer)
@@ -99,6 +101,7 @@ class SocketKeying:
                 expected=expected,
                 standard=standard,
             )
+        config = replace(config, anew=anew)
         folder = keylog_folder()
         if folder is None:
             return WatchedSession(config, self._entropy, spis_in_use)

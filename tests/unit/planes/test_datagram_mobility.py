@@ -116,8 +116,8 @@ class _WithoutMobike:
     def __init__(self, host: Host) -> None:
         self._kept = host.machine._keying
 
-    def make_session(self, *arguments: Any) -> KeyingSession:
-        made = self._kept.make_session(*arguments)
+    def make_session(self, *arguments: Any, **more: Any) -> KeyingSession:
+        made = self._kept.make_session(*arguments, **more)
         assert isinstance(made, IkeSession)
         return IkeSession(replace(made._core.config, mobike=False), SeededEntropy("without"))
 

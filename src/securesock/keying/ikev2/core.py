@@ -6,6 +6,7 @@ Both are named for what they await and live in modules of their own; this one kn
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Container, Iterable
 from typing import Final, NamedTuple, Protocol, TypeVar
@@ -195,6 +196,9 @@ class Core:
         self.offered_ticket: Notify | None = None
         self.ticket_of: IkeId | None = None
         self.resumed: int | None = None
+        self.proven_at = math.inf
+        self.peers_limit_s: float | None = None
+        self.initial_contact = False
         self.mobility = Mobility(AddressPair(config.our_address, config.peer_address))
 
     @property

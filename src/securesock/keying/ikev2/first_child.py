@@ -19,6 +19,7 @@ from ...types import Address
 from ...wire.ikev2.payloads import Configuration, Notify, Payload, SecurityAssociation, TrafficSelectors
 from ...wire.numbers import IpProtocol, NotifyType, PayloadType
 from ..contract import StandardHost
+from .auth_lifetime import hear_lifetime
 from .beginning import Beginning
 from .child_sa import ChildSa, make_child
 from .core import STREAM_FORMAT, Core, Refusal, find, notifies
@@ -143,6 +144,7 @@ class FirstChildWish:
             raise PeerMisbehaved("the responder chose a reserved SPI (RFC 4303 2.1)")
         hear_announcement(core, payloads)
         hear_ticket(core, payloads)
+        hear_lifetime(core, payloads)
         return _first_child(core, self._sa, self._beginning, suite, self._inbound_spi, outbound_spi, flow, now, scope)
 
     def _scope(
@@ -182,6 +184,7 @@ class FirstChildAnswer:
                 NotifyType.NO_PROPOSAL_CHOSEN,
                 error=PeerIncompatible("the initiator is an IPsec host that does not speak securesock's stream format"),
             )
+        core.initial_contact = NotifyType.INITIAL_CONTACT in found
         if is_nat_unexpected(core, payloads):
             error = PeerIncompatible("the initiator forbids NATs, and there is one between us (RFC 4555 3.9)")
             raise Refusal(NotifyType.UNEXPECTED_NAT_DETECTED, error=error)

@@ -7,6 +7,7 @@ from typing import Final
 
 from ...wire.ikev2.payloads import Delete, Payload
 from ...wire.numbers import ExchangeType, NotifyType, ProtocolId, name_of
+from .auth_lifetime import hear_later_lifetime
 from .core import Core, Opened, error_notify, refusal_error
 from .create_child import peer_deleted
 from .goodbye import begin_delete
@@ -39,6 +40,7 @@ def answer_informational(core: Core, sa: IkeSa, opened: Opened, now: float) -> N
     said, path = answer_mobility(core, sa, opened)
     said = (*said, *answer_ticket_request(core, sa, opened, now))
     core.reply(sa, opened, () if deletes_ike else (*ours, *said))  # RFC 7296 1.4.1: to the IKE_SA's end an empty reply
+    hear_later_lifetime(core, opened.payloads, now)
     if path is not None and not deletes_ike:
         follow(core, sa, opened, path, now)
     if deletes_ike:

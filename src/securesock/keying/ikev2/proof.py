@@ -24,6 +24,7 @@ from ...wire.ikev2.payloads import (
 )
 from ...wire.numbers import CertEncoding, ExchangeType, NotifyType, PayloadType, ProtocolId
 from ..contract import Establishment, FlowReady, InstallSa
+from .auth_lifetime import announce_lifetime, begin_lifetime
 from .authentication import (
     ProvenPeer,
     identification,
@@ -179,6 +180,7 @@ def establish(
 ) -> None:
     """Both ends are proven and the CHILD_SA is there."""
     sa.expecting = ExpectRequests(core, sa)
+    core.proven_at = min(core.proven_at, now)
     sa.rekey_at = rekey_time(core.config.main_mode.lifetimes, core.entropy, now)
     core.established = True
     core.forget_negotiation()
@@ -197,9 +199,12 @@ def establish(
                 main_mode_lifetimes=core.config.main_mode.lifetimes,
                 uses_ppk=sa.uses_ppk,
                 resumed=core.resumed,
+                # RFC 7619 2.1: of somebody who proved nothing it means nothing
+                initial_contact=core.initial_contact and proven.principal.method != "anonymous",
             )
         )
     )
+    begin_lifetime(core, now)
 
 
 def initiator_done(
@@ -233,6 +238,8 @@ def responder_done(
             core.fail(refusal.error)
         return
     core.emit(InstallSa(child.inbound, "inbound"))  # RFC 7296 2.8: ready to receive before the reply
-    core.reply(sa, opened, (*proof, *reply, *grant_ticket(core, sa, wish, proof, proven, now)))
+    core.proven_at = min(core.proven_at, now)
+    extras = (*announce_lifetime(core, now), *grant_ticket(core, sa, wish, proof, proven, now))
+    core.reply(sa, opened, (*proof, *reply, *extras))
     core.emit(InstallSa(child.outbound, "outbound"))
     establish(core, sa, beginning, child, proven, our, now)

@@ -58,8 +58,8 @@ under another one, since the responder may have begun to resume."""
 
 def begin_resumption(core: Core, fall_back: FallBack, now: float) -> bool:
     """Use a ticket for this peer; False where there is none that fits."""
-    book = core.config.tickets
-    kept = book.take(peer_key(core), now) if book is not None and core.config.user is None else None
+    book = None if core.config.anew or core.config.user is not None else core.config.tickets
+    kept = None if book is None else book.take(peer_key(core), now)
     if kept is None:
         return False
     state = read_state(core, kept.state)
@@ -297,7 +297,7 @@ class ExpectResumedReply:
             tell_why(core, sa, error, now)
             raise
         proven = ProvenPeer(self._state.peer, self._state.anchor)
-        core.resumed = self._state.sa_id
+        core.resumed, core.proven_at = self._state.sa_id, self._state.proven_at
         initiator_done(core, sa, self._beginning, child, proven, self._our, now)
 
 
@@ -331,6 +331,6 @@ class ExpectResumedRequest:
             raise Refusal(NotifyType.AUTHENTICATION_FAILED, error=error) from None
         our_id = identification(PayloadType.IDr, state.responder_id)
         proof = (our_id, _authentication(sa, self._beginning, our_id))
-        core.resumed = state.sa_id
+        core.resumed, core.proven_at = state.sa_id, state.proven_at
         our = our_principal(core, our_id)
         responder_done(core, sa, self._beginning, opened, self._answer, opened.payloads, proof, proven, our, now)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ...crypto.kdf import IkeKeys
 from ...crypto.suites import IkeSuite
 from ...errors import WireError
 from ...identity.names import IkeId, PeerTargetName
@@ -22,6 +21,7 @@ from ...wire.ikev2.message import parse_payloads, write_payloads
 from ...wire.ikev2.payloads import Authentication, Identification, Notify, Payload, SecurityAssociation
 from ...wire.numbers import ExchangeType, NotifyType, PayloadType
 from ..tickets import LIFETIME_S, MAX_TICKET, KeptTicket
+from .auth_lifetime import proof_left_s
 from .authentication import ProvenPeer
 from .core import Core, Opened, find, notifies
 from .held_ticket import HeldTicket, Parties
@@ -43,6 +43,7 @@ __all__ = [
 
 _LENGTH: Final = struct.Struct(">H")
 _LIFETIME: Final = struct.Struct(">I")
+_TIME: Final = struct.Struct(">d")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,19 +58,21 @@ class Resumable:
     anchor: str
     sa_id: int
     uses_ppk: bool
+    proven_at: float
 
 
-def _write_state(sa: IkeSa, keys: IkeKeys, parties: Parties) -> bytes:
+def _write_state(core: Core, sa: IkeSa, parties: Parties) -> bytes:
     peer = {name: getattr(parties.peer, name) for name in ("name", "kind", "method", "evidence")}
     fields = (
         write_payloads((SecurityAssociation((latched_ike_proposal(sa.suite, b""),)),))[1],
-        keys.sk_d,
+        sa.keys.sk_d,
         bytes((parties.initiator_id.id_type,)) + parties.initiator_id.data,
         bytes((parties.responder_id.id_type,)) + parties.responder_id.data,
         json.dumps(peer).encode(),
         parties.anchor.encode(),
         sa.sa_id.to_bytes(8, "big"),
         bytes((sa.uses_ppk,)),
+        _TIME.pack(core.proven_at),
     )
     return b"".join(_LENGTH.pack(len(each)) + each for each in fields)
 
@@ -82,7 +85,7 @@ def read_state(core: Core, state: Secret) -> Resumable | None:
         at += _LENGTH.size
         fields.append(data[at : at + length])
         at += length
-    offered, sk_d, initiator, responder, peer, anchor, sa_id, uses_ppk = fields
+    offered, sk_d, initiator, responder, peer, anchor, sa_id, uses_ppk, proven_at = fields
     choice = find(parse_payloads(PayloadType.SA, offered), SecurityAssociation)
     if choice is None:
         raise WireError("a ticket without algorithms")
@@ -99,6 +102,7 @@ def read_state(core: Core, state: Secret) -> Resumable | None:
         anchor.decode(),
         int.from_bytes(sa_id, "big"),
         bool(uses_ppk[0]),
+        _TIME.unpack(proven_at)[0],
     )
 
 
@@ -142,7 +146,7 @@ def _keep(core: Core, sa: IkeSa, parties: Parties, offered: Notify, now: float) 
         core.trace("ticket-unusable")
         return
     lifetime_s = min(float(_LIFETIME.unpack_from(data)[0]), core.config.main_mode.lifetimes.seconds)
-    kept = KeptTicket(data[_LIFETIME.size :], Secret(_write_state(sa, sa.keys, parties)), now + lifetime_s)
+    kept = KeptTicket(data[_LIFETIME.size :], Secret(_write_state(core, sa, parties)), now + lifetime_s)
     key = peer_key(core)
     book.keep(key, kept)
     core.ticket = HeldTicket(sa, parties, lambda: book.drop(key, kept))
@@ -205,9 +209,10 @@ def _seal(core: Core, sa: IkeSa, parties: Parties, now: float) -> Notify:
     book = core.config.tickets
     if book is None:
         return Notify(NotifyType.TICKET_NACK)
-    # RFC 5723 6.2: no longer than the IKE_SA itself
-    lifetime_s = min(LIFETIME_S, core.config.main_mode.lifetimes.seconds)
-    ticket, ticket_id = book.seal(_write_state(sa, sa.keys, parties), now, lifetime_s)
+    # RFC 5723 6.2: no longer than the IKE_SA itself, nor than its proofs count
+    left_s = proof_left_s(core, now)
+    lifetime_s = min(LIFETIME_S, core.config.main_mode.lifetimes.seconds, LIFETIME_S if left_s is None else left_s)
+    ticket, ticket_id = book.seal(_write_state(core, sa, parties), now, lifetime_s)
     if len(ticket) > MAX_TICKET:
         return Notify(NotifyType.TICKET_NACK)
     core.ticket = HeldTicket(sa, parties, lambda: _call_back(book.spend, ticket_id, now + lifetime_s))

@@ -18,7 +18,7 @@ from math import inf
 from typing import Final, cast
 
 from ...engine.ports import DatagramKeying, Route, SealedRun
-from ...errors import AuthenticationFailed, KeyingTimeout, LocalMisuse, SecureSocketError
+from ...errors import AuthenticationFailed, KeyingTimeout, LocalMisuse, PolicyRefused, SecureSocketError
 from ...identity.names import PeerTargetName
 from ...keying.contract import (
     AddressPair,
@@ -28,10 +28,12 @@ from ...keying.contract import (
     InstallSa,
     Moved,
     PeerClosed,
+    ProveAgain,
     Rekeyed,
     RemoveSa,
     Role,
     SendDatagram,
+    StandardHost,
     Trace,
 )
 from ...sad.entries import InboundSa, OutboundSa
@@ -46,6 +48,7 @@ from .peers import (
     LINGER_S,
     NEGOTIATION_S,
     OWN_PORT_S,
+    PROVE_RETRY_S,
     RETIRE_S,
     SILENCE_S,
     Association,
@@ -312,6 +315,8 @@ class Associations:
                     if what == "ike":
                         association.main_mode_sa_id = sa_id
                         association.begin_limits(now)
+                case ProveAgain(within_s):
+                    association.prove_within(within_s, now)
                 case Moved(path, is_translated):
                     self._moved(association, path, is_translated)
                 case Trace(reason):
@@ -399,8 +404,15 @@ class Associations:
         if association.may_carry:
             peer.failure = None
         for other in others:
-            if other.main_mode_sa_id == establishment.resumed:
-                self._end(other, now)  # RFC 5723 4.3.4: without a word, the peer has lost it
+            older = other.established_at < association.started
+            lost = association.role is Role.RESPONDER and establishment.initial_contact and older
+            if lost or other.main_mode_sa_id == establishment.resumed:
+                # RFC 7296 2.4, RFC 5723 4.3.4: without a word, since the peer has lost it.  Semantics "Datagrams": of
+                # the same identity, method, address and port, which is what the latch of this address stands for
+                self._end(other, now)
+                continue
+            if other is association.renews:
+                other.make_way(now)
                 continue
             association.join(other, now)
             self._drive(other, peer.carrier, now)
@@ -455,17 +467,15 @@ class Associations:
             raise LocalMisuse("nobody said who should be at this address: name the peer, or name its host")
         peer.failure = None
         peer.any_trusted = peer.any_trusted or expected is ANY_TRUSTED_PEER
-        session = self._keying.make_session(
-            Role.INITIATOR, peer.carrier, expected, LatchAdmission(peer), self._spis, now, standard
-        )
-        association = Association(peer, session, Role.INITIATOR, b"", now)
-        association.otherwise = otherwise
-        peer.associations.append(association)
-        session.handle_acquire(now)
-        self._drive(association, peer.carrier, now)
+        self._start(peer, expected, standard, now, otherwise=otherwise)
 
     def _failed(self, association: Association, error: SecureSocketError, now: float) -> None:
         peer, negotiating = association.peer, association.state == "negotiating"
+        old = association.renews
+        if negotiating and old is not None and isinstance(error, AuthenticationFailed | PolicyRefused):
+            # semantics "The latch": whoever cannot prove again to be who it was is not who it was
+            self.counters["latch-broken"] += 1
+            self._delete(old, now)
         self.counters[getattr(error, "reason", "") or type(error).__name__] += 1
         self._end(association, now)
         self._close_inbound(association)
@@ -486,6 +496,46 @@ class Associations:
         association.confirm_by = inf
         choose_sealing(association.peer, now)
         self._flush(association.peer, now)
+
+    def _start(
+        self,
+        peer: Peer,
+        expected: PeerTargetName | AnyTrustedPeer,
+        standard: StandardHost | None,
+        now: float,
+        *,
+        otherwise: Route | None = None,
+        renews: Association | None = None,
+    ) -> None:
+        session = self._keying.make_session(
+            Role.INITIATOR,
+            peer.carrier,
+            expected,
+            LatchAdmission(peer),
+            self._spis,
+            now,
+            standard,
+            anew=renews is not None,
+        )
+        association = Association(peer, session, Role.INITIATOR, b"", now)
+        association.otherwise, association.renews = otherwise, renews
+        peer.associations.append(association)
+        session.handle_acquire(now)
+        self._drive(association, peer.carrier, now)
+
+    def _prove_again(self, association: Association, now: float) -> None:
+        """RFC 7296 2.8.3: a whole new IKE_SA, beside the old one, which carries until the new one does."""
+        peer = association.peer
+        association.prove_at = now + PROVE_RETRY_S
+        expected = peer.wanted(None)
+        if expected is None or any(each.renews is association and each.state != "over" for each in peer.associations):
+            return
+        self.counters["proving-again"] += 1
+        try:
+            standard = None if peer.route is None else peer.route.standard
+            self._start(peer, expected, standard, now, renews=association)
+        except OSError:
+            self.counters["cannot-prove-again"] += 1
 
     # -- ends ----------------------------------------------------------------------------------------------------------
 
@@ -631,9 +681,11 @@ class Associations:
     def _look_at_live(self, association: Association, now: float) -> None:
         if not association.confirmed and now >= association.confirm_by:
             self._confirm(association, now)
-        if now >= min(association.hard_at, association.retire_at, association.heard_or_sent_at + IDLE_S):
+        if now >= min(association.ends_at, association.heard_or_sent_at + IDLE_S):
             self._delete(association, now)
             return
+        if now >= association.prove_at:
+            self._prove_again(association, now)
         if association.pieces is not None:
             association.pieces.expire(now)
         if now >= association.path_check_at:

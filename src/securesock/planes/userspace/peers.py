@@ -34,6 +34,7 @@ __all__ = [
     "LIVENESS_S",
     "NEGOTIATION_S",
     "OWN_PORT_S",
+    "PROVE_RETRY_S",
     "RETIRE_S",
     "SILENCE_S",
     "Association",
@@ -64,6 +65,12 @@ PATH_CHECK_S: Final = 1.0
 """Sent to, and not heard of for so long: our own address may have changed, which costs two system calls to know."""
 KEEPALIVE_S: Final = 20.0
 """RFC 3948 4: the default interval, below what translators of addresses are known to remember."""
+PROVE_SHARE: Final = 0.9
+"""Share of the time that a proof counts after which who began proves itself anew: at least 6 s are left for it."""
+PROVE_GRACE_S: Final = 10.0
+"""RFC 4478 2: a responder ends it "soon after"; as long as a negotiation may take."""
+PROVE_RETRY_S: Final = 10.0
+"""When a peer could not be reached to prove itself anew, the next try."""
 RETIRE_S: Final = 1.0
 """How long an association that another one replaces still opens packets that were on their way."""
 LINGER_S: Final = 10.0
@@ -214,9 +221,12 @@ class Association:
         "place",
         "principal",
         "probed_at",
+        "prove_at",
+        "prove_by",
         "quick_mode_sa_id",
         "rank",
         "rekeys",
+        "renews",
         "replaced",
         "retire_at",
         "role",
@@ -260,6 +270,8 @@ class Association:
         self.last_in = self.last_out = self.kept_at = self.path_looked_at = now
         self.probed_at = -inf
         self.confirm_by = self.hard_at = self.retire_at = self.bury_at = inf
+        self.prove_at = self.prove_by = inf
+        self.renews: Association | None = None
         self.scheduled = inf
 
     @property
@@ -386,7 +398,7 @@ class Association:
             if self.may_be_clear(allow_insecure):
                 moments.append(self.started + SILENCE_S)
         elif self.state == "live":
-            moments += [self.hard_at, self.retire_at, self.heard_or_sent_at + IDLE_S]
+            moments += [self.ends_at, self.prove_at, self.heard_or_sent_at + IDLE_S]
             if not self.confirmed:
                 moments.append(self.confirm_by)
             if self.pieces is not None:
@@ -398,6 +410,25 @@ class Association:
                 moments.append(self.liveness_at)
             moments.append(self.path_check_at)
         return min(moments)
+
+    @property
+    def ends_at(self) -> float:
+        """When it is deleted, whatever comes."""
+        return min(self.hard_at, self.retire_at, self.prove_by)
+
+    def prove_within(self, seconds: float, now: float) -> None:
+        """The proofs of both ends count for so long (RFC 4478): who began proves itself anew before that."""
+        self.prove_by = now + seconds
+        if self.role is Role.INITIATOR:
+            self.prove_at = now + seconds * PROVE_SHARE
+        else:
+            self.prove_by += PROVE_GRACE_S
+
+    def make_way(self, now: float) -> None:
+        """Another one was made to take its place: what is on its way still opens, and then it is deleted."""
+        self.replaced = True
+        self.prove_at = inf
+        self.retire_at = min(self.retire_at, now + RETIRE_S)
 
     @property
     def path_check_at(self) -> float:
