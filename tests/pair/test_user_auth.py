@@ -19,11 +19,12 @@ from securesock.keying.eap import tls
 from securesock.keying.eap.exchange import EapServer
 from securesock.keying.ikev2.core import Core
 from securesock.keying.ikev2.eap_auth import ExpectEapResponse
+from securesock.keying.ikev2.proof import Proof
 from securesock.secret import Secret
 from securesock.testing import FakeNetwork, Pair
 from securesock.types import ANY_TRUSTED_PEER, Principal
 from securesock.wire.ikev2.payloads import Authentication, Certificate, Eap, Payload
-from securesock.wire.numbers import IdType
+from securesock.wire.numbers import AuthMethod, IdType
 from tests.support.hostile import core_of
 
 PASSWORD = "correct horse battery staple"
@@ -330,14 +331,22 @@ def test_nothing_of_eap_reaches_a_machine_that_proves_nothing(
     assert isinstance(pair.initiator.error, AuthenticationFailed)
 
 
-def test_a_machine_with_a_shared_key_is_none_to_prove_a_user_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_with_a_shared_key_is_none_to_prove_a_user_to(
+    client: Identity, server: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
     heard = Eavesdropper(monkeypatch)
     ours = Identity.from_psk("initiator.example", {"responder.example": "a secret of sixteen bytes"})
     peers = Identity.from_psk("responder.example", {"alice@example.org": "a secret of sixteen bytes"})
     pair = Pair(ours, peers, initiator=by_password(), responder=accepting(PASSWORDS)).establish()
     assert_nobody(pair)
+    assert "no certificate" in str(pair.responder.error)
+    # and one that does it all the same is not believed, whatever it shares with us
+    by_key = Authentication(AuthMethod.SHARED_KEY_MESSAGE_INTEGRITY_CODE, bytes(32))
+    monkeypatch.setattr(Proof, "ours", lambda *_: by_key)
+    pair = Pair(client, server, initiator=by_password(), responder=accepting(PASSWORDS)).establish()
+    assert_nobody(pair)
+    assert "machine with a certificate" in str(pair.initiator.error)
     assert heard.responses == []
-    assert "certificate" in str(pair.initiator.error)
 
 
 def test_any_trusted_machine_is_none_to_prove_a_user_to(

@@ -37,6 +37,13 @@ def contexts(identity: ss.Identity) -> list[ss.SecurityContext]:
     return [
         ss.SecurityContext(identity),
         ss.SecurityContext(identity, plane="userspace", key_exchange="hybrid-required"),
+        ss.SecurityContext(
+            identity,
+            users=ss.Users({"alice@example.org": "password", "bob": ss.NtHash(bytes(16))}, certificates=True),
+            user=identity,
+            eap_only=True,
+            ppks=[ss.Ppk("id", secrets.token_bytes(32), mandatory=False, peers=["host/b.example"])],
+        ),
     ]
 
 

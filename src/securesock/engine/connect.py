@@ -107,6 +107,11 @@ def connecting(
     if expected is None:
         raise LocalMisuse("whoever connects says whom it expects: a name, or ANY_TRUSTED_PEER")
     check_user(context, settings, expected)
+    user = user_proof(context, settings)
+    if user is not None and not _lets_users_prove_themselves(applied):
+        raise LocalMisuse(
+            f"{user.principal.name} cannot be proven under the main mode policy in force, which names no method for it"
+        )
     return KeyingConfig(
         role=Role.INITIATOR,
         policy=UNMARKED if applied is None else applied.mark,
@@ -119,9 +124,9 @@ def connecting(
         wall_offset_s=wall_offset_s,
         expected_peer=expected,
         admission=admission or AdmitAnyTrusted(),
-        user=user_proof(context, settings),
+        user=user,
         eap_only=context.eap_only,
-        ppks=context.ppks,
+        ppks=tuple(context.ppks),
         standard=standard,
         further_children=standard is not None,
         # RFC 4555 1.1: for tunnel mode; a standard host's selectors in transport mode name the addresses themselves
@@ -168,15 +173,20 @@ def accepting(
         further_children=standard is not None,
         admission=admission,
         public_addresses=public_addresses,
-        users=context.users,
+        users=context.users if _lets_users_prove_themselves(applied) else None,
         user_tries=context.user_tries,
         eap_only=context.eap_only,
-        ppks=context.ppks,
+        ppks=tuple(context.ppks),
         # RFC 4555 1.1: for tunnel mode; a standard host's selectors in transport mode name the addresses themselves
         # RFC 5723 6.2: a ticket ends with its IKE_SA, and a stream ends every one of its own
         tickets=context.tickets if carrier == "datagram" else None,
         mobike=carrier == "datagram" and (standard is None or standard.mode != "transport"),
     )
+
+
+def _lets_users_prove_themselves(applied: Applied | None) -> bool:
+    """A stored main mode policy names the methods that there are, and EAP is not among those that it may name yet."""
+    return applied is None or applied.mark.main_mode_policy is None
 
 
 class _BeginsItself(AdmitAnyTrusted):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -82,7 +82,7 @@ class SecurityContext:
     users: Users | None = field(default=None, kw_only=True)
     user: Identity | None = field(default=None, kw_only=True)
     eap_only: bool = field(default=False, kw_only=True)
-    ppks: tuple[Ppk, ...] = field(default=(), kw_only=True)
+    ppks: Sequence[Ppk] = field(default=(), kw_only=True)
     user_tries: UserTries = field(default_factory=UserTries, init=False, repr=False, compare=False)
     resumption: bool = field(default=False, kw_only=True)
     tickets: TicketBook | None = field(default=None, repr=False, compare=False, kw_only=True)

@@ -20,7 +20,7 @@ from .names import fqdn_id, printable
 __all__ = ["NtHash", "UserName", "Users", "parse_user_name", "read_user_name_untrusted"]
 
 # What Windows forbids in a logon name, and what would make a user look like a machine, a URI or a pinned key.
-_FORBIDDEN: Final = frozenset('/\\[]:;|=,<>@"')
+_FORBIDDEN: Final = frozenset('/\\[]:;=,<>@"')
 MAX_USER_NAME: Final = 104
 """Windows' own limit for a logon name."""
 

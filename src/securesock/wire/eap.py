@@ -117,7 +117,8 @@ def parse_eap_untrusted(packet: bytes) -> EapPacket:
 def write_eap(packet: EapPacket) -> bytes:
     """WireError for a value that has no form on the wire."""
     body = b"" if packet.eap_type is None else bytes((packet.eap_type,)) + packet.data
-    if (packet.eap_type is None) == (packet.code in _ANSWERED) or len(body) > 0xFFFF - 4:
+    fits = (packet.eap_type is not None) == (packet.code in _ANSWERED) and len(body) <= 0xFFFF - 4
+    if not fits or (packet.eap_type is None and packet.data):
         raise WireError("EAP: a packet of this code does not look so")
     return _HEADER.pack(packet.code, packet.identifier, 4 + len(body)) + body
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from uuid import uuid4
+
 import pytest
 
+from securesock.engine.applied import Applied
 from securesock.engine.connect import accepting, connecting, expected_peer
 from securesock.engine.context import SecurityContext
 from securesock.engine.user import check_listening, check_user, proves_a_user, user_proof, wipe_password
@@ -12,7 +16,7 @@ from securesock.errors import LocalMisuse
 from securesock.identity.identity import Identity
 from securesock.identity.ppk import Ppk
 from securesock.identity.users import Users
-from securesock.keying.contract import AdmitAnyTrusted
+from securesock.keying.contract import AdmitAnyTrusted, PolicyMark
 from securesock.types import ANY_TRUSTED_PEER, IPsecSettings, Principal, SecuritySettings
 
 OUR, PEER = ("192.0.2.1", 40000), ("192.0.2.2", 7000)
@@ -189,3 +193,17 @@ def test_a_childs_lock_is_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
     tries._lock.acquire()  # as a thread of the parent may have
     monkeypatch.setattr(process, "generation", process.generation + 1)
     assert tries.may_try("192.0.2.9", 0.0)
+
+
+def test_a_stored_main_mode_policy_that_names_no_such_method_lets_no_user_prove_itself(
+    machine: Identity, alice: Identity
+) -> None:
+    context = SecurityContext(machine, users=Users(certificates=True), user=alice)
+    mark = PolicyMark(main_mode_policy=uuid4())
+    applied = Applied(SecuritySettings(), machine, context.main_mode, context.quick_mode, mark)
+    accepted = accepting(context, SecuritySettings(), OUR, PEER, 0.0, AdmitAnyTrusted(), applied=applied)
+    assert accepted.users is None
+    with pytest.raises(LocalMisuse, match="main mode policy in force"):
+        connecting(context, SecuritySettings(), SERVER, OUR, PEER, 0.0, applied=applied)
+    unmarked = replace(applied, mark=PolicyMark())
+    assert connecting(context, SecuritySettings(), SERVER, OUR, PEER, 0.0, applied=unmarked).user is not None

@@ -68,7 +68,12 @@ def test_what_is_no_packet_is_refused(text: str, said: str) -> None:
 
 @pytest.mark.parametrize(
     "packet",
-    [EapPacket(EapCode.REQUEST, 1), EapPacket(EapCode.SUCCESS, 1, EapType.TLS), EapPacket(1, 1, 13, bytes(65536))],
+    [
+        EapPacket(EapCode.SUCCESS, 1, None, b"x"),
+        EapPacket(EapCode.REQUEST, 1),
+        EapPacket(EapCode.SUCCESS, 1, EapType.TLS),
+        EapPacket(1, 1, 13, bytes(65536)),
+    ],
 )
 def test_what_has_no_form_is_not_written(packet: EapPacket) -> None:
     with pytest.raises(WireError):

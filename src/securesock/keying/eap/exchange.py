@@ -16,7 +16,7 @@ from ...secret import Secret
 from ...types import Principal
 from ...wire.eap import EapCode, EapPacket, EapType, parse_eap_untrusted, write_eap
 
-__all__ = ["EapPeer", "EapServer", "PeerMethod", "ProvenUser", "ServerMethod", "UserNotProven"]
+__all__ = ["EapPeer", "EapServer", "PeerMethod", "ProvenServer", "ProvenUser", "ServerMethod", "UserNotProven"]
 
 MAX_ROUNDS: Final = 64
 """Requests in one conversation: EAP-TLS with two chains of 16 KiB in fragments of 1 KiB needs about 40."""
@@ -30,6 +30,13 @@ class ProvenUser(NamedTuple):
     principal: Principal
     anchor: str
     msk: Secret
+
+
+class ProvenServer(NamedTuple):
+    """The machine at the asking end, and the trust anchor that vouched for it."""
+
+    principal: Principal
+    anchor: str
 
 
 class UserNotProven(AuthenticationFailed):
@@ -81,6 +88,10 @@ class PeerMethod(Protocol):
 
     def wipe(self) -> None:
         """Overwrite what the user is proven with."""
+        ...
+
+    def proven_server(self) -> ProvenServer | None:
+        """The machine that this method has proven too, after ``succeed``; None for one that proves the user alone."""
         ...
 
 

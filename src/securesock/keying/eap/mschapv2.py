@@ -35,7 +35,7 @@ from ...wire.eap import (
     parse_mschap_untrusted,
     write_mschap,
 )
-from .exchange import ProvenUser, UserNotProven
+from .exchange import ProvenServer, ProvenUser, UserNotProven
 
 __all__ = ["PasswordPeer", "PasswordServer"]
 
@@ -166,3 +166,7 @@ class PasswordPeer:
     def wipe(self) -> None:
         """The password's hash."""
         self._hash.wipe()
+
+    def proven_server(self) -> ProvenServer | None:
+        """A server that knows the password is no machine with a name."""
+        return None

@@ -18,7 +18,7 @@ from ...identity.users import UserName
 from ...secret import Secret
 from ...types import Principal
 from ...wire.eap import EapTlsData, EapType, parse_tls_data_untrusted, write_tls_data
-from .exchange import ProvenUser, UserNotProven
+from .exchange import ProvenServer, ProvenUser, UserNotProven
 from .tls_handshake import TlsFailed, TlsHandshake
 
 __all__ = ["CertificatePeer", "CertificateServer", "TlsFragments"]
@@ -166,8 +166,7 @@ class CertificatePeer:
         self._failed: TlsFailed | None = None
         self._started = False
         self._done = False
-        self.server: Principal | None = None
-        self.anchor = ""
+        self._server: ProvenServer | None = None
 
     def respond(self, data: bytes) -> bytes:
         """To the start, to each flight of the server's, to its acknowledgements."""
@@ -203,11 +202,11 @@ class CertificatePeer:
     def _judge(self, chain: Sequence[bytes]) -> None:
         expected_id = self._expected.ike_id or _anybody(chain[0])
         proven = self._machine.validate_certificate(expected_id, chain, self._at, self._expected)
-        self.server, self.anchor = proven.principal, proven.anchor
+        self._server = ProvenServer(proven.principal, proven.anchor)
 
     def succeed(self) -> Secret:
         """The MSK; with TLS 1.3 only after the protected indication."""
-        if not self._done or self.server is None:
+        if not self._done or self._server is None:
             raise self._failed or AuthenticationFailed("EAP-Success came before EAP-TLS was done: nothing is proven")
         return Secret(self._handshake.export_msk())
 
@@ -219,6 +218,10 @@ class CertificatePeer:
 
     def wipe(self) -> None:
         """Nothing that is ours to wipe: the key belongs to the user's identity."""
+
+    def proven_server(self) -> ProvenServer | None:
+        """By its TLS certificate."""
+        return self._server
 
 
 def _mailbox(text: str) -> IkeId | None:

@@ -167,17 +167,16 @@ class ExpectEapRequest:
     def _proven_machine(self) -> ProvenPeer:
         if self._asked.machine is not None:
             return self._asked.machine
-        method, peer_id = self._method, self._asked.peer_id
-        server = getattr(method, "server", None)
-        if not isinstance(server, Principal) or peer_id is None:
+        server, peer_id = self._method.proven_server(), self._asked.peer_id
+        if server is None or peer_id is None:
             raise AuthenticationFailed("the responder proved itself neither by AUTH nor by EAP")
         expected = wanted_id(self._asked.core)
         if expected is not None and not _is_same(expected, IkeId(peer_id.id_type, peer_id.data)):
             raise AuthenticationFailed(
-                f"the responder proved to be {server.name} in EAP-TLS and says to be somebody else in IKE",
+                f"the responder proved to be {server.principal.name} in EAP-TLS and says to be somebody else in IKE",
                 reason="other-name",
             )
-        return ProvenPeer(server, str(getattr(method, "anchor", "")))
+        return ProvenPeer(server.principal, server.anchor)
 
 
 def _is_same(one: IkeId, other: IkeId) -> bool:
@@ -254,6 +253,9 @@ def answer_user(
 ) -> None:
     """The initiator named a user and sent no AUTH: prove ourselves and begin EAP.  AuthenticationFailed."""
     config = core.config
+    if config.identity.method != "x509":
+        # RFC 7296 2.16: a user is proven to nobody but a machine that signs
+        raise AuthenticationFailed("a user wants to be proven, and this end has no certificate under its policy")
     if not config.user_tries.may_try(config.peer_address[0], now):
         raise _too_many_tries()
     answered = _Answered(core, sa, beginning, peer_id, opened.payloads)

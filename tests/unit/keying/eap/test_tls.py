@@ -81,8 +81,9 @@ def test_both_ends_have_the_same_key(machine: Identity, alice: Identity) -> None
     assert len(ours) == 64
     assert ours.matches(proven.msk)
     assert proven.principal.name == "alice@example.org"
-    assert peer.server is not None
-    assert peer.server.name == "host/server.example"
+    found = peer.proven_server()
+    assert found is not None
+    assert found.principal.name == "host/server.example"
     assert not server.refused
 
 
@@ -167,8 +168,9 @@ def test_a_pinned_machine_needs_no_authority(machine: Identity, alice: Identity)
     peer = CertificatePeer(alice, nobody, parse_peer_target_name(machine.pin), NOW)
     assert played(peer, server).msk.matches(peer.succeed())
     assert isinstance(peer.succeed(), Secret)
-    assert peer.server is not None
-    assert peer.server.name == machine.pin
+    found = peer.proven_server()
+    assert found is not None
+    assert found.principal.name == machine.pin
 
 
 def test_a_machine_is_no_user(machine: Identity, alice: Identity) -> None:
