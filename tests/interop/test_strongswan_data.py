@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from tests.interop import certificates, strongswan
 from tests.interop.combinations import combinations
 from tests.interop.network import Namespaces, cable, ip, translated_cable
-from tests.interop.users import asked_plainly, echo_program, secured_user
+from tests.interop.users import Refused, asked_plainly, echo_program, secured_user
 
 pytestmark = [
     pytest.mark.needs_root,
@@ -57,8 +57,8 @@ CONNECTION: Final = """  version = 2
       remote_ts = {ours}
       mode = tunnel
       esp_proposals = {esp}
-      {child}
     }}
+    {more}
   }}"""
 
 
@@ -72,7 +72,7 @@ def connection(version: str = "4", **values: str) -> str:
         "ours": "dynamic",
         "esp": "aes256gcm16",
         "connection": "pools = four, six",
-        "child": "",
+        "more": "",
         "local": "10.90.0.2",
         "remote_port": "remote_port = 4500",
         "remote": "10.90.0.1",
@@ -157,6 +157,48 @@ def test_connected_sockets_batches_and_asyncio_reach_behind_a_gateway_as_sendto_
         assert user.ask("batches", echo, [100] * 20 + [3000] * 3 + [50]) == [50] + [100] * 20 + [3000] * 3
         assert user.ask("connected", echo, sizes) == [sizes, echo]
         assert user.ask("refusals") == {}
+
+
+MORE: Final = """{name} {{
+      local_ts = {behind}
+      remote_ts = dynamic
+      mode = tunnel
+      esp_proposals = aes256gcm16
+    }}
+    """
+
+
+def test_a_second_network_behind_the_gateway_gets_an_sa_of_its_own_from_either_end(
+    namespaces: Namespaces, tmp_path: Path
+) -> None:
+    others = (("more", "10.93.0.0/24"), ("third", "10.95.0.0/24"))
+    config = connection(more="".join(MORE.format(name=name, behind=network) for name, network in others))
+    ours = script()
+    ours["peers"][0]["networks"] = ["10.92.0.0/24", "10.93.0.0/24", "10.94.0.0/24", "10.95.0.0/24"]
+    other, third = ["10.93.0.1", ECHO], ["10.95.0.1", ECHO]
+    with (
+        strongswan.charon(namespaces.peers, tmp_path, config, SHARED, pools=POOLS) as peer,
+        behind(namespaces.peers) as echo,
+    ):
+        for host, _ in (other, third):
+            ip("-n", namespaces.peers, "addr", "add", f"{host}/32", "dev", "lo")
+        with (
+            echo_program(namespaces.peers, *other),
+            echo_program(namespaces.peers, *third),
+            secured_user(namespaces.ours, ours) as user,
+        ):
+            assert user.ask("echo", echo, [100, 3000]) == [100, 3000]
+            assert user.ask("echo", other, [100, 3000]) == [100, 3000]
+            assert user.ask("echo", echo, [100]) == [100]
+            with pytest.raises(Refused, match="TS_UNACCEPTABLE"):
+                user.ask("echo", ["10.94.0.1", ECHO], [100])
+            assert "IKE_SA peer[2]" not in peer.log
+            # and charon asks for the third
+            peer.swanctl("--initiate", "--child", "third", "--timeout", "10")
+            asked = peer.log.count("parsed CREATE_CHILD_SA request")
+            assert user.ask("echo", third, [100, 3000]) == [100, 3000]
+            assert peer.log.count("parsed CREATE_CHILD_SA request") == asked
+            assert user.ask("refusals") == {"rekey-refused": 1}
 
 
 IKE: Final = {

@@ -13,11 +13,11 @@ import pytest
 
 from securesock.engine.context import SecurityContext
 from securesock.engine.peer_entry import PeerEntry
-from securesock.errors import KeyingTimeout
+from securesock.errors import AuthenticationFailed, KeyingTimeout, PeerIncompatible
 from securesock.policy.negotiation import STANDARD_QUICK_MODE
-from securesock.types import Address, Lifetimes, SecuritySettings
+from securesock.types import ANY_TRUSTED_PEER, Address, Lifetimes, SecuritySettings
 from securesock.wire.tcp_encapsulation import NON_ESP_MARKER
-from tests.support.datagram_net import NAMES, A, B, Host, Identities, Net, Route
+from tests.support.datagram_net import NAMES, A, B, C, Host, Identities, Net, Route
 
 GATEWAY: Address = ("192.0.2.2", 4500)
 SERVICE: Address = ("10.92.0.1", 7)
@@ -355,3 +355,105 @@ def test_clear_text_never_stands_in_for_a_tunnel(identities: Identities, mode: s
     clear = [(route[0], data) for route, data in travelled if data == b"question"]
     assert clear == ([(OWN_B, b"question")] if mode == "transport" else [])
     assert a.machine.report(to).state == ("clear" if mode == "transport" else "failed")
+
+
+OTHER: Address = ("10.93.0.1", 7)
+BOTH_NETWORKS = replace(TO_B, networks=("10.92.0.0/24", "10.93.0.0/24"))
+
+
+def test_an_address_that_the_first_sa_leaves_out_gets_one_of_its_own(identities: Identities) -> None:
+    net, a, b = tunnel(identities, ours=BOTH_NETWORKS)
+    machine: Any = b.machine
+    a.send(b"first", SERVICE)
+    net.run(2)
+    assert a.machine.report(OTHER).state == "none"
+    # the other end has another network, too, from now on
+    (association,) = machine._hosts[A].associations
+    core: Any = association.session._core
+    spans = core.config.standard
+    hosts = (*spans.our_hosts, bytes((10, 93, 0, 1)))
+    core.config = replace(core.config, standard=spans._replace(our_hosts=hosts))
+    core.children[0].inbound = replace(
+        core.children[0].inbound, scope=core.children[0].inbound.scope._replace(our_hosts=hosts)
+    )
+    a.send(b"second", OTHER)
+    net.run(2)
+    assert b.received == [b"first", b"second"]
+    assert a.machine.report(OTHER).state == "established"
+    assert a.machine.counters == b.machine.counters == {}
+
+
+def test_an_address_that_no_sa_will_cover_is_told_to_its_sender_and_harms_no_other(identities: Identities) -> None:
+    net, a, b = tunnel(identities, ours=BOTH_NETWORKS)
+    a.send(b"first", SERVICE)
+    net.run(2)
+    a.send(b"second", OTHER)
+    assert a.machine.report(OTHER).state == "negotiating"
+    net.run(2)
+    assert a.machine.report(OTHER).state == "failed"
+    assert isinstance(a.machine.take_failure(OTHER), PeerIncompatible)
+    assert a.machine.take_failure(OTHER) is None
+    assert (a.machine.queued, a.machine.counters["first-datagrams-lost"]) == (0, 1)
+    a.send(b"third", SERVICE)
+    net.run(1)
+    assert b.received == [b"first", b"third"]
+
+
+def test_another_principal_at_a_gateway_is_refused(identities: Identities) -> None:
+    entry = replace(TO_B, peer=ANY_TRUSTED_PEER)
+    net, a, b = tunnel(identities, ours=entry)
+    a.send(b"first", SERVICE)
+    net.run(2)
+    b.machine.close(net.clock.now())
+    b.flush()
+    net.run(1)
+    other = net.host(GATEWAY, identity=identities.by_address[C], seed="other", adapt=knowing(FROM_A))
+    a.send(b"second", SERVICE)
+    net.run(3)
+    assert isinstance(a.machine.take_failure(SERVICE), AuthenticationFailed)
+    assert other.received == []
+    a.machine.forget(SERVICE, net.clock.now())
+    a.send(b"third", SERVICE)
+    net.run(3)
+    assert other.received == [b"third"]
+
+
+def test_a_translator_that_moves_the_peer_is_followed_when_a_packet_proves_it(identities: Identities) -> None:
+    net = Net(identities)
+    outside: list[Address] = [("198.51.100.1", 40000)]
+    net.translate = lambda route: (
+        (route[0], outside[0]) if route[1] == A else (A, route[1]) if route[0] == outside[0] else route
+    )
+    a = net.host(A, adapt=knowing(TO_B))
+    b = net.host(GATEWAY, identity=identities.by_address[B], adapt=knowing(replace(FROM_A, gateway="198.51.100.0/24")))
+    a.send(b"first", SERVICE)
+    net.run(2)
+    outside[0] = ("198.51.100.1", 41000)
+    travelled = seen(net)
+    # what anybody can send from there proves nothing
+    b.receive(bytes(40), outside[0])
+    b.receive(b"\0\0\0\0" + bytes(60), outside[0])
+    b.send(b"lost", OUR_INNER)
+    assert travelled[-1][0][0] == ("198.51.100.1", 40000)
+    a.send(b"second", SERVICE)
+    net.run(1)
+    b.send(b"answer", OUR_INNER)
+    net.run(1)
+    assert a.received == [b"answer"]
+    assert b.machine.counters["moved"] == 1
+    assert [each.address for each in b.arrivals] == [OUR_INNER, OUR_INNER]
+
+
+def test_a_translator_between_is_reminded_of_us(identities: Identities) -> None:
+    net = Net(identities)
+    outside: Address = ("198.51.100.1", 40000)
+    net.translate = lambda route: (
+        (route[0], outside) if route[1] == A else (A, route[1]) if route[0] == outside else route
+    )
+    a = net.host(A, adapt=knowing(TO_B))
+    net.host(GATEWAY, identity=identities.by_address[B], adapt=knowing(replace(FROM_A, gateway=outside[0])))
+    a.send(b"first", SERVICE)
+    net.run(2)
+    travelled = seen(net)
+    net.run(45)
+    assert [data for (_, source), data in travelled if source == A].count(b"\xff") == 2

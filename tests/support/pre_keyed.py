@@ -32,6 +32,7 @@ from securesock.keying.contract import (
     RemoveSa,
     Role,
     SendDatagram,
+    StandardHost,
     Trace,
 )
 from securesock.sad.spec import InnerFlow, SaSpec
@@ -96,6 +97,9 @@ class PreKeyedSession:
         if self.established and not self.child_rekey_pending:
             self.child_rekey_pending = True
             self._say(f"REKEY {self.generation + 1}")
+
+    def reach(self, standard: StandardHost, now: float) -> None:
+        raise AssertionError("a stream is one flow")
 
     def rekey_ike(self, now: float) -> None:
         if self.established and not self.ike_rekey_pending:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import SecureSocketError
-from ..keying.contract import Action, AddressPair, KeyingSession, KeyMaterial
+from ..keying.contract import Action, AddressPair, KeyingSession, KeyMaterial, StandardHost
 from ..types import Address
 
 __all__ = ["VARIABLE", "KeyLoggingSession", "keylog_folder"]
@@ -113,6 +113,10 @@ class KeyLoggingSession:
     def rekey_child(self, now: float) -> None:
         """See KeyingSession."""
         self._session.rekey_child(now)
+
+    def reach(self, standard: StandardHost, now: float) -> None:
+        """See KeyingSession."""
+        self._session.reach(standard, now)
 
     def rekey_ike(self, now: float) -> None:
         """See KeyingSession."""

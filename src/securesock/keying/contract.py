@@ -43,6 +43,7 @@ __all__ = [
     "AddressPair",
     "PeerClosed",
     "ProveAgain",
+    "ReachRefused",
     "PolicyMark",
     "Rekeyed",
     "RemoveSa",
@@ -290,6 +291,13 @@ class Rekeyed(NamedTuple):
     sa_id: int
 
 
+class ReachRefused(NamedTuple):
+    """A standard host makes no SA that covers this inner address and port; the others stand."""
+
+    wanted: tuple[bytes, int]
+    error: SecureSocketError
+
+
 class Moved(NamedTuple):
     """Packets go along ``path`` now.  ``translated``: whether addresses are rewritten there, None: as before."""
 
@@ -331,6 +339,7 @@ Action: TypeAlias = (
     | Rekeyed
     | Moved
     | ProveAgain
+    | ReachRefused
     | Trace
 )
 
@@ -397,6 +406,10 @@ class KeyingSession(Protocol):
 
     def rekey_child(self, now: float) -> None:
         """Replace the CHILD_SA; no effect while that is under way."""
+        ...
+
+    def reach(self, standard: StandardHost, now: float) -> None:
+        """Ask a standard host for a further CHILD_SA, which covers what is ``wanted``."""
         ...
 
     def rekey_ike(self, now: float) -> None:

@@ -10,6 +10,7 @@ no end sends under either before it knows which one stays, so that the outbound 
 
 from __future__ import annotations
 
+import ipaddress
 import math
 from dataclasses import replace
 from functools import partial
@@ -17,7 +18,7 @@ from functools import partial
 from ...crypto.kdf import derive_child_keys
 from ...crypto.key_exchange import answer_key_exchange, begin_key_exchange
 from ...crypto.suites import EspSuite
-from ...errors import PeerMisbehaved
+from ...errors import PeerIncompatible, PeerMisbehaved
 from ...sad.spec import InnerFlow, Scope
 from ...wire.ikev2.payloads import (
     Delete,
@@ -30,7 +31,7 @@ from ...wire.ikev2.payloads import (
     TrafficSelectors,
 )
 from ...wire.numbers import ExchangeType, NotifyType, PayloadType, ProtocolId, name_of
-from ..contract import InstallSa, Rekeyed, RemoveSa, StandardHost
+from ..contract import InstallSa, ReachRefused, Rekeyed, RemoveSa, StandardHost
 from .attempts import Attempt, begin_for_peer, decide, has_peers_complete
 from .child_sa import ChildSa, make_child
 from .core import (
@@ -43,6 +44,7 @@ from .core import (
     error_notify,
     find,
     notifies,
+    refusal_error,
     refuse_unknown_critical,
 )
 from .followup import TRY_AGAIN, ExpectFollowupReply, PendingFollowup, remember_followup
@@ -50,10 +52,10 @@ from .goodbye import begin_delete, is_out_of_step
 from .ike_sa import IkeSa
 from .lifetimes import rekey_time, retry_time
 from .proposals import answer, find_same, latched_child_proposal, same_transforms
-from .scopes import agreed_scope, flow_of, scope_selectors, wider_than
+from .scopes import agreed_scope, flow_of, requested_scope, scope_selectors, wider_than
 from .selectors import exact_flow, flow_selectors
 
-__all__ = ["answer_create_child", "begin_child_rekey", "begin_new_child", "peer_deleted"]
+__all__ = ["answer_create_child", "begin_child_rekey", "begin_new_child", "begin_reach", "peer_deleted"]
 
 
 def _with_pfs(suite: EspSuite, sa: IkeSa) -> EspSuite:
@@ -81,6 +83,15 @@ def begin_new_child(core: Core, flow: InnerFlow, now: float) -> None:
     """Make a CHILD_SA for another flow beside the one that there is, with its transforms (RFC 7296 1.3.1)."""
     if core.children:
         _create(core, _pattern(core, flow), now)
+
+
+def begin_reach(core: Core, standard: StandardHost, now: float) -> None:
+    """The same with a standard host, for what its SAs do not cover so far."""
+    first = next((each.scope for each in core.children if each.scope is not None), None)
+    if first is not None:
+        scope = requested_scope(standard, first.our_hosts)
+        flow = flow_of(scope, we_initiated=core.we_are_initiator, wanted=standard.wanted)
+        _create(core, _pattern(core, flow, scope), now)
 
 
 def _pattern(core: Core, flow: InnerFlow, scope: Scope | None = None) -> ChildSa:
@@ -198,8 +209,27 @@ class ExpectChildReply:
             raise PeerMisbehaved("the peer answered a rekey in another mode")
         tsi = find(opened.payloads, TrafficSelectors, PayloadType.TSi)
         tsr = find(opened.payloads, TrafficSelectors, PayloadType.TSr)
-        if not _is_for(self._core, self._old, tsi, tsr, we_ask=True):
+        if self._old.pattern and self._old.scope is not None:
+            self._narrow(self._old.scope, tsi, tsr)
+        elif not _is_for(self._core, self._old, tsi, tsr, we_ask=True):
             raise PeerMisbehaved("the peer changed the traffic selectors in a rekey (RFC 7296 2.9.2)")
+
+    def _narrow(self, asked: Scope, tsi: TrafficSelectors | None, tsr: TrafficSelectors | None) -> None:
+        """A further CHILD_SA is for what the peer left of what was asked for (RFC 7296 2.9)."""
+        if tsi is None or tsr is None:
+            raise PeerMisbehaved("the peer's CREATE_CHILD_SA reply lacks its traffic selectors")
+        seen = (asked.ours[0].first, asked.peers[0].first) if asked.mode == "transport" else None
+        standard = StandardHost(asked.mode, (), asked.our_port, asked.peers)
+        scope = agreed_scope(standard, tsi, tsr, asked.our_hosts, seen)
+        if scope is None:
+            raise PeerMisbehaved("the peer's traffic selectors have nothing in common with those that it was asked for")
+        wanted = _wanted(self._core, self._old)
+        if scope.our_host(*wanted) is None:
+            error = PeerIncompatible("the peer's traffic selectors leave out the address that was to be reached")
+            self._core.emit(ReachRefused(wanted, error))
+        self._old.inbound, self._old.outbound = (
+            replace(each, scope=scope) for each in (self._old.inbound, self._old.outbound)
+        )
 
     def _complete(self, additional: tuple[bytes, ...], now: float) -> None:
         child = _make(
@@ -231,6 +261,8 @@ class ExpectChildReply:
         core = self._core
         core.trace("rekey-refused", name_of(NotifyType, refused.notify_type))
         if old.pattern:
+            if old.scope is not None:
+                core.emit(ReachRefused(_wanted(core, old), refusal_error(refused, "an SA for this address")))
             _creation_refused(core, old, now)
             return
         if refused.notify_type in TRY_AGAIN:
@@ -261,6 +293,13 @@ def _create(core: Core, pattern: ChildSa, now: float) -> None:
     sa = core.ike
     if sa is not None:
         ExpectChildReply(core, sa, pattern, rekey=False).ask(now)
+
+
+def _wanted(core: Core, pattern: ChildSa) -> tuple[bytes, int]:
+    """The peer's end of the flow that a further CHILD_SA was asked for."""
+    flow = pattern.flow
+    host, port = flow[3:] if core.we_are_initiator else flow[1:3]
+    return ipaddress.ip_address(host).packed, port
 
 
 def _creation_refused(core: Core, pattern: ChildSa, now: float) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "flow_of",
     "narrow",
     "offered_selectors",
+    "requested_scope",
     "scope_selectors",
     "seen_by",
     "wider_than",
@@ -113,6 +114,12 @@ def narrow(offered: Iterable[Span], allowed: tuple[Span, ...]) -> tuple[Span, ..
 def offered_selectors(standard: StandardHost) -> tuple[TrafficSelectors, TrafficSelectors]:
     """TSi and TSr of a request of ours."""
     return _written(PayloadType.TSi, _our_spans(standard)), _written(PayloadType.TSr, standard.peers)
+
+
+def requested_scope(standard: StandardHost, our_hosts: tuple[bytes, ...]) -> Scope:
+    """What a further CHILD_SA is asked for, whose inner addresses are the first one's."""
+    ours = _our_spans(standard._replace(our_hosts=our_hosts, assigned=()))
+    return Scope(standard.mode, our_hosts, standard.our_port, ours, standard.peers)
 
 
 def scope_selectors(scope: Scope, *, ours_first: bool) -> tuple[TrafficSelectors, TrafficSelectors]:

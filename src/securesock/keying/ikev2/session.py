@@ -32,9 +32,9 @@ from ...wire.ikev2.message import Encrypted, Message, parse_message_untrusted, p
 from ...wire.ikev2.payloads import Delete, Notify
 from ...wire.isakmp import IkeHeader, read_header_untrusted
 from ...wire.numbers import ExchangeType, HeaderFlag, NotifyType, ProtocolId
-from ..contract import Action, AddressPair, KeyingConfig, Role, SendDatagram
+from ..contract import Action, AddressPair, KeyingConfig, Role, SendDatagram, StandardHost
 from .core import BEGINNINGS, Core, Exchange, ExpectNothing, Opened, Refusal
-from .create_child import begin_child_rekey, begin_new_child
+from .create_child import begin_child_rekey, begin_new_child, begin_reach
 from .fragments import MAX_BEFORE_AUTHENTICATION, MAX_MESSAGE, Whole
 from .goodbye import begin_delete
 from .ike_sa import IkeSa
@@ -172,6 +172,11 @@ class IkeSession:
     def create_child(self, flow: InnerFlow, now: float) -> None:
         """Make a CHILD_SA for another flow (in the first initiator's view) as soon as the window allows."""
         self._core.tasks.append(partial(begin_new_child, self._core, flow))
+        self._go_on(now)
+
+    def reach(self, standard: StandardHost, now: float) -> None:
+        """Make a CHILD_SA that covers what is ``wanted`` as soon as the window allows."""
+        self._core.tasks.append(partial(begin_reach, self._core, standard))
         self._go_on(now)
 
     def rekey_ike(self, now: float) -> None:

@@ -29,6 +29,7 @@ from ...keying.contract import (
     Moved,
     PeerClosed,
     ProveAgain,
+    ReachRefused,
     Rekeyed,
     RemoveSa,
     Role,
@@ -64,6 +65,8 @@ __all__ = ["Associations"]
 
 LEAST_MTU: Final = 1280
 """IPv6's (RFC 8200 5), and in practice IPv4's."""
+MAX_REACHING: Final = 16
+"""Further SAs that one peer is asked for and has not answered: more than one IKE_SA may have (keying's MAX_SAS)."""
 MAX_CARRIERS: Final = 4096
 """Hosts of which it is remembered at which port they were found; beyond that it is found out again."""
 SURE_TO_PASS: Final = 1024
@@ -129,6 +132,10 @@ class Associations:
             if peer is not None:
                 self._behind[address] = peer
         return peer
+
+    def _is_reached(self, peer: Peer, address: Address) -> bool:
+        """Whether an SA that there is carries datagrams for ``address``, once it may."""
+        return peer.route is None or peer.active is None or covering(peer, address) is not None
 
     # -- sealing ----------------------------------------------------------------------------------------------
 
@@ -269,6 +276,9 @@ class Associations:
             except OSError as error:
                 self.counters[errno.errorcode.get(error.errno or 0, "not-sent")] += 1
                 packet = b""
+            if packet is None and address in peer.refused:
+                self.counters["first-datagrams-lost"] += 1
+                packet = b""
             if packet is None:
                 return
             peer.queue.popleft()
@@ -298,8 +308,7 @@ class Associations:
                 case InstallSa(spec, "inbound"):
                     self._install(association, spec, now)
                 case InstallSa(spec, _):
-                    sa = OutboundSa(spec, now)
-                    association.add_sealer(PacketSealer(sa) if spec.scope is None else HostSealer(sa, spec.scope))
+                    self._install_outbound(association, OutboundSa(spec, now))
                 case RemoveSa(spi, "inbound"):
                     association.leaving.append((now + RETIRE_S, spi))
                 case RemoveSa(spi, _):
@@ -319,12 +328,35 @@ class Associations:
                     association.prove_within(within_s, now)
                 case Moved(path, is_translated):
                     self._moved(association, path, is_translated)
+                case ReachRefused(wanted, error):
+                    self._reach_refused(association.peer, wanted, error)
                 case Trace(reason):
                     self.counters[reason] += 1
         self._note_spis(association)
         choose_sealing(association.peer, now)
         self._flush(association.peer, now)
         self._schedule(association)
+
+    def _reach(self, peer: Peer, address: Address, now: float) -> None:
+        """Ask a standard host for a further SA, where those that there are do not cover ``address``."""
+        active, route = peer.active, peer.route
+        if active is None or route is None or address in peer.reaching or covering(peer, address) is not None:
+            return
+        host = packed_host(address[0])
+        # what it has narrowed once it would narrow again: only the networks that the address is of (RFC 7296 2.9)
+        spans = tuple(each for each in route.standard.peers if each.covers(host, address[1]))
+        if len(peer.reaching) >= MAX_REACHING or not spans:
+            return
+        peer.reaching.add(address)
+        peer.refused.pop(address, None)
+        active.session.reach(route.standard._replace(peers=spans, wanted=(host, address[1])), now)
+        self._drive(active, peer.carrier, now)
+
+    def _reach_refused(self, peer: Peer, wanted: tuple[bytes, int], error: SecureSocketError) -> None:
+        for address in tuple(peer.reaching):
+            if (packed_host(address[0]), address[1]) == wanted:
+                peer.reaching.discard(address)
+                peer.refused[address] = error.with_traceback(None)
 
     def _moved(self, association: Association, path: AddressPair, is_translated: bool | None) -> None:
         """An authenticated change of addresses; the application keeps seeing those of establishment."""
@@ -382,6 +414,15 @@ class Associations:
                 association,
             )
         association.inbound.add(spec.spi)
+
+    def _install_outbound(self, association: Association, sa: OutboundSa) -> None:
+        scope = sa.spec.scope
+        if scope is None:
+            association.add_sealer(PacketSealer(sa))
+            return
+        association.add_sealer(HostSealer(sa, scope))
+        reaching = association.peer.reaching
+        reaching -= {each for each in reaching if scope.our_host(packed_host(each[0]), each[1]) is not None}
 
     def _ready(self, association: Association, establishment: Establishment, now: float) -> None:
         peer = association.peer
@@ -451,6 +492,7 @@ class Associations:
         if peer.why_clear and now >= peer.clear_used_at + IDLE_S:
             peer.why_clear = ""
         if peer.occupied or peer.why_clear:
+            self._reach(peer, address, now)
             return
         standard = otherwise = None
         route = self._keying.route(address)
@@ -556,6 +598,7 @@ class Associations:
         if association.place is not None and not refused:
             association.place.leave()  # refused ones keep theirs until they are buried: they cannot pile up
         peer = association.peer
+        peer.reaching.clear()
         choose_sealing(peer, now)
         if peer.queue and not peer.occupied and not peer.why_clear:
             self._drop_queue(peer)

@@ -78,6 +78,10 @@ class UserSpaceDatagrams(Associations):
         peer = self._known(address)
         if peer is None:
             return PeerReport("none", None, False, 0, 0, 0, 0.0, None, "")
+        if not self._is_reached(peer, address):
+            error = peer.refused.get(address)
+            state: PeerState = "failed" if error is not None else "negotiating" if peer.reaching else "none"
+            return PeerReport(state, None, False, 0, 0, 0, 0.0, error, "")
         live = [each for each in peer.associations if each.may_carry and not each.replaced]
         shown = peer.active or (live[-1] if live else None)
         if shown is not None:
@@ -93,7 +97,7 @@ class UserSpaceDatagrams(Associations):
                 "",
                 peer.any_trusted,
             )
-        state: PeerState = "none"
+        state = "none"
         if peer.occupied or (peer.why_clear and peer.begun):
             state = "negotiating"
         elif peer.why_clear:
@@ -107,7 +111,12 @@ class UserSpaceDatagrams(Associations):
     def take_failure(self, address: Address) -> SecureSocketError | None:
         """See the port."""
         peer = self._known(address)
-        if peer is None or peer.failure is None or peer.failure_told:
+        if peer is None:
+            return None
+        refused = peer.refused.pop(address, None)
+        if refused is not None:
+            return refused
+        if peer.failure is None or peer.failure_told:
             return None
         peer.failure_told = True
         return copy(peer.failure)

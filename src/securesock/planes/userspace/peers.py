@@ -82,8 +82,9 @@ AssociationState: TypeAlias = Literal["negotiating", "live", "over"]
 class Peer:
     """One address of the application's.  ``carrier`` is where packets go, which differs once a translator moved it.
 
-    Of a standard host ``route`` says how it is reached.  Then ``address`` is the host's own, and the application's
-    addresses are whatever its SAs' selectors cover.
+    Of a standard host ``route`` says how it is reached, ``reaching`` for which addresses a further SA was asked for,
+    and ``refused`` why there is none.  Then ``address`` is the host's own, and the application's addresses are whatever
+    its SAs' selectors cover.
 
     ``expected``: the name given for the address.  ``asked``: the host that we began with for want of one, until it was
     proven: an SA that the peer began with another name is heard meanwhile, and not sent on.
@@ -104,6 +105,8 @@ class Peer:
         "latched",
         "queue",
         "queued_bytes",
+        "reaching",
+        "refused",
         "route",
         "sealer",
         "why_clear",
@@ -113,6 +116,8 @@ class Peer:
         self.address = address
         self.carrier = address
         self.route = route
+        self.reaching: set[Address] = set()
+        self.refused: dict[Address, SecureSocketError] = {}
         self.expected: PeerTargetName | AnyTrustedPeer | None = None
         self.asked: PeerTargetName | None = None
         self.any_trusted = False  # nobody was named when we first began here: any machine would have done
