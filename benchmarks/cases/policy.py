@@ -9,10 +9,9 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import fields, replace
+from contextlib import contextmanager
+from dataclasses import fields
 from functools import cache
-from itertools import count
 from statistics import median
 from time import perf_counter
 from typing import Final
@@ -144,25 +143,25 @@ def one_transaction() -> Iterator[Contest]:
 
 
 @case(
-    "policy, a socket's filters among 100,000",
+    "set_security among 100,000 filters",
     unit="us",
     better="lower",
     bound=Bound("ratio", at_most=2.0),
 )
-def socket_filters() -> Iterator[Contest]:
-    """Dynamic filters of one flow each: added and deleted in transactions of their own, as sockets come and go."""
-    model = next(each.filter for each in _set() if len(each.filter.conditions) == 5)
-    numbers = count()
+def set_security() -> Iterator[Contest]:
+    """The call alone: the socket's filters go into the engine, in a transaction of their own."""
+    identity = ss.Identity.ephemeral("host/bench.example")
+    settings = ss.IPsecSettings(guarantee_encryption=True)
 
     def took(engine: FilterEngine) -> float:
-        with closing(engine.open_session(dynamic=True)) as session:
-            started = perf_counter()
-            for _ in range(200):
-                with session.transaction():
-                    made = session.filters.add(replace(model, name=f"socket {next(numbers)}"))
-                with session.transaction():
-                    session.filters.delete(made)
-            return (perf_counter() - started) / 200 * _SECOND
+        context = ss.SecurityContext(identity, policy=engine)
+        each = []
+        for _ in range(100):
+            with ss.SecureSocket(context=context) as sock:
+                started = perf_counter()
+                sock.set_security(settings)
+                each.append(perf_counter() - started)
+        return median(each) * _SECOND
 
     large, small = _engine(_MANY), _engine(_FEW)
     yield Contest(lambda: took(large), {"among 100": lambda: took(small)})

@@ -10,12 +10,14 @@ from uuid import UUID
 
 import pytest
 
+import securesock as ss
+from securesock.policy.catalog import Catalog
 from securesock.policy.conditions import match
 from securesock.policy.errors import PolicyCode, PolicyError, PolicyStoreError, PolicyTimeout
 from securesock.policy.fields import Field
 from securesock.policy.filter_engine import FilterEngine
 from securesock.policy.layers import Layer
-from securesock.policy.model import ActionType, Filter, Provider, Sublayer
+from securesock.policy.model import ActionType, Filter, ObjectKind, Provider, Sublayer
 from securesock.policy.store import Store
 
 CONNECT = Layer.ALE_AUTH_CONNECT_V4
@@ -278,3 +280,50 @@ def test_conditions_survive_the_file(tmp_path: Path) -> None:
         flow = {Field.IP_REMOTE_ADDRESS: "192.0.2.9", Field.ALE_REMOTE_USER_ID: "host/db.example"}
         assert engine.classify(CONNECT, flow).filter == added
         assert not engine.classify(CONNECT, {**flow, Field.ALE_REMOTE_USER_ID: "host/a.db.example"}).is_blocked
+
+
+def test_dynamic_objects_never_touch_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "policy.db"
+    with FilterEngine.open(path) as engine:
+        engine.filters.add(a_filter("kept"))
+        session = engine.open_session(dynamic=True)
+
+        def touch(*arguments: object) -> None:
+            raise AssertionError("the store was asked")
+
+        for name in ("begin", "put", "remove", "take_id", "commit", "rollback", "has_changed", "revisions", "rows"):
+            monkeypatch.setattr(Store, name, touch)
+        before = [(each.name, each.stat().st_mtime_ns, each.stat().st_size) for each in sorted(tmp_path.iterdir())]
+        for number in range(3):
+            with session.transaction():
+                made = session.filters.add(a_filter(f"dynamic {number}", flags=0))
+            assert engine.classify(CONNECT, {}).is_blocked
+            session.filters.delete(made)
+        context = ss.SecurityContext(ss.Identity.ephemeral("host/a.example"), policy=engine)
+        with ss.SecureSocket(context=context) as sock:
+            sock.set_security(ss.IPsecSettings(guarantee_encryption=True))
+            assert len(names(engine)) > 1
+        session.filters.add(a_filter("left to the end", flags=0))
+        session.close()
+        assert names(engine) == ["kept"]
+        assert [
+            (each.name, each.stat().st_mtime_ns, each.stat().st_size) for each in sorted(tmp_path.iterdir())
+        ] == before
+        monkeypatch.undo()
+
+
+def test_main_mode_filters_of_many_sockets_are_found_without_looking_at_all_filters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with FilterEngine.open(":memory:", dynamic=True) as engine:
+        context = ss.SecurityContext(ss.Identity.ephemeral("host/a.example"), policy=engine)
+
+        def every(catalog: Catalog, kind: ObjectKind) -> None:
+            raise AssertionError(f"every {kind.label} was looked at")
+
+        monkeypatch.setattr(Catalog, "records", every)
+        for _ in range(2):
+            with ss.SecureSocket(context=context) as sock:
+                sock.set_security(ss.IPsecSettings(guarantee_encryption=True))
+        monkeypatch.undo()
+        assert names(engine) == []
