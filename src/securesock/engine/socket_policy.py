@@ -10,10 +10,12 @@ It must not know sockets' calls, carriers, or how anything is negotiated.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 from ..errors import ConnectionBroken, PolicyRefused
 from ..identity.names import PeerTargetName
 from ..keying.contract import Admission, Establishment
+from ..policy.events import SaRole
 from ..policy.explain import Explanation
 from ..policy.filter_engine import FilterEngine
 from ..types import Address, AnyTrustedPeer, Flow, IPsecSettings, Principal, SecuritySettings
@@ -21,6 +23,7 @@ from .admission import AllowList
 from .applied import Applied
 from .connect import numeric_address
 from .context import SecurityContext
+from .failure_events import report_failure
 from .live_flows import LiveFlow, Schedule
 from .peer_admission import PeerAdmission, allow_filters, peer_fields
 from .socket_filters import Endpoint, SocketFilters, filters_of
@@ -153,6 +156,23 @@ class SocketPolicy:
     ) -> Applied:
         """What policy makes of a flow now."""
         return judge(self._inquest(flow, direction, expected))
+
+    def failed(
+        self,
+        our: Address,
+        peer: Address,
+        error: BaseException,
+        direction: Direction,
+        expected: PeerTargetName | AnyTrustedPeer | None = None,
+        applied: Applied | None = None,
+    ) -> None:
+        """A negotiation ended without an SA: a net event, unless a filter refused, which is one already."""
+        engine = self._context.policy
+        if engine is None or isinstance(error, PolicyRefused):
+            return
+        role = SaRole.INITIATOR if direction == "outbound" else SaRole.RESPONDER
+        flow, now = self.flow_of(our, peer), datetime.now(UTC)
+        report_failure(engine, self._context, flow, error, role, now, expected, applied)
 
     def admission(self, our: Address, peer: Address, otherwise: Admission) -> Admission:
         """Who may come in by an incoming flow: judged at ALE_AUTH_RECV_ACCEPT when it is known who it is."""

@@ -29,6 +29,7 @@ from .values import DataType, Direction, Range
 __all__ = [
     "ClassifyAllow",
     "ClassifyDrop",
+    "DospDrop",
     "EmFailure",
     "FailurePoint",
     "HeaderFlag",
@@ -64,7 +65,7 @@ class NetEventType(IntEnum):
 
 
 class HeaderFlag(IntFlag):
-    """FWPM_NET_EVENT_FLAG_*_SET: which fields of the header are known."""
+    """FWPM_NET_EVENT_FLAG_*_SET: which fields of the header are known; those after IP_VERSION never are here."""
 
     IP_PROTOCOL = 0x1
     LOCAL_ADDR = 0x2
@@ -73,7 +74,13 @@ class HeaderFlag(IntFlag):
     REMOTE_PORT = 0x10
     APP_ID = 0x20
     USER_ID = 0x40
+    SCOPE_ID = 0x80
     IP_VERSION = 0x100
+    REAUTH_REASON = 0x200
+    PACKAGE_ID = 0x400
+    ENTERPRISE_ID = 0x800
+    POLICY_FLAGS = 0x1000
+    EFFECTIVE_NAME = 0x2000
 
 
 class FailurePoint(IntEnum):
@@ -170,7 +177,17 @@ class KernelDrop:
     layer: Layer | None = None
 
 
-Detail: TypeAlias = MmFailure | QmFailure | EmFailure | ClassifyDrop | ClassifyAllow | KernelDrop
+@dataclass(frozen=True, slots=True)
+class DospDrop:
+    """IPSEC_DOSP_DROP: DoS protection did not forward a packet.  ``status`` is a code of winerror.h."""
+
+    status: int
+    direction: Direction
+    public_address: str = ""
+    internal_address: str = ""
+
+
+Detail: TypeAlias = MmFailure | QmFailure | EmFailure | ClassifyDrop | ClassifyAllow | KernelDrop | DospDrop
 _TYPES: Final[dict[type[Detail], NetEventType]] = {
     MmFailure: NetEventType.IKEEXT_MM_FAILURE,
     QmFailure: NetEventType.IKEEXT_QM_FAILURE,
@@ -178,6 +195,7 @@ _TYPES: Final[dict[type[Detail], NetEventType]] = {
     ClassifyDrop: NetEventType.CLASSIFY_DROP,
     ClassifyAllow: NetEventType.CLASSIFY_ALLOW,
     KernelDrop: NetEventType.IPSEC_KERNEL_DROP,
+    DospDrop: NetEventType.IPSEC_DOSP_DROP,
 }
 
 

@@ -208,6 +208,11 @@ class AioAdmitting(AioNegotiation):
         self._leave()
         self._door.refuse(self._peer, reason_of(error), str(error))
         connection = self.connection
+        asked = self._asked
+        # of a stranger who never spoke IKE nothing is kept: he could push out what matters
+        if asked.policy is not None and connection is not None and connection.peer_speaks_ike:
+            our, peer = carrier.get_extra_info("sockname"), carrier.get_extra_info("peername")
+            asked.policy.failed(our, peer, error, "inbound", applied=asked.applied)
         done = entry.leave if entry is not None else None
         if connection is None or not connection.peer_speaks_ike or self.paused or carrier.is_closing():
             carrier.abort()

@@ -165,6 +165,10 @@ class AioOpening(AioNegotiation):
             await self.gone
 
     def _end_with(self, carrier: asyncio.Transport, error: Exception) -> None:
+        policy, applied = self._asked.policy, self._asked.applied
+        if policy is not None and not self.why_clear:
+            our = carrier.get_extra_info("sockname")
+            policy.failed(our, self.peer, error, "outbound", expected=self._expected, applied=applied)
         carrier.close()
         if not self.outcome.done():
             # The connection keeps its own: one instance that is raised would keep its raisers' frames alive.

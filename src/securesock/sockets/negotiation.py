@@ -248,6 +248,10 @@ class Negotiation:
     def _failed(self, connection: SecuredStream) -> None:
         error: BaseException = connection.error or SecureSocketError("the negotiation ended without a reason")
         entry, self._entry = self._entry, None
+        asked = self._asked
+        # of a stranger who never spoke IKE nothing is kept: he could push out what matters
+        if asked.policy is not None and connection.peer_speaks_ike:
+            asked.policy.failed(self.carrier.getsockname(), self.address, error, "inbound", applied=asked.applied)
         self._end()
         self._listener.refuse(self, reason_of(error), str(error))
         if entry is None or not connection.peer_speaks_ike:

@@ -89,7 +89,18 @@ class Opening:
                 self._start(carrier, now)
         if self._why:
             return Opened(ClearLink(guarded=False), clear_info(self._asked, self._why), self._asked)
-        return self._negotiate(carrier, now)
+        try:
+            return self._negotiate(carrier, now)
+        except OSError as error:
+            self._report(carrier, error)
+            raise
+
+    def _report(self, carrier: socket.socket, error: OSError) -> None:
+        asked = self._asked
+        if asked.policy is not None and self._peer is not None:
+            asked.policy.failed(
+                carrier.getsockname(), self._peer, error, "outbound", expected=asked.expected, applied=asked.applied
+            )
 
     def deadline(self) -> float | None:
         """When ``advance`` has something to do even if the carrier is not ready."""

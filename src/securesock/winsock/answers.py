@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import socket
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import (
-    AuthenticationFailed,
     LocalMisuse,
-    PeerIncompatible,
-    PolicyRefused,
 )
 from ..sockets.datagram_socket import SecureDatagramSocket
 from ..sockets.stream_socket import SecureSocket
@@ -22,7 +19,6 @@ from ..types import Address, SecurityInfo
 from ..wire.winsock_errors import WSAError, WSAErrorCode
 from ..wire.winsock_numbers import (
     ERROR_IPSEC_IKE,
-    ERROR_IPSEC_IKE_GENERAL_PROCESSING_ERROR,
     SOCKET_INFO_CONNECTION,
     SOCKET_INFO_CONNECTION_ENCRYPTED,
     SOCKET_INFO_CONNECTION_IMPERSONATED,
@@ -46,13 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["QueryInfo", "answer", "is_connected", "negotiated", "with_tokens"]
 
 QueryInfo: TypeAlias = SOCKET_SECURITY_QUERY_INFO | SOCKET_SECURITY_QUERY_INFO_IPSEC2
-
-_WINERR: Final[tuple[tuple[type[OSError], ERROR_IPSEC_IKE], ...]] = (
-    (AuthenticationFailed, ERROR_IPSEC_IKE.ERROR_IPSEC_IKE_AUTH_FAIL),
-    (PolicyRefused, ERROR_IPSEC_IKE.ERROR_IPSEC_IKE_NO_POLICY),
-    (PeerIncompatible, ERROR_IPSEC_IKE.ERROR_IPSEC_IKE_POLICY_MATCH),
-    (TimeoutError, ERROR_IPSEC_IKE.ERROR_IPSEC_IKE_TIMED_OUT),  # KeyingTimeout, and the socket's own
-)
 
 
 def negotiated(sock: SecureSocket, peer: Address | None = None) -> SecurityInfo:
@@ -134,5 +123,6 @@ def _negotiation_winerr(sock: SecureSocket, info: SecurityInfo, peer: Address | 
     if info.latch == "established":
         # In clear, which is allowed only where the peer did not answer IKE.
         return ERROR_IPSEC_IKE.ERROR_IPSEC_IKE_DROP_NO_RESPONSE
-    error = sock._why_failed(peer)
-    return next((code for kind, code in _WINERR if isinstance(error, kind)), ERROR_IPSEC_IKE_GENERAL_PROCESSING_ERROR)
+    from ..engine.failure_events import winerror_of  # brings the filtering platform, which a success does not need
+
+    return winerror_of(sock._why_failed(peer))

@@ -14,6 +14,7 @@ from securesock.policy.errors import PolicyCode, PolicyError
 from securesock.policy.events import (
     ClassifyAllow,
     ClassifyDrop,
+    DospDrop,
     EmFailure,
     FailurePoint,
     HeaderFlag,
@@ -118,6 +119,7 @@ def test_a_veto_is_told_with_the_permit_that_it_overrode(engine: FilterEngine) -
         (ClassifyDrop(1, CONNECT), NetEventType.CLASSIFY_DROP),
         (ClassifyAllow(1, CONNECT), NetEventType.CLASSIFY_ALLOW),
         (KernelDrop(13910, Direction.INBOUND, 0x1000), NetEventType.IPSEC_KERNEL_DROP),
+        (DospDrop(13918, Direction.INBOUND, "2001:db8::1", "2001:db8::2"), NetEventType.IPSEC_DOSP_DROP),
     ],
 )
 def test_types_of_events_have_windows_numbers(engine: FilterEngine, detail: object, kind: NetEventType) -> None:
