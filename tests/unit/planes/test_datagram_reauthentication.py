@@ -11,9 +11,11 @@ from securesock.errors import AuthenticationFailed
 from securesock.keying.ikev2 import auth_lifetime, first_child
 from securesock.keying.ikev2.core import Core
 from securesock.testing import FakeNetwork
+from securesock.wire.ikev2.message import write_message
 from securesock.wire.ikev2.payloads import Notify, Payload
-from securesock.wire.numbers import NotifyType
-from tests.support.datagram_net import A, Address, B, C, Host, Identities, Net
+from securesock.wire.isakmp import read_header_untrusted
+from securesock.wire.numbers import ExchangeType, HeaderFlag, NotifyType
+from tests.support.datagram_net import A, Address, B, C, Host, Identities, Net, Route
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,7 @@ def test_a_proof_is_renewed_under_traffic_and_nothing_is_lost(identities: Identi
     assert b.machine.report(A).main_mode_sa_id != first
     net.run(3)
     assert live(a, B) == live(b, A) == 1
+    assert all(each.renews is None for each in a.machine._peers[B].associations if each.state != "over")
     b.send(b"back", A)
     net.run(1)
     assert a.received == [b"back"]
@@ -97,6 +100,28 @@ def test_a_peer_that_is_another_principal_now_breaks_the_latch(identities: Ident
     assert isinstance(report.error, AuthenticationFailed)
     assert a.machine.counters["latch-broken"] == 1
     assert a.machine.seal(memoryview(b"not a byte more"), B, net.clock.now()) is None
+
+
+def test_a_refusal_that_anybody_can_have_forged_breaks_nothing(identities: Identities) -> None:
+    net = Net(identities)
+    a, b = net.host(A, adapt=proving), net.host(B)
+    established(net, a, b)
+
+    def forge(route: Route, datagram: bytes) -> list[bytes]:
+        header = read_header_untrusted(datagram[4:]) if datagram[:4] == bytes(4) else None
+        if header is None or header.exchange_type != ExchangeType.IKE_SA_INIT or route[0] != B:
+            return [datagram]
+        refusal = (Notify(NotifyType.AUTHENTICATION_FAILED),)
+        spi, flags = header.initiator_spi, HeaderFlag.RESPONSE
+        forged = write_message(spi, bytes(8), ExchangeType.IKE_SA_INIT, flags, 0, refusal)
+        a.receive(bytes(4) + forged, B)
+        return []
+
+    net.network.tamper = forge
+    talk(net, a, 99)
+    assert a.machine.counters["unauthenticated-refusal"] > 0
+    assert a.machine.counters["latch-broken"] == 0
+    assert b.received[-1] == b"98"
 
 
 def test_a_responder_ends_what_was_not_proven_again(identities: Identities, monkeypatch: pytest.MonkeyPatch) -> None:

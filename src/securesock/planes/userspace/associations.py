@@ -457,6 +457,7 @@ class Associations:
                 continue
             association.join(other, now)
             self._drive(other, peer.carrier, now)
+        association.renews = None
 
     def _remember_carrier(self, association: Association) -> None:
         """Which port a host was found at that may be at either."""
@@ -511,10 +512,14 @@ class Associations:
         peer.any_trusted = peer.any_trusted or expected is ANY_TRUSTED_PEER
         self._start(peer, expected, standard, now, otherwise=otherwise)
 
-    def _failed(self, association: Association, error: SecureSocketError, now: float) -> None:
+    def _failed(
+        self, association: Association, error: SecureSocketError, now: float, *, is_proven: bool = True
+    ) -> None:
+        """``is_proven`` unless anybody on the path can have caused it."""
         peer, negotiating = association.peer, association.state == "negotiating"
-        old = association.renews
-        if negotiating and old is not None and isinstance(error, AuthenticationFailed | PolicyRefused):
+        old, association.renews = association.renews, None
+        refused = is_proven and isinstance(error, AuthenticationFailed | PolicyRefused)
+        if negotiating and old is not None and refused:
             # semantics "The latch": whoever cannot prove again to be who it was is not who it was
             self.counters["latch-broken"] += 1
             self._delete(old, now)
@@ -718,7 +723,7 @@ class Associations:
             error = association.session.unproven_refusal or KeyingTimeout(
                 f"{host} port {port} did not finish the key exchange within {NEGOTIATION_S:g} s; does it speak IKEv2?"
             )
-            self._failed(association, error, now)
+            self._failed(association, error, now, is_proven=False)
             self._abandon(association, now)
 
     def _look_at_live(self, association: Association, now: float) -> None:
