@@ -197,7 +197,7 @@ class ExpectUpdateReply:
             _note_seen_as(core, self._sa, opened)
             if core.we_are_initiator:
                 mobility.used = mobility.path
-                mobility.tried.clear()
+                mobility.tried = ()
                 core.emit(Moved(mobility.path, _translated(self._sa, opened, mobility.path)))
         elif refused.notify_type == NotifyType.UNEXPECTED_NAT_DETECTED:
             self._try_again()
@@ -225,7 +225,7 @@ def try_another_address(core: Core, now: float) -> bool:
     mobility = core.mobility
     if not mobility.enabled or not core.we_are_initiator:
         return False
-    mobility.tried.add(canonical_host(mobility.path.peer[0]))
+    mobility.tried = (*mobility.tried, canonical_host(mobility.path.peer[0]))[-MAX_ADDITIONAL:]
     family = ipaddress.ip_address(canonical_host(mobility.path.our[0])).version
     fit = (
         host

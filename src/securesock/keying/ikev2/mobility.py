@@ -33,6 +33,6 @@ class Mobility:
         self.pending = False
         self.asked: AddressPair | None = None
         self.peer_hosts: tuple[str, ...] = ()
-        self.tried: set[str] = set()
+        self.tried: tuple[str, ...] = ()  # not a set: of 100,000 sessions hardly one ever tries
         self.seen_as: tuple[bytes, bytes] | None = None
         self.unexpected_nats = 0
