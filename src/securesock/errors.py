@@ -54,13 +54,18 @@ class SecureSocketError(OSError):
 
     def __reduce__(self) -> tuple[object, ...]:
         # OSError pickles its two-argument form, which our constructors do not take.
-        return _rebuild, (type(self), self.args, dict(self.__dict__))
+        return _rebuild, (type(self), self.args, self._state())
+
+    def _state(self) -> dict[str, object]:
+        """What a copy has beside its arguments."""
+        return dict(self.__dict__)
 
 
 def _rebuild(kind: type[SecureSocketError], args: tuple[int, str], state: dict[str, object]) -> SecureSocketError:
     error = kind.__new__(kind, *args)
     OSError.__init__(error, *args)
-    error.__dict__.update(state)
+    for name, value in state.items():
+        setattr(error, name, value)  # of an OSError not every attribute is in its __dict__ (winerror on Windows)
     return error
 
 

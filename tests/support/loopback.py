@@ -6,12 +6,16 @@ Nothing here sleeps: what is waited for is an event, a join, or a condition look
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from functools import cache
 from time import monotonic
 from typing import Final
+
+import pytest
 
 import securesock as ss
 from securesock.drivers.waiting import this_thread
@@ -24,6 +28,11 @@ this_thread()
 
 PATIENCE_S: Final = 20.0
 """How long a test waits for what must happen; reached only by a test that fails."""
+
+LINGER: Final = struct.Struct("hh" if os.name == "nt" else "ii")
+"""What SO_LINGER takes: whether, and how many seconds (winsock2.h, socket(7))."""
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks on this platform")
 
 
 @cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import gc
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ import pytest
 
 import securesock as ss
 from tests.support.loopback import (
+    LINGER,
     PATIENCE_S,
     Relay,
     Server,
@@ -108,7 +108,7 @@ def test_close_lingers_two_seconds_for_a_peer_that_does_not_end() -> None:
 
 def test_so_linger_says_how_long_close_waits() -> None:
     with connected() as (ours, theirs):
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 1))
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER.pack(1, 1))
         started = monotonic()
         ours.close()
         assert 0.9 < monotonic() - started < 1.8
@@ -117,7 +117,7 @@ def test_so_linger_says_how_long_close_waits() -> None:
 
 def test_so_linger_of_zero_is_a_reset_as_for_any_socket() -> None:
     with connected() as (ours, theirs):
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER.pack(1, 0))
         started = monotonic()
         ours.close()
         assert monotonic() - started < 1

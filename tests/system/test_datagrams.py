@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import selectors
@@ -16,7 +17,7 @@ from time import monotonic
 import pytest
 
 import securesock as ss
-from tests.support.loopback import PATIENCE_S, client_context, server_context, stranger_context, until
+from tests.support.loopback import PATIENCE_S, client_context, needs_fork, server_context, stranger_context, until
 
 INSECURE = ss.SecuritySettings(allow_insecure=True)
 
@@ -131,8 +132,9 @@ def test_a_datagram_arrives_whole_whatever_its_length(length: int) -> None:
 
 def test_a_datagram_that_no_packet_can_hold_is_the_systems_error() -> None:
     with pair() as (client, server, _):
-        with pytest.raises(OSError, match="Message too long") as caught:
+        with pytest.raises(OSError) as caught:
             client.sendto(bytes(65500), server.getsockname())
+        assert caught.value.errno == errno.EMSGSIZE
         assert not isinstance(caught.value, ss.SecureSocketError)
         client.sendto(b"still", server.getsockname())
         assert server.recv(100) == b"still"
@@ -259,7 +261,7 @@ def test_a_stranger_is_refused_and_the_server_works_on() -> None:
         assert sum(server.refusals.values()) >= 1
         with pytest.raises(ss.LocalMisuse) as caught:
             server.query_security(stranger.getsockname())
-        assert caught.value.errno == 107
+        assert caught.value.errno == errno.ENOTCONN
 
 
 def test_settings_and_names_come_in_their_order() -> None:
@@ -531,6 +533,7 @@ def test_a_closed_socket_says_so() -> None:
         assert client.fileno() == -1
 
 
+@needs_fork
 def test_in_a_forked_child_the_socket_is_dead_and_the_parents_lives() -> None:
     with pair() as (client, server, address):
         child = os.fork()

@@ -18,12 +18,14 @@ import pytest
 
 import securesock as ss
 from tests.support.loopback import (
+    LINGER,
     PATIENCE_S,
     Relay,
     client_context,
     connect,
     connected,
     echo,
+    needs_fork,
     server_context,
     serving,
     until,
@@ -58,6 +60,7 @@ def _name_of_error(call: Callable[[], object]) -> bytes:
     return b"nothing was raised"
 
 
+@needs_fork
 def test_in_a_child_every_call_on_an_inherited_connection_is_misuse() -> None:
     with connected() as (ours, theirs):
         calls: list[Callable[[], object]] = [
@@ -75,6 +78,7 @@ def test_in_a_child_every_call_on_an_inherited_connection_is_misuse() -> None:
         assert theirs.recv(100) == b"still the parent's"
 
 
+@needs_fork
 def test_close_in_a_child_writes_nothing_and_harms_nothing() -> None:
     with serving(echo) as server, Relay(server.address) as relay, connect(relay.address) as sock:
         sock.sendall(b"x")
@@ -91,6 +95,7 @@ def test_close_in_a_child_writes_nothing_and_harms_nothing() -> None:
         assert sock.recv(100) == b"the parent goes on"
 
 
+@needs_fork
 def test_a_child_that_forgets_its_copy_aborts_nothing() -> None:
     with connected() as (ours, theirs):
 
@@ -106,6 +111,7 @@ def test_a_child_that_forgets_its_copy_aborts_nothing() -> None:
         assert theirs.recv(100) == b"alive"
 
 
+@needs_fork
 def test_after_a_fork_both_processes_write_and_no_packet_uses_a_nonce_twice() -> None:
     """Semantics of fork: the one that did not make the connection cannot seal, so nothing on the wire repeats."""
     received: list[bytes] = []
@@ -148,6 +154,7 @@ def _nonces(stream: bytes) -> list[bytes]:
     return found
 
 
+@needs_fork
 def test_a_child_accepts_on_the_listener_it_inherited() -> None:
     with ss.create_server(("127.0.0.1", 0), context=server_context()) as listener:
         address = listener.getsockname()
@@ -190,6 +197,7 @@ def test_a_child_accepts_on_the_listener_it_inherited() -> None:
                 os.close(each)
 
 
+@needs_fork
 def test_a_child_that_does_not_use_the_listener_takes_no_connection_from_it() -> None:
     with serving(lambda connection: connection.sendall(b"the parent's")) as server:
         reading, writing = os.pipe()
@@ -208,6 +216,7 @@ def test_a_child_that_does_not_use_the_listener_takes_no_connection_from_it() ->
             os.waitpid(child, 0)
 
 
+@needs_fork
 def test_a_child_can_connect_and_listen_anew() -> None:
     # The parent has a reactor, pools and waiters of its own; the child starts with none of them.
     with connected() as (_, _theirs):
@@ -269,7 +278,7 @@ def test_close_from_another_thread_wakes_whoever_waits(operation: str) -> None:
                 raised.append(error.errno)
 
         ours.settimeout(None)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER.pack(1, 0))
         thread = threading.Thread(target=work)
         thread.start()
         assert waiting.wait(PATIENCE_S)
@@ -292,7 +301,7 @@ def test_close_wakes_a_sender_and_a_receiver_at_once() -> None:
                 raised.append(error.errno)
 
         ours.settimeout(None)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER.pack(1, 0))
         calls = (lambda: ours.recv(1), lambda: ours.recv(1), lambda: ours.sendall(bytes(1 << 20)))
         threads = [threading.Thread(target=run, args=(call,)) for call in calls]
         for thread in threads:

@@ -6,7 +6,6 @@ import hashlib
 import io
 import random
 import socket
-import struct
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +13,7 @@ import pytest
 
 import securesock as ss
 from tests.support.loopback import (
+    LINGER,
     PATIENCE_S,
     Relay,
     client_context,
@@ -145,7 +145,7 @@ def test_a_dual_stack_listener_and_an_ipv4_client_agree_on_their_addresses() -> 
         with connect(("127.0.0.1", port)) as sock:
             accepted, address = listener.accept()
             with accepted:
-                accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER.pack(1, 0))
                 assert address[0] == "::ffff:127.0.0.1"
                 assert accepted.query_security().requested_address == ("127.0.0.1", port)
                 assert accepted.query_security().differences == ()
@@ -357,13 +357,16 @@ def test_every_sending_call_is_sealed() -> None:
         assert received == b"abcdefgh"
 
 
+SCM_RIGHTS = 1  # socket.SCM_RIGHTS, which not every platform has
+
+
 def test_wrong_arguments_are_refused_before_anything_is_sent() -> None:
     with connected() as (ours, theirs):
         for call in (
-            lambda: ours.recv(1, socket.MSG_DONTWAIT),
+            lambda: ours.recv(1, socket.MSG_OOB),
             lambda: ours.send(b"x", socket.MSG_OOB),
-            lambda: ours.sendall(b"x", socket.MSG_DONTWAIT),
-            lambda: ours.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, b"\0\0\0\0")]),
+            lambda: ours.sendall(b"x", socket.MSG_OOB),
+            lambda: ours.sendmsg([b"x"], [(socket.SOL_SOCKET, SCM_RIGHTS, b"\0\0\0\0")]),
             lambda: ours.sendmsg([b"x"], (), 0, ("127.0.0.1", 9)),
             lambda: ours.sendto(b"x", ("127.0.0.1", 9)),
         ):

@@ -8,6 +8,7 @@ after it, so that what a classification has seen is never undone by a crash.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import weakref
@@ -79,9 +80,12 @@ class Core:
         for item in BUILT_IN_OBJECTS:
             self.state.apply((), [self._own_record(self.state.catalog, item, Lifetime.BUILT_IN)])
         self._archive: Final = None if os.fspath(path) == ":memory:" else Archive(Store(Path(path)), disabled_services)
-        if self._archive is not None:
-            self._security.update(self._archive.container_security())
-            self._archive.load(self.state.catalog, lambda record: self.state.apply((), [record]))
+        with contextlib.ExitStack() as on_failure:
+            if self._archive is not None:
+                on_failure.callback(self._archive.store.close)
+                self._security.update(self._archive.container_security())
+                self._archive.load(self.state.catalog, lambda record: self.state.apply((), [record]))
+            on_failure.pop_all()
         _cores.add(self)
 
     def _own_record(self, view: View, item: PolicyObject, lifetime: Lifetime) -> Record:

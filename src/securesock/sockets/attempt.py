@@ -18,7 +18,7 @@ from ..drivers.waiting import READ, Waiter, this_thread
 from ..engine.fork import process, refuse_inherited
 from ..engine.report import Asked
 from ..errors import WantRead, WantWrite
-from .opening import Opened, Opening, SocketOptions
+from .opening import Opened, Opening
 
 __all__ = ["Attempt"]
 
@@ -28,9 +28,9 @@ class Attempt:
 
     __slots__ = ("_cancelled", "_generation", "_lock", "_opening", "_outcome", "_waiter", "asked", "failure")
 
-    def __init__(self, asked: Asked, options: SocketOptions, *, bound: bool) -> None:
+    def __init__(self, asked: Asked, opening: Opening) -> None:
         self.asked = asked
-        self._opening = Opening(asked, options, bound=bound)
+        self._opening = opening
         self._lock = threading.Lock()
         self._waiter: Waiter | None = None
         self._outcome: Opened | None = None

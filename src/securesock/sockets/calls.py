@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -208,7 +209,10 @@ class SocketCalls(RefusingSocket):
 
     def get_inheritable(self) -> bool:
         """Always False: see set_inheritable()."""
-        return os.get_inheritable(socket.socket.fileno(self))
+        descriptor = socket.socket.fileno(self)
+        if sys.platform == "win32":
+            return os.get_handle_inheritable(descriptor)
+        return os.get_inheritable(descriptor)
 
 
 def readable(data: ReadableBuffer) -> memoryview:

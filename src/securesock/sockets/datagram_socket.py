@@ -8,8 +8,8 @@ the host that the address names.  This module must not know how anything is nego
 from __future__ import annotations
 
 import _socket
+import contextlib
 import errno
-import os
 import socket
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
 from ..drivers.datagrams import DatagramCarrier, readiness_pair
+from ..drivers.system_errors import system_error
 from ..engine.connect import ExpectedPeer, check_offers, expected_peer
 from ..engine.context import SecurityContext
 from ..engine.peer_entry import entry_for
@@ -153,6 +154,14 @@ class SecureDatagramSocket(SecureSocket):
             socket.socket.bind(self, ("", 0))
             self._bound = True
         kernel = socket.socket(self.family, self.type, self.proto, _socket.dup(socket.socket.fileno(self)))
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(kernel.close)
+            self._carrier = self._carrier_on(kernel)
+            on_failure.pop_all()
+        self._carrier.start()
+        return self._carrier
+
+    def _carrier_on(self, kernel: socket.socket) -> DatagramCarrier:
         keying = SocketKeying(
             self.context,
             self._settings,
@@ -162,9 +171,7 @@ class SecureDatagramSocket(SecureSocket):
             path=KernelPath(kernel),
         )
         machine = datagram_machine(self.context.plane, keying, self._settings.allow_insecure)
-        carrier = self._carrier = DatagramCarrier(kernel, machine, self._readiness)
-        carrier.start()
-        return carrier
+        return DatagramCarrier(kernel, machine, self._readiness)
 
     def bind(self, address: _AnyAddress, /) -> None:
         """As socket.bind(); from then on whoever begins there is negotiated with."""
@@ -200,11 +207,11 @@ class SecureDatagramSocket(SecureSocket):
 
     def listen(self, backlog: int = 0, /) -> NoReturn:
         """Not of datagram sockets."""
-        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        raise system_error(errno.EOPNOTSUPP)
 
     def accept(self) -> NoReturn:
         """Not of datagram sockets."""
-        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        raise system_error(errno.EOPNOTSUPP)
 
     def fileno(self) -> int:
         """A descriptor that is readable exactly while a receiving call would return at once: to wait for, only.
@@ -278,7 +285,7 @@ class SecureDatagramSocket(SecureSocket):
         if address is not None:
             return self._book.resolve(address)
         if self._peer_address is None:
-            raise OSError(errno.EDESTADDRREQ, os.strerror(errno.EDESTADDRREQ))
+            raise system_error(errno.EDESTADDRREQ)
         return self._peer_address
 
     def send_batch(self, batch: Sequence[ReadableBuffer], address: Address | None = None) -> int:
@@ -376,8 +383,7 @@ class SecureDatagramSocket(SecureSocket):
 
     def shutdown(self, how: int, /) -> None:
         """Not of datagram sockets, which have no end of stream."""
-        number = errno.ENOTCONN if self._peer_address is None else errno.EOPNOTSUPP
-        raise OSError(number, os.strerror(number))
+        raise system_error(errno.ENOTCONN if self._peer_address is None else errno.EOPNOTSUPP)
 
     def _real_close(self, _ss: object = None) -> None:
         if socket.socket.fileno(self) < 0:

@@ -26,6 +26,7 @@ from ..drivers.blocking import StreamLink
 from ..drivers.clear import ClearLink
 from ..drivers.linger import reset_on_close
 from ..drivers.negotiating import advance
+from ..drivers.system_errors import system_error
 from ..drivers.waiting import WRITE
 from ..engine.connect import connecting
 from ..engine.half_open import NEGOTIATION_S
@@ -39,7 +40,7 @@ from .planes import stream_plane
 if TYPE_CHECKING:
     from ..engine.socket_policy import SocketPolicy
 
-__all__ = ["Link", "Opened", "Opening", "SocketOptions"]
+__all__ = ["Link", "Opened", "Opening", "SocketOptions", "is_connected"]
 
 Link: TypeAlias = StreamLink | ClearLink
 SocketOptions: TypeAlias = Mapping[tuple[int, int], tuple[int | bytes | None, int]]
@@ -82,7 +83,7 @@ class Opening:
     def advance(self, carrier: socket.socket, now: float) -> Opened | int:
         """As far as it goes without waiting: the result, or what to wait for.  Raises what ended it."""
         if not self._carrier_is_up:
-            if not _is_connected(carrier):
+            if not is_connected(carrier):
                 return WRITE
             self._carrier_is_up = True
             if not self._why:
@@ -231,13 +232,14 @@ def _replace_descriptor(carrier: socket.socket) -> None:
 def _begin_connect(carrier: _socket.socket, address: tuple[object, ...]) -> None:
     error = _socket.socket.connect_ex(carrier, address)
     if error and error not in (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR):
-        raise OSError(error, os.strerror(error))
+        raise system_error(error)
 
 
-def _is_connected(carrier: _socket.socket) -> bool:
+def is_connected(carrier: _socket.socket) -> bool:
+    """Whether a connect() that was begun is over; raises how it failed."""
     error = carrier.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if error:
-        raise OSError(error, os.strerror(error))
+        raise system_error(error)
     try:
         _socket.socket.getpeername(carrier)
     except OSError as not_yet:

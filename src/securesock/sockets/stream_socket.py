@@ -49,7 +49,7 @@ from .attempt import Attempt
 from .calls import SocketCalls
 from .listener import Listener
 from .negotiation import Accepted, Terms
-from .opening import Link
+from .opening import Link, Opening
 from .planes import stream_plane
 
 if TYPE_CHECKING:
@@ -109,11 +109,15 @@ class SecureSocket(SocketCalls):
         *,
         context: SecurityContext | None = None,
     ) -> SecureSocket:
-        """A SecureSocket of SOCK_DGRAM is a SecureDatagramSocket."""
+        """A SecureSocket of SOCK_DGRAM is a SecureDatagramSocket, one that Windows itself protects a NativeSocket."""
         if cls is SecureSocket and type != -1 and type & ~_EXTRAS == socket.SOCK_DGRAM:
             from .datagram_socket import SecureDatagramSocket  # when the first is made: it is built on this module
 
             return super().__new__(SecureDatagramSocket)
+        if cls is SecureSocket and context is not None and context.plane == "windows":
+            from .native import NativeSocket  # likewise
+
+            return super().__new__(NativeSocket)
         return super().__new__(cls)
 
     def __init__(
@@ -360,7 +364,7 @@ class SecureSocket(SocketCalls):
             raise LocalMisuse(f"{address!r} is no address of TCP: give (host, port)")
         expected = self._expected or self._unnamed or name_of_host(address[0])
         check_user(self.context, self._settings, self._expected if self._named else None)
-        attempt = Attempt(self._asked(expected), self._options, bound=self._bound)
+        attempt = self._new_attempt(self._asked(expected))
         self._send_at_once()
         try:
             attempt.begin(self, address)
@@ -368,6 +372,9 @@ class SecureSocket(SocketCalls):
             self._failure, self._info = copy.copy(error), failed_info(attempt.asked, error)
             raise
         self._attempt = attempt
+
+    def _new_attempt(self, asked: Asked) -> Attempt:
+        return Attempt(asked, Opening(asked, self._options, bound=self._bound))
 
     def _finish_attempt(self, started: float) -> None:
         attempt = self._attempt

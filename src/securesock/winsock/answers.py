@@ -14,6 +14,7 @@ from ..errors import (
     LocalMisuse,
 )
 from ..sockets.datagram_socket import SecureDatagramSocket
+from ..sockets.native import NativeSocket
 from ..sockets.stream_socket import SecureSocket
 from ..types import Address, SecurityInfo
 from ..wire.winsock_errors import WSAError, WSAErrorCode
@@ -29,6 +30,7 @@ from ..wire.winsock_numbers import (
     SOCKET_SECURITY_PROTOCOL_IPSEC,
 )
 from ..wire.winsock_structures import (
+    QUERY_INFO_IPSEC2_LENGTH,
     SOCKET_SECURITY_QUERY_INFO,
     SOCKET_SECURITY_QUERY_INFO_IPSEC2,
     SOCKET_SECURITY_QUERY_TEMPLATE,
@@ -39,7 +41,7 @@ from .tokens import open_token
 if TYPE_CHECKING:
     from .arguments import Template
 
-__all__ = ["QueryInfo", "answer", "is_connected", "negotiated", "with_tokens"]
+__all__ = ["QueryInfo", "answer", "is_connected", "negotiated", "system_answer", "with_tokens", "without_tokens"]
 
 QueryInfo: TypeAlias = SOCKET_SECURITY_QUERY_INFO | SOCKET_SECURITY_QUERY_INFO_IPSEC2
 
@@ -115,6 +117,18 @@ def with_tokens(sock: SecureSocket, info: QueryInfo, template: Template | None) 
         PeerApplicationAccessTokenHandle=open_token(proven.peer_user, mask),
         PeerMachineAccessTokenHandle=open_token(proven.peer_machine, mask),
     )
+
+
+def without_tokens(template: Template | None) -> Template | None:
+    """The same question, for the length of whose answer no handle has to be opened."""
+    return template if template is None else replace(template, PeerTokenAccessMask=0)
+
+
+def system_answer(sock: NativeSocket, template: Template | None) -> QueryInfo:
+    """What the system says of a socket that it protects, in its own form."""
+    packed = sock._query_packed(None if template is None else template.pack())
+    form = SOCKET_SECURITY_QUERY_INFO_IPSEC2 if len(packed) >= QUERY_INFO_IPSEC2_LENGTH else SOCKET_SECURITY_QUERY_INFO
+    return form.unpack(packed)
 
 
 def _negotiation_winerr(sock: SecureSocket, info: SecurityInfo, peer: Address | None) -> int:

@@ -14,15 +14,16 @@ import socket
 import weakref
 from typing import TYPE_CHECKING, Final
 
-from ..errors import LocalMisuse, PlaneError, PolicyRefused
+from ..errors import LocalMisuse, PlaneError, PolicyRefused, SecureSocketError
 from ..identity.impersonation import revert_to_self
 from ..sockets.datagram_socket import SecureDatagramSocket
+from ..sockets.native import NativeSocket, revert_native
 from ..sockets.stream_socket import SecureSocket
-from ..types import Address, IPsecSettings
+from ..types import Address, IPsecSettings, SecuritySettings
 from ..wire.winsock_errors import WSAError, WSAErrorCode
-from ..wire.winsock_fields import invalid
-from ..wire.winsock_structures import SOCKET_SECURITY_SETTINGS_IPSEC
-from .answers import QueryInfo, answer, is_connected, negotiated, with_tokens
+from ..wire.winsock_fields import invalid, pack_sockaddr_storage
+from ..wire.winsock_structures import SOCKET_SECURITY_SETTINGS, SOCKET_SECURITY_SETTINGS_IPSEC
+from .answers import QueryInfo, answer, is_connected, negotiated, system_answer, with_tokens, without_tokens
 from .arguments import check_settings, one_of_many, read_name, read_peer, read_settings, read_template, secure_socket
 from .overlapped import Completion, CompletionRoutine, Overlapped
 
@@ -65,16 +66,11 @@ def WSASetSocketSecurity(
     structure = read_settings(settings)
     try:
         asked = check_settings(structure)
+        _check_not_connected(secure)
+        _hand_over(secure, asked, structure)
     finally:
         if structure is not settings and isinstance(structure, SOCKET_SECURITY_SETTINGS_IPSEC):
             structure.wipe()
-    _check_not_connected(secure)
-    try:
-        secure.set_security(asked)
-    except LocalMisuse as error:
-        if isinstance(asked, IPsecSettings):
-            asked.password.wipe()
-        raise invalid(str(error)) from error
     secure._trust_any_unless_named()
     _keep_port_to_itself(secure)
     return completion.succeed(0)
@@ -127,6 +123,8 @@ def WSASetSocketPeerTargetName(
     try:
         if isinstance(secure, SecureDatagramSocket):
             secure.set_peer_target_name(name.PeerTargetName, one_of_many(name.PeerAddress, "PeerAddress"))
+        elif isinstance(secure, NativeSocket):
+            secure._name_packed(name.pack())
         else:
             secure.set_peer_target_name(name.PeerTargetName)
             _remember(secure, name.PeerAddress)
@@ -161,6 +159,9 @@ def WSADeleteSocketPeerTargetName(
             raise invalid(str(error)) from error
         except socket.gaierror as error:
             raise WSAError(WSAErrorCode.WSAEAFNOSUPPORT, "PeerAddr is of another family than the socket") from error
+        return completion.succeed(0)
+    if isinstance(secure, NativeSocket):
+        secure._forget_named(pack_sockaddr_storage(peer))
         return completion.succeed(0)
     named = _named.get(secure)
     if named is None or (peer is not None and peer[0] == named[0]):
@@ -207,7 +208,8 @@ def WSARevertImpersonation() -> int:
     Where the thread cannot be put back the process ends, and no code is returned: whoever went on would go on as the
     peer.
     """
-    revert_to_self()
+    if not revert_native():
+        revert_to_self()
     return 0
 
 
@@ -225,16 +227,36 @@ def query_into(
     asked = read_template(template, stream=_is_stream(secure))
     if asked is not None and not _is_stream(secure):
         one_of_many(asked.PeerAddress, "PeerAddress")
-    info = answer(secure, asked)
+    native = secure if isinstance(secure, NativeSocket) else None
+    info = answer(secure, asked) if native is None else system_answer(native, without_tokens(asked))
     needed = len(info.pack())
     if info_length is not None and info_length < needed:
         code = WSAErrorCode.WSAEFAULT if asked is None and info_length == 0 else WSAErrorCode.WSAEMSGSIZE
         raise WSAError(code, f"the answer has {needed} bytes, room is for {info_length}", needed_length=needed)
     # last, when nothing can fail any more: a handle that nobody is told of is never closed
-    info = with_tokens(secure, info, asked)
+    info = with_tokens(secure, info, asked) if native is None else system_answer(native, asked)
     if into is not None:
         into[:needed] = info.pack()
     return completion.succeed(info, needed)
+
+
+def _hand_over(
+    sock: SecureSocket,
+    asked: SecuritySettings,
+    structure: SOCKET_SECURITY_SETTINGS | SOCKET_SECURITY_SETTINGS_IPSEC,
+) -> None:
+    """To the socket; one that the system protects gets the structure as it is."""
+    try:
+        if isinstance(sock, NativeSocket):
+            sock._set_packed(asked, structure.pack())
+        else:
+            sock.set_security(asked)
+    except SecureSocketError as error:
+        if isinstance(asked, IPsecSettings):
+            asked.password.wipe()
+        if isinstance(error, LocalMisuse):
+            raise invalid(str(error)) from error
+        raise
 
 
 def _is_stream(sock: SecureSocket) -> bool:

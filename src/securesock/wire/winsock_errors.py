@@ -66,7 +66,7 @@ WSAEISCONN: Final = WSAErrorCode.WSAEISCONN
 WSAENOTCONN: Final = WSAErrorCode.WSAENOTCONN
 WSASYSCALLFAILURE: Final = WSAErrorCode.WSASYSCALLFAILURE
 
-_ERRNO: Final = {
+_ERRNO: Final[dict[int, int]] = {
     WSAErrorCode.WSA_INVALID_HANDLE: errno.EBADF,
     WSAErrorCode.WSA_OPERATION_ABORTED: errno.ECANCELED,
     WSAErrorCode.WSA_IO_PENDING: errno.EINPROGRESS,
@@ -87,10 +87,16 @@ _ERRNO: Final = {
 class WSAError(SecureSocketError):
     """A Winsock call that failed: ``winerror`` is what WSAGetLastError() would return, ``errno`` its POSIX twin.
 
+    A code that only Windows itself has told (the native plane) is kept as it is, with errno EIO.
     ``needed_length``: bytes that the answer needs, where a buffer was too small or none was given; else None.
     """
 
-    def __init__(self, code: WSAErrorCode, message: str, *, needed_length: int | None = None) -> None:
-        super().__init__(f"{code.name} ({int(code)}): {message}", errno=_ERRNO[code])
+    def __init__(self, code: int, message: str, *, needed_length: int | None = None) -> None:
+        name = WSAErrorCode(code).name if code in _ERRNO else "Windows error"
+        super().__init__(f"{name} ({int(code)}): {message}", errno=_ERRNO.get(code, errno.EIO))
         self.winerror: int = code
         self.needed_length = needed_length
+
+    def _state(self) -> dict[str, object]:
+        # On Windows winerror is a slot of OSError's own, and its type knows better than __dict__.
+        return super()._state() | {"winerror": self.winerror}

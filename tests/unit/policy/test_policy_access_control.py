@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -230,9 +231,8 @@ def test_descriptors_of_persistent_objects_and_containers_last(tmp_path: Path) -
         assert denied(guest.filters.add, a_filter())
 
 
+@pytest.mark.skipif(os.name != "posix", reason="users have no numbers on this platform")
 def test_the_current_user_is_known_by_number() -> None:
-    import os
-
     token = current_user()
     assert token.names == (f"uid:{os.geteuid()}",)
     assert f"gid:{os.getegid()}" in token.groups

@@ -19,7 +19,9 @@ from securesock.policy.filter_engine import FilterEngine
 from securesock.policy.layers import Layer
 from securesock.policy.model import ActionType, Filter, ObjectKind, Provider, Sublayer
 from securesock.policy.store import Store
+from tests.support.loopback import needs_fork
 
+needs_modes = pytest.mark.skipif(os.name != "posix", reason="files have no modes on this platform")
 CONNECT = Layer.ALE_AUTH_CONNECT_V4
 KEY = UUID(int=7)
 
@@ -39,6 +41,7 @@ def refused(path: Path) -> str:
     return str(error.value)
 
 
+@needs_modes
 def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
     path = tmp_path / "policy.db"
     with FilterEngine.open(path) as engine:
@@ -48,6 +51,7 @@ def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["policy.db"]
 
 
+@needs_modes
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
 def test_a_file_that_others_may_write_to_is_refused(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "policy.db"
@@ -242,6 +246,7 @@ def test_a_dynamic_session_that_turns_to_the_file_too_late_begins_again(tmp_path
         assert names(two) == ["one"]
 
 
+@needs_fork
 def test_a_forked_child_has_the_policy_and_a_connection_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "policy.db"
     with FilterEngine.open(path) as engine:

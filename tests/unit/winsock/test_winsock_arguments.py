@@ -203,6 +203,7 @@ def test_where_there_is_so_exclusiveaddruse_it_is_set(sock: ss.SecureSocket, mon
 
 def test_where_ports_are_never_shared_nothing_is_set(sock: ss.SecureSocket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(socket, "SO_REUSEPORT", raising=False)
+    monkeypatch.delattr(socket, "SO_EXCLUSIVEADDRUSE", raising=False)
     assert WSASetSocketSecurity(sock) == 0
     assert sock._options == {}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import _socket
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -98,7 +98,7 @@ class States:
     def broken(self) -> ss.SecureSocket:
         ours, theirs = self._stack.enter_context(connected())
         ours.settimeout(PATIENCE_S)
-        os.write(theirs.fileno(), b"\0\3?")  # a frame of a length that no frame has
+        _socket.socket.send(theirs, b"\0\3?")  # a frame of a length that no frame has
         with pytest.raises(ss.PeerMisbehaved):
             ours.recv(1)
         return ours
