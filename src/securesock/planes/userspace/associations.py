@@ -42,6 +42,7 @@ from ...sad.spec import SaSpec
 from ...types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer
 from ...wire.tcp_encapsulation import NON_ESP_MARKER
 from ...wire.udp_encapsulation import NAT_KEEPALIVE
+from .directory import PeerDirectory
 from .host_packet import HostOpener, HostSealer
 from .packet import PacketOpener, PacketSealer
 from .peers import (
@@ -67,22 +68,19 @@ LEAST_MTU: Final = 1280
 """IPv6's (RFC 8200 5), and in practice IPv4's."""
 MAX_REACHING: Final = 16
 """Further SAs that one peer is asked for and has not answered: more than one IKE_SA may have (keying's MAX_SAS)."""
-MAX_CARRIERS: Final = 4096
-"""Hosts of which it is remembered at which port they were found; beyond that it is found out again."""
 SURE_TO_PASS: Final = 1024
 """Application bytes that fit into LEAST_MTU with every header and suite: longer ones ask for the path's."""
 
 
-class Associations:
+class Associations(PeerDirectory):
     """Peers and their associations.  Not thread-safe: who calls holds the socket's lock."""
 
     def __init__(self, keying: DatagramKeying, *, allow_insecure: bool = False) -> None:
+        super().__init__(keying)
         self.counters: Counter[str] = Counter()
         self.queued = 0
         self.moves = 0
-        self._keying = keying
         self._allow_insecure = allow_insecure
-        self._peers: dict[Address, Peer] = {}
         self.outgoing: deque[tuple[bytes | bytearray | memoryview, Address]] = deque()
         self._openers: dict[int, tuple[PacketOpener, Association]] = {}
         self._host_openers: dict[int, tuple[HostOpener, Association]] = {}
@@ -90,52 +88,12 @@ class Associations:
             cast("dict[int, tuple[PacketOpener | HostOpener, Association]]", self._openers),
             cast("dict[int, tuple[PacketOpener | HostOpener, Association]]", self._host_openers),
         )
-        self._hosts: dict[Address, Peer] = {}
-        self._behind: dict[Address, Peer] = {}
-        self._carriers: dict[str, str] = {}
         self._by_ike_spi: dict[bytes, Association] = {}
         self._beginnings: dict[tuple[Address, bytes], Association] = {}
         self.due = inf
         self.sealed_for: Address = ("", 0)
         self._timers: list[tuple[float, int, Association]] = []
         self._order = itertools.count()
-
-    def _peer(self, address: Address) -> Peer:
-        """What is known of an address of the application's, made now if nothing was."""
-        peer = self._known(address)
-        if peer is None:
-            route = self._keying.route(address)
-            if route is None or (route.tries_own and self._carriers.get(address[0]) != "4500"):
-                return self._own_peer(address)
-            peer = self._behind[address] = self._host(route.carrier, route)
-        return peer
-
-    def _own_peer(self, address: Address) -> Peer:
-        """Who speaks from its own port to ours."""
-        peer = self._peers.get(address)
-        if peer is None:
-            peer = self._peers[address] = Peer(address)
-        return peer
-
-    def _host(self, carrier: Address, route: Route) -> Peer:
-        """The standard host at ``carrier``."""
-        peer = self._hosts.get(carrier)
-        if peer is None:
-            peer = self._hosts[carrier] = Peer(carrier, route)
-        return peer
-
-    def _known(self, address: Address) -> Peer | None:
-        """Whoever speaks for an address of the application's: itself, or the standard host that reaches it."""
-        peer = self._peers.get(address) or self._behind.get(address)
-        if peer is None and self._hosts:
-            peer = next((each for each in self._hosts.values() if covering(each, address) is not None), None)
-            if peer is not None:
-                self._behind[address] = peer
-        return peer
-
-    def _is_reached(self, peer: Peer, address: Address) -> bool:
-        """Whether an SA that there is carries datagrams for ``address``, once it may."""
-        return peer.route is None or peer.active is None or covering(peer, address) is not None
 
     # -- sealing ----------------------------------------------------------------------------------------------
 
@@ -459,16 +417,6 @@ class Associations:
             self._drive(other, peer.carrier, now)
         association.renews = None
 
-    def _remember_carrier(self, association: Association) -> None:
-        """Which port a host was found at that may be at either."""
-        host, route = association.peer.address[0], association.peer.route
-        if len(self._carriers) >= MAX_CARRIERS:
-            self._carriers.clear()
-        if association.otherwise is not None:
-            self._carriers[host] = "own"
-        elif route is not None and route.tries_own:
-            self._carriers[host] = "4500"
-
     def _try_standard_port(self, association: Association, now: float) -> None:
         """The own port is silent: the same with a standard host, and never with both (semantics "Datagrams")."""
         own, route = association.peer, association.otherwise
@@ -647,16 +595,6 @@ class Associations:
             peer.associations.remove(association)
         association.bury_at = inf
         self._forget_stranger(peer)
-
-    def _forget_stranger(self, peer: Peer) -> None:
-        if peer.forgettable:
-            if peer.route is None:
-                if self._peers.get(peer.address) is peer:
-                    del self._peers[peer.address]
-            else:
-                self._hosts.pop(peer.address, None)
-                for address in [each for each, found in self._behind.items() if found is peer]:
-                    del self._behind[address]
 
     def _evict(self, now: float) -> None:
         """Those whose place a newcomer was given."""

@@ -1,0 +1,86 @@
+"""Who speaks for which address of one datagram socket: the address itself, or the standard host that reaches it.
+
+Peers are kept under the application's address where they speak from their own port, and under the carrier's where they
+are standard hosts, which speak for whatever their SAs cover.  It must not know what is said to any of them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ...engine.ports import DatagramKeying, Route
+from ...types import Address
+from .peers import Association, Peer, covering
+
+__all__ = ["PeerDirectory"]
+
+MAX_CARRIERS: Final = 4096
+"""Hosts of which it is remembered at which port they were found; beyond that it is found out again."""
+
+
+class PeerDirectory:
+    """The peers of one socket.  Not thread-safe: who calls holds the socket's lock."""
+
+    def __init__(self, keying: DatagramKeying) -> None:
+        self._keying = keying
+        self._peers: dict[Address, Peer] = {}
+        self._hosts: dict[Address, Peer] = {}
+        self._behind: dict[Address, Peer] = {}
+        self._carriers: dict[str, str] = {}
+
+    def _peer(self, address: Address) -> Peer:
+        """What is known of an address of the application's, made now if nothing was."""
+        peer = self._known(address)
+        if peer is None:
+            route = self._keying.route(address)
+            if route is None or (route.tries_own and self._carriers.get(address[0]) != "4500"):
+                return self._own_peer(address)
+            peer = self._behind[address] = self._host(route.carrier, route)
+        return peer
+
+    def _own_peer(self, address: Address) -> Peer:
+        """Who speaks from its own port to ours."""
+        peer = self._peers.get(address)
+        if peer is None:
+            peer = self._peers[address] = Peer(address)
+        return peer
+
+    def _host(self, carrier: Address, route: Route) -> Peer:
+        """The standard host at ``carrier``."""
+        peer = self._hosts.get(carrier)
+        if peer is None:
+            peer = self._hosts[carrier] = Peer(carrier, route)
+        return peer
+
+    def _known(self, address: Address) -> Peer | None:
+        """Whoever speaks for an address of the application's: itself, or the standard host that reaches it."""
+        peer = self._peers.get(address) or self._behind.get(address)
+        if peer is None and self._hosts:
+            peer = next((each for each in self._hosts.values() if covering(each, address) is not None), None)
+            if peer is not None:
+                self._behind[address] = peer
+        return peer
+
+    def _is_reached(self, peer: Peer, address: Address) -> bool:
+        """Whether an SA that there is carries datagrams for ``address``, once it may."""
+        return peer.route is None or peer.active is None or covering(peer, address) is not None
+
+    def _remember_carrier(self, association: Association) -> None:
+        """Which port a host was found at that may be at either."""
+        host, route = association.peer.address[0], association.peer.route
+        if len(self._carriers) >= MAX_CARRIERS:
+            self._carriers.clear()
+        if association.otherwise is not None:
+            self._carriers[host] = "own"
+        elif route is not None and route.tries_own:
+            self._carriers[host] = "4500"
+
+    def _forget_stranger(self, peer: Peer) -> None:
+        if peer.forgettable:
+            if peer.route is None:
+                if self._peers.get(peer.address) is peer:
+                    del self._peers[peer.address]
+            else:
+                self._hosts.pop(peer.address, None)
+                for address in [each for each, found in self._behind.items() if found is peer]:
+                    del self._behind[address]
