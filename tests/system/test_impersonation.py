@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import securesock as ss
+from securesock import winsock as ws
 from securesock.identity.thread_credentials import read_credentials
 from tests.support.loopback import PATIENCE_S, client_context, connect, connected, server_context, serving
 from tools import leftovers
@@ -156,3 +157,34 @@ def test_a_connection_in_clear_has_proven_nobody() -> None:
                 sock.impersonate_peer()
         accepted.result()
         again.result()
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("account", ["nobody", None])
+def test_a_user_with_a_password_is_his_own_account_and_never_his_machines(account: str | None) -> None:
+    accounts = {"host/client.example": "root"} | ({} if account is None else {"alice@example.org": account})
+    context = replace(server_context(), accounts=accounts, users=ss.Users({"alice@example.org": "correct horse"}))
+    settings = ss.IPsecSettings(user_name="alice", domain_name="example.org", password="correct horse")
+    with (
+        ss.create_server(("127.0.0.1", 0), context=context) as listener,
+        ThreadPoolExecutor(1) as threads,
+        connect(listener.getsockname(), settings=settings) as client,
+    ):
+        server, _ = listener.accept()
+        with server:
+            template = ws.SOCKET_SECURITY_QUERY_TEMPLATE(PeerTokenAccessMask=ws.TOKEN_QUERY)
+            handle = ws.WSAQuerySocketSecurity(server, template).PeerApplicationAccessTokenHandle
+            assert ws.peer_token(handle).principal == server.query_security().peer_user
+            ws.CloseHandle(handle)
+            if account is None:
+                with pytest.raises(ss.PolicyRefused, match=r"alice@example\.org maps to no account"):
+                    server.impersonate_peer()
+            else:
+                assert threads.submit(_file_system_user, server).result() == 65534
+            server.setblocking(False)
+        assert client.recv(1) == b""
+
+
+def _file_system_user(connection: ss.SecureSocket) -> int:
+    with connection.impersonate_peer():
+        return read_credentials().fsuid

@@ -165,12 +165,12 @@ def _write_condition(condition: Condition) -> Json:
     written: dict[str, Json] = {"field": condition.field.name}
     if condition.match not in (MatchType.EQUAL, MatchType.RANGE):
         written["match"] = condition.match.name
-    written["value"] = _plain_value(condition.field, condition.value)
     try:
+        written["value"] = _plain_value(condition.field, condition.value)
         if written["value"] is not None and read_condition(written) == condition:
             return written
-    except LocalMisuse:
-        pass  # a value that match() does not take in this form
+    except ValueError:
+        pass  # a value that has no such form, or that match() does not take in it: LocalMisuse is one, too
     return {"field": condition.field.name, "match": condition.match.name, "typed": encode_value(condition.value)}
 
 
