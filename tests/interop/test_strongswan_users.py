@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from tests.interop import certificates, strongswan
 from tests.interop.debian_unstable import debian_unstable
@@ -63,15 +63,17 @@ CONNECTION: Final = """  version = 2
 
 
 class Credentials:
-    """An authority; certificates for a.test, b.test and alice, with their keys."""
+    """An authority; certificates for a.test, b.test and alice, with their keys; ``large``: of RSA, so that EAP-TLS
+    needs fragments."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, large: bool = False) -> None:
+        self._large = large
         self._authority = ec.generate_private_key(ec.SECP256R1())
         self.anchor = certificates.issued("the authority", self._authority.public_key(), self._authority, ca=True)
 
     def issue(self, name: str) -> tuple[Any, Any]:
         """A certificate and its key."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = rsa.generate_private_key(65537, 3072) if self._large else ec.generate_private_key(ec.SECP256R1())
         return certificates.issued(name, key.public_key(), self._authority), key
 
     def for_charon(self, folder: Path, name: str) -> None:
@@ -147,8 +149,9 @@ def test_a_wrong_password_is_refused_by_strongswan(namespaces: Namespaces, tmp_p
     assert "established between" not in log
 
 
-def test_a_user_is_proven_to_strongswan_by_certificate(namespaces: Namespaces, tmp_path: Path) -> None:
-    known = Credentials()
+@pytest.mark.parametrize("large", [False, True])
+def test_a_user_is_proven_to_strongswan_by_certificate(namespaces: Namespaces, tmp_path: Path, large: bool) -> None:
+    known = Credentials(large=large)
     known.for_charon(tmp_path, "b.test")
     script = known.script(user=known.texts(ALICE))
     with played(namespaces, tmp_path, server("eap-tls"), "", script) as (peer, user):
@@ -176,10 +179,10 @@ def test_with_eap_tls_alone_strongswan_sends_no_other_proof(namespaces: Namespac
     assert "authentication of 'b.test' (myself) with ECDSA" not in log
 
 
-def client(local: str) -> str:
+def client(local: str, remote: str = "auth = pubkey") -> str:
     """charon as a user's machine."""
     return CONNECTION.format(
-        connection="", local=f"{local}\n    id = {ALICE}", remote="auth = pubkey\n    id = a.test", ours=f"{INNER}/32"
+        connection="", local=f"{local}\n    id = {ALICE}", remote=f"{remote}\n    id = a.test", ours=f"{INNER}/32"
     )
 
 
@@ -225,8 +228,9 @@ def test_strongswans_user_with_a_wrong_password_is_nobody(namespaces: Namespaces
     assert "established between" not in log
 
 
-def test_strongswans_user_is_proven_to_us_by_certificate(namespaces: Namespaces, tmp_path: Path) -> None:
-    known = Credentials()
+@pytest.mark.parametrize("large", [False, True])
+def test_strongswans_user_is_proven_to_us_by_certificate(namespaces: Namespaces, tmp_path: Path, large: bool) -> None:
+    known = Credentials(large=large)
     known.for_charon(tmp_path, ALICE)
     script = accepting(known, {}, certificates=True)
     connection = client("auth = eap-tls\n    certs = peer.pem")
@@ -237,6 +241,34 @@ def test_strongswans_user_is_proven_to_us_by_certificate(namespaces: Namespaces,
     assert len(info["peer_user"]["evidence"]) == 64
     assert "negotiated TLS 1.2 using suite" in log
     assert "EAP method EAP_TLS succeeded, MSK established" in log
+
+
+def test_with_eap_tls_alone_strongswan_takes_no_other_proof(namespaces: Namespaces, tmp_path: Path) -> None:
+    known = Credentials()
+    known.for_charon(tmp_path, ALICE)
+    script = accepting(known, {}, certificates=True) | {"eap_only": True}
+    connection = client("auth = eap-tls\n    certs = peer.pem", remote="auth = eap-tls")
+    with played(namespaces, tmp_path, connection, "", script) as (peer, user):
+        info = serve(namespaces, peer, user)
+        log = peer.log
+    assert info["peer_user"]["name"] == ALICE
+    assert "parsed IKE_AUTH response 1 [ IDr EAP/REQ/TLS ]" in log
+
+
+def test_strongswans_user_is_asked_for_its_name_where_its_id_is_an_address(
+    namespaces: Namespaces, tmp_path: Path
+) -> None:
+    known = Credentials()
+    known.for_charon(tmp_path, "b.test")
+    script = accepting(known, {ALICE: PASSWORD}, certificates=False)
+    connection = client(f"auth = eap-mschapv2\n    eap_id = {ALICE}").replace(
+        f"\n    id = {ALICE}", "\n    id = 10.90.0.2"
+    )
+    with played(namespaces, tmp_path, connection, ACCOUNT, script) as (peer, user):
+        info = serve(namespaces, peer, user)
+        log = peer.log
+    assert info["peer_user"]["name"] == ALICE
+    assert "server requested EAP_IDENTITY" in log
 
 
 # TLS 1.3
@@ -354,3 +386,19 @@ def test_strongswan_begins_with_a_ppk(namespaces: Namespaces, tmp_path: Path) ->
         log = peer.log
     assert info["key_exchange"].endswith("+PPK")
     assert "using PPK for PPK_ID 'our ppk'" in log
+
+
+def test_a_ppk_goes_with_a_users_password(namespaces: Namespaces, tmp_path: Path) -> None:
+    known = Credentials()
+    known.for_charon(tmp_path, "b.test")
+    script = known.script(**by_password(), ppks=[("our ppk", PPK, True)])
+    connection = server("eap-mschapv2").replace(
+        "pools = four", "pools = four\n  ppk_id = our ppk\n  ppk_required = yes"
+    )
+    with played(namespaces, tmp_path, connection, f"{ACCOUNT}\n{KEY}", script) as (peer, user):
+        assert user.ask("echo", [BEHIND, ECHO], SIZES) == SIZES
+        info = user.ask("security", [BEHIND, ECHO])
+        log = peer.log
+    assert info["key_exchange"].endswith("+PPK")
+    assert "using PPK for PPK_ID 'our ppk'" in log
+    assert f"authentication of '{ALICE}' with EAP successful" in log
