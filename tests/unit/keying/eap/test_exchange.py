@@ -268,3 +268,7 @@ def test_no_second_try_in_one_conversation() -> None:
 def test_junk_inside_is_a_wire_error_for_the_key_exchange_to_answer() -> None:
     with pytest.raises(WireError):
         password_server().answer(b"", 8)
+
+
+def test_a_password_proves_no_machine() -> None:
+    assert PasswordPeer(ALICE, Secret("x"), ENTROPY).proven_server() is None

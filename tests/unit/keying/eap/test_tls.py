@@ -5,14 +5,19 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from cryptography import x509
 
 from securesock.errors import AuthenticationFailed, PeerMisbehaved
 from securesock.identity.identity import Identity
 from securesock.identity.names import parse_peer_target_name
+from securesock.identity.users import UserName
+from securesock.keying.eap import tls
 from securesock.keying.eap.exchange import ProvenUser, UserNotProven
 from securesock.keying.eap.tls import FRAGMENT, MAX_TLS_MESSAGE, CertificatePeer, CertificateServer, TlsFragments
 from securesock.secret import Secret
 from securesock.wire.eap import EapTlsData, parse_tls_data_untrusted, write_tls_data
+from tests.unit.identity.mill import NOW as THEN
+from tests.unit.identity.mill import Order, make, make_authority
 
 NOW = datetime.now(UTC)
 ACK = write_tls_data(EapTlsData())
@@ -183,3 +188,44 @@ def test_a_machine_is_no_user(machine: Identity, alice: Identity) -> None:
             data = peer.respond(answer)
     with pytest.raises(AuthenticationFailed):
         raise peer.fail()
+
+
+def test_a_claim_that_is_no_mailbox_leaves_the_certificate_the_word(machine: Identity, alice: Identity) -> None:
+    peer, server = ends(machine, alice)
+    server.begin(UserName("jürgen", "example.org"), 1)
+    assert played(peer, server).principal.name == "alice@example.org"
+
+
+def test_a_certificate_that_cannot_be_read_names_nobody() -> None:
+    with pytest.raises(AuthenticationFailed, match="cannot be read"):
+        tls._first_mailbox(b"no certificate")
+
+
+def test_whoever_ends_with_an_alert_instead_of_an_acknowledgement_is_not_proven(
+    machine: Identity, alice: Identity
+) -> None:
+    peer, server = ends(machine, alice)
+    data = peer.respond(write_tls_data(EapTlsData(start=True)))
+    while not server._done:
+        answer = server.answer(data, 2)
+        assert isinstance(answer, bytes)
+        if not server._done:
+            data = peer.respond(answer)
+    with pytest.raises(UserNotProven, match="alert"):
+        server.answer(write_tls_data(EapTlsData(b"\x15\x03\x03\x00\x02\x02\x2a")), 3)
+
+
+def test_a_chain_with_an_intermediate_is_shown_whole(machine: Identity) -> None:
+    """Both ends judge what was shown, up to the anchor that they have."""
+    root = make_authority("root")
+    lower = make_authority("lower", issuer=root)
+    user = make(Order(names=(x509.RFC822Name("alice@example.org"),)), lower)
+    alice = Identity.from_pem(user.pem + lower.pem, user.key_pem, trust=[root.pem])
+    assert len(alice.certificate_chain) == 2
+    trusting = Identity.ephemeral("host/server.example", authority=machine.authority, trust=[root.pem])
+    server = CertificateServer(trusting, None, THEN)
+    server.begin(None, 1)
+    peer = CertificatePeer(alice, machine, parse_peer_target_name("host/server.example"), NOW)
+    proven = played(peer, server)
+    assert proven.principal.name == "alice@example.org"
+    assert proven.anchor.startswith("CN=root ")
