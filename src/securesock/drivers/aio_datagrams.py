@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from ..engine.fork import process, refuse_inherited
 from ..engine.ports import SecuredDatagrams
-from ..errors import LocalMisuse
+from ..errors import LocalMisuse, SecureSocketError
 from ..identity.names import PeerTargetName
 from ..types import Address, AnyTrustedPeer, SecurityInfo
 from .reconnecting import NO_WAY, reconnect
@@ -132,6 +132,20 @@ class AioDatagrams(asyncio.DatagramProtocol):
             self._timer.cancel()
         self.directory.closed()
         self.protocol.connection_lost(exc)
+
+    # -- what others want ------------------------------------------------------------------------------------------
+
+    def in_loop(self, function: Callable[[], None]) -> None:
+        """Run ``function`` in the loop's next turn, from whatever thread; not at all once the endpoint is gone."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(lambda: None if self._over else function())
+
+    def break_off(self, address: Address, error: SecureSocketError) -> None:
+        """See SecuredDatagrams; in the loop."""
+        self.machine.break_off(address, error, monotonic())
+        self.settle()
+        if address == self.connected:
+            self._tell_failure()
 
     # -- what the transport does ---------------------------------------------------------------------------------------
 

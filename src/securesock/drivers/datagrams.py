@@ -34,8 +34,9 @@ from typing import Final, TypeAlias
 from ..engine.fork import process, refuse_inherited
 from ..engine.half_open import NEGOTIATION_S
 from ..engine.ports import Arrival, PeerReport, SealedRun, SecuredDatagrams
-from ..errors import KeyingTimeout
+from ..errors import KeyingTimeout, SecureSocketError
 from ..identity.names import PeerTargetName
+from ..keying.contract import Establishment
 from ..types import Address, AnyTrustedPeer
 from .batches import MAX_RUN, MAX_SEGMENTS, Runs, receive_run
 from .reactor import Timer, reactor
@@ -96,6 +97,8 @@ class DatagramCarrier:
         readiness: tuple[socket.socket, socket.socket] | None = None,
     ) -> None:
         self.connected: Address | None = None
+        self.gone: Callable[[], None] | None = None
+        self._broken_off: set[Address] = set()
         self.only: Address | None = None
         self.counters: Counter[str] = Counter()
         # what the kernel is asked without waiting says so in each call
@@ -147,6 +150,23 @@ class DatagramCarrier:
         with self._lock:
             self._machine.forget(address, monotonic())
             self._settle()
+
+    def live(self) -> list[tuple[Address, Establishment]]:
+        """See SecuredDatagrams; nobody once it is closed."""
+        if self._generation != process.generation or self._closed:
+            return []
+        with self._lock:
+            return self._machine.live()
+
+    def break_off(self, address: Address, error: SecureSocketError) -> None:
+        """See SecuredDatagrams."""
+        if self._generation != process.generation or self._closed:
+            return
+        with self._lock:
+            self._machine.break_off(address, error, monotonic())
+            self._broken_off.add(address)
+            self._settle()
+            self._wake_receivers()
 
     def report(self, address: Address) -> PeerReport:
         """See SecuredDatagrams."""
@@ -266,7 +286,8 @@ class DatagramCarrier:
     ) -> bytes | bytearray | memoryview | None:
         """Under the lock.  The packet, or None when it was kept for later."""
         machine, started = self._machine, monotonic()
-        if timeout == 0:
+        if timeout == 0 or address in self._broken_off:
+            self._broken_off.discard(address)
             self._raise_failure(address)
         while True:
             now = monotonic()
@@ -679,3 +700,6 @@ class DatagramCarrier:
         self._kernel.close()
         for each in self._pair or ():
             each.close()
+        gone, self.gone = self.gone, None
+        if gone is not None:
+            gone()

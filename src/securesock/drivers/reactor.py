@@ -24,7 +24,7 @@ from typing import Final, TypeAlias
 from ..engine.fork import in_child
 from .waiting import READ, WRITE
 
-__all__ = ["Handler", "Reactor", "Timer", "in_reactor", "reactor"]
+__all__ = ["Handler", "Reactor", "Timer", "at_once", "in_reactor", "reactor"]
 
 Handler: TypeAlias = Callable[[int, float], None]
 """Called with what the descriptor is ready for (READ | WRITE) and the time."""
@@ -231,6 +231,11 @@ def reactor() -> Reactor:
             _current = Reactor()
             _current.start()
         return _current
+
+
+def at_once(function: Callable[[], None]) -> None:
+    """Run ``function`` here and now, where others would have it run elsewhere."""
+    function()
 
 
 def in_reactor(function: Callable[[], None]) -> None:

@@ -45,4 +45,4 @@ def encrypted_only(policy: QuickModePolicy) -> QuickModePolicy:
             offers.append(replace(offer, encryptions=ciphers))
     if not offers:
         raise LocalMisuse("guarantee_encryption is set, and the quick mode policy has no suite with a cipher")
-    return replace(policy, offers=tuple(offers))
+    return policy if tuple(offers) == policy.offers else replace(policy, offers=tuple(offers))

@@ -15,7 +15,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
 from ..crypto.suites import EspSuite, IkeSuite
@@ -31,7 +31,7 @@ from .applied import Applied
 from .fork import in_child
 from .socket_filters import desk_session
 
-__all__ = ["LiveFlow", "PolicyChange", "Schedule", "allows"]
+__all__ = ["LiveFlow", "PolicyChange", "Schedule", "allows", "watch"]
 
 Schedule = Callable[[Callable[[], None]], None]
 """Have a function run soon, in another thread than the caller's."""
@@ -106,8 +106,8 @@ class LiveFlow:
 
     def begin(self, engine: FilterEngine, schedule: Schedule) -> None:
         """Look after it from now on, as long as somebody holds it; whatever changed since it was judged is found."""
-        watch = self._watch = _watch_of(engine, schedule)
-        watch.flows.add(self)
+        self._watch = _watch_of(engine, schedule)
+        self._watch.flows.add(self)
         self.look()
 
     def explain(self) -> tuple[Explanation, ...]:
@@ -116,8 +116,7 @@ class LiveFlow:
 
     def current(self, established: SecurityInfo) -> SecurityInfo:
         """What is said of the connection, with the policy of now beside what was established."""
-        watch = self._watch
-        if watch is not None and watch.rings != self._seen:
+        if self._watch is not None and self._watch.rings != self._seen:
             self.look()
         first, now = self._first, self.applied
         if now is first:
@@ -188,11 +187,24 @@ class LiveFlow:
             subscription.cancel()
 
 
+class Looked(Protocol):
+    """What wants to be looked at when policy changes."""
+
+    def look(self) -> None:
+        """It has changed."""
+        ...
+
+
+def watch(engine: FilterEngine, looked: Looked, schedule: Schedule) -> None:
+    """Have it look whenever the policy of ``engine`` changes, as long as somebody holds it."""
+    _watch_of(engine, schedule).flows.add(looked)
+
+
 class _Watch:
     """The live flows of one engine."""
 
     def __init__(self, engine: FilterEngine, schedule: Schedule) -> None:
-        self.flows: weakref.WeakSet[LiveFlow] = weakref.WeakSet()
+        self.flows: weakref.WeakSet[Looked] = weakref.WeakSet()
         self._schedule = schedule
         self._rung = False
         self.rings = 0
@@ -218,7 +230,7 @@ in_child(_watches.clear)  # no connection lives on in a child
 
 
 def _watch_of(engine: FilterEngine, schedule: Schedule) -> _Watch:
-    watch = _watches.get(engine)
-    if watch is None:
-        watch = _watches[engine] = _Watch(engine, schedule)
-    return watch
+    found = _watches.get(engine)
+    if found is None:
+        found = _watches[engine] = _Watch(engine, schedule)
+    return found

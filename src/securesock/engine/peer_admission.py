@@ -77,7 +77,8 @@ def why_no_sa(
 
 
 class PeerAdmission:
-    """keying.contract.Admission for one incoming flow.  ``otherwise`` is asked first, and either may refuse."""
+    """keying.contract.Admission for one flow, by default an incoming one.  ``otherwise`` is asked first, and either
+    may refuse."""
 
     def __init__(
         self,
@@ -86,7 +87,11 @@ class PeerAdmission:
         otherwise: Admission,
         pins: Collection[str] = (),
         groups: PrincipalGroups | None = None,
+        *,
+        outbound: bool = False,
     ) -> None:
+        self._layer = "ALE_AUTH_CONNECT" if outbound else "ALE_AUTH_RECV_ACCEPT"
+        self._direction = Direction.OUTBOUND if outbound else Direction.INBOUND
         self._engine = engine
         self._flow = flow
         self._otherwise = otherwise
@@ -102,10 +107,10 @@ class PeerAdmission:
         """Why this principal is not let in; None admits it."""
         reason = self._otherwise.refusal(principal)
         if reason is None:
-            reason = why_no_sa(self._engine, principal, self._groups, Direction.INBOUND)
+            reason = why_no_sa(self._engine, principal, self._groups, self._direction)
         if reason is not None:
             return reason
-        layer = layer_for("ALE_AUTH_RECV_ACCEPT", ip_version(self._flow.our_host))
+        layer = layer_for(self._layer, ip_version(self._flow.our_host))
         fields = fields_of(layer, self._flow, peer=peer_fields(principal, self._groups), secured=True)
         verdict = self._engine.authorize_peer(layer, fields)
         return verdict.reason if verdict.is_blocked else None

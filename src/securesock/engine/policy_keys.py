@@ -72,7 +72,7 @@ from ..policy.ipsec_numbers import (
     TransformType,
 )
 from ..policy.model import ProviderContext
-from ..policy.negotiation import ChildOffer, IkeOffer, MainModePolicy, QuickModePolicy
+from ..policy.negotiation import IDLE_S, ChildOffer, IkeOffer, MainModePolicy, QuickModePolicy
 from ..types import IPsecSettings, Lifetimes
 from .context import SecurityContext
 
@@ -358,7 +358,7 @@ def quick_mode_of(context: ProviderContext) -> QuickModePolicy:
         max_packets=_shortest((each.packets for each in lives), 1 << 32),
     )
     pfs = any(each.pfs_group is not PfsGroup.NONE for each in content.proposals)
-    return QuickModePolicy(offers, lifetimes, pfs)
+    return QuickModePolicy(offers, lifetimes, pfs, idle_s=float(content.idle_timeout.idle_s or IDLE_S))
 
 
 def _shortest(limits: Iterable[int], otherwise: int) -> int:

@@ -298,6 +298,14 @@ class DatagramKeying(Protocol):
         """
         ...
 
+    def may_fall_back(self, peer: Address) -> bool:
+        """Whether policy lets what we began with ``peer`` go on in clear, where the application allows it."""
+        ...
+
+    def may_come_in_clear(self, peer: Address) -> bool:
+        """The same for a datagram that comes in clear."""
+        ...
+
     def route(self, address: Address) -> Route | None:
         """The way to ``address`` by a standard host, None where its own port is spoken to.  LocalMisuse: by whom, is
         not said.  OSError: there is no way."""
@@ -372,6 +380,14 @@ class SecuredDatagrams(Protocol):
 
     def expect(self, address: Address, expected: PeerTargetName | AnyTrustedPeer) -> None:
         """Whoever is at ``address`` has to prove this name.  LocalMisuse while an SA with it lives or begins."""
+        ...
+
+    def live(self) -> list[tuple[Address, Establishment]]:
+        """Who has an SA with the socket."""
+        ...
+
+    def break_off(self, address: Address, error: SecureSocketError, now: float) -> None:
+        """End what there is with ``address`` for a reason that is not the peer's; whoever sends there next is told."""
         ...
 
     def forget(self, address: Address, now: float) -> None:

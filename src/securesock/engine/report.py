@@ -58,7 +58,7 @@ def secured_info(asked: Asked, establishment: Establishment, plane: str, establi
         peer_machine=peer if peer.kind == "machine" else None,
         peer_user=peer if peer.kind == "user" else None,
         plane=plane,
-        keying="ikev2",
+        keying=establishment.keying,
         main_mode_suite=ike.name,
         quick_mode_suite=esp.name,
         main_mode_sa_id=establishment.main_mode_sa_id,

@@ -174,19 +174,40 @@ class SocketPolicy:
         flow, now = self.flow_of(our, peer), datetime.now(UTC)
         report_failure(engine, self._context, flow, error, role, now, expected, applied)
 
-    def admission(self, our: Address, peer: Address, otherwise: Admission) -> Admission:
-        """Who may come in by an incoming flow: judged at ALE_AUTH_RECV_ACCEPT when it is known who it is."""
+    def admission(self, our: Address, peer: Address, otherwise: Admission, *, outbound: bool = False) -> Admission:
+        """Who may be at the other end: judged at ALE_AUTH_RECV_ACCEPT (or _CONNECT) when it is known who it is."""
         engine = self._context.policy or self._private
         if engine is None:
             return otherwise
         pins = () if self._allowed is None else self._allowed.pins
-        return PeerAdmission(engine, self.flow_of(our, peer), otherwise, pins, self._context.principal_groups)
+        groups = self._context.principal_groups
+        return PeerAdmission(engine, self.flow_of(our, peer), otherwise, pins, groups, outbound=outbound)
 
-    def meets(self, applied: Applied, expected: PeerTargetName | AnyTrustedPeer | None, peer: Principal) -> None:
-        """It is known now who is at the other end of an outbound flow.  PolicyRefused where a filter minds."""
+    def meets(
+        self,
+        applied: Applied,
+        direction: Direction,
+        expected: PeerTargetName | AnyTrustedPeer | None,
+        peer: Principal,
+    ) -> None:
+        """It is known who is at the other end of a flow.  PolicyRefused where a filter minds."""
         if applied.flow is not None:
             proven = peer_fields(peer, self._context.principal_groups)
-            judge_peer(self._inquest(applied.flow, "outbound", expected), proven)
+            judge_peer(self._inquest(applied.flow, direction, expected), proven)
+
+    @property
+    def engine(self) -> FilterEngine | None:
+        """The context's filtering platform."""
+        return self._context.policy
+
+    def bound(self, addresses: Sequence[tuple[str, int]]) -> None:
+        """The filters of a datagram socket at these addresses, which sends and receives there.
+
+        PolicyRefused where it may not be bound there.
+        """
+        for host, port in addresses:
+            judge_endpoint(self._context, "ALE_RESOURCE_ASSIGNMENT", self._protocol, host, port)
+        self._place(*(self._endpoint(host, port) for host, port in addresses))
 
     def live(
         self,

@@ -20,7 +20,7 @@ from ..identity.identity import Identity
 from ..identity.names import IkeId, PeerTargetName
 from ..identity.ppk import Ppk
 from ..identity.users import UserName, Users
-from ..policy.negotiation import MainModePolicy, QuickModePolicy
+from ..policy.negotiation import IDLE_S, MainModePolicy, QuickModePolicy
 from ..sad.spec import InnerFlow, Mode, SaSpec, Span
 from ..secret import Secret
 from ..types import Address, AnyTrustedPeer, Lifetimes, Principal
@@ -235,6 +235,8 @@ class Establishment:
     flow: InnerFlow
     translated: bool
     main_mode_lifetimes: Lifetimes
+    idle_s: float = IDLE_S
+    keying: Literal["ikev2", "authip"] = "ikev2"
     uses_ppk: bool = False
     resumed: int | None = None
     initial_contact: bool = False

@@ -45,6 +45,7 @@ from ..types import Lifetimes
 __all__ = [
     "DEFAULT_MAIN_MODE",
     "DEFAULT_QUICK_MODE",
+    "IDLE_S",
     "ChildOffer",
     "IkeOffer",
     "KeyExchangePreference",
@@ -92,15 +93,23 @@ class MainModePolicy:
     reauthentication_s: float | None = None
 
 
+IDLE_S: Final = 300.0
+"""IPSEC_SA_IDLE_TIMEOUT0 of Windows' default policy: five minutes."""
+
+
 @dataclass(frozen=True, slots=True)
 class QuickModePolicy:
     """How a CHILD_SA may be made.  ``pfs``: a rekey runs a key exchange of its own (RFC 7296 1.3.3), or none is made;
-    with ``pfs_required`` false it is preferred, and a peer that has it not in its policy goes without."""
+    with ``pfs_required`` false it is preferred, and a peer that has it not in its policy goes without.
+
+    ``idle_s``: after how long without a datagram either way an SA of a datagram socket goes; a stream's goes with it.
+    """
 
     offers: tuple[ChildOffer, ...]
     lifetimes: Lifetimes
     pfs: bool = True
     pfs_required: bool = True
+    idle_s: float = IDLE_S
 
 
 _AEADS: Final = (AES_256_GCM_16, CHACHA20_POLY1305, AES_128_GCM_16)

@@ -299,8 +299,6 @@ async def create_datagram_endpoint(
     if connected and family == socket.AF_UNIX:
         raise LocalMisuse("a secured endpoint is one of UDP")
     asked = _asked(settings, None if peer is None else expected_peer(peer), context, socket.IPPROTO_UDP)
-    if asked.policy is not None:
-        raise LocalMisuse("datagram endpoints do not ask the filtering platform yet: leave policy= and its keys out")
     loop = asyncio.get_running_loop()
     protocol = protocol_factory()
     to_any = None if sock is not None else local_addr is None or local_addr[0] in ("", "0.0.0.0", "::")
@@ -323,6 +321,11 @@ async def create_datagram_endpoint(
             flags=flags,
             reuse_port=reuse_port,
         )
+    if asked.policy is not None:
+        with ExitStack() as unless_allowed:
+            unless_allowed.callback(endpoint.abort)
+            asked.policy.bound(addresses_of(endpoint.carrier.get_extra_info("socket")))
+            unless_allowed.pop_all()
     return endpoint.transport, protocol
 
 

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic, time
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from ..drivers.aio_datagrams import AioDatagrams, Directory
+from ..drivers.reactor import in_reactor
 from ..engine.connect import ExpectedPeer, expected_peer
 from ..engine.context import SecurityContext
 from ..engine.peer_entry import entry_for
@@ -24,15 +27,20 @@ from .datagram_keying import SocketKeying
 from .path import KernelPath
 from .planes import datagram_machine
 
+if TYPE_CHECKING:
+    from ..engine.datagram_policy import DatagramPolicy
+    from ..engine.socket_policy import SocketPolicy
+
 __all__ = ["make_endpoint", "routed"]
 
 
 class _Directory:
     """See drivers.aio_datagrams.Directory."""
 
-    def __init__(self, book: AddressBook, asked: Asked) -> None:
+    def __init__(self, book: AddressBook, asked: Asked, judges: DatagramPolicy | None) -> None:
         self._book = book
         self._asked = asked
+        self._judges = judges
 
     def resolve(self, address: object) -> Address:
         return self._book.resolve(address)
@@ -44,12 +52,17 @@ class _Directory:
 
     def closed(self) -> None:
         wipe_password(self._asked.settings)
+        if self._judges is not None:
+            self._judges.over()
 
     def expected(self, peer: str | AnyTrustedPeer) -> ExpectedPeer:
         return expected_peer(peer)
 
     def info(self, machine: SecuredDatagrams, address: Address) -> SecurityInfo | None:
-        return datagram_info(self._asked, machine.report(address), "userspace", time() - monotonic())
+        asked = self._asked
+        if self._judges is not None:
+            asked = replace(asked, applied=self._judges.applied(address))
+        return datagram_info(asked, machine.report(address), "userspace", time() - monotonic())
 
 
 def make_endpoint(
@@ -68,13 +81,16 @@ def make_endpoint(
 
     def begin(carrier: asyncio.DatagramTransport) -> tuple[SecuredDatagrams, Directory, Address | None]:
         bound: socket.socket = carrier.get_extra_info("socket")
+        our_address = LocalAddress(bound, to_any=to_any)
+        judges = _judging(asked.policy, our_address)
         keying = SocketKeying(
             asked.context,
             asked.settings,
-            LocalAddress(bound, to_any=to_any),
+            our_address,
             lambda: time() - monotonic(),
             SystemEntropy(),
             path=KernelPath(bound),
+            policy=judges,
         )
         machine = datagram_machine(asked.context.plane, keying, asked.settings.allow_insecure)
         book = AddressBook(bound.family, numeric=True)
@@ -84,9 +100,20 @@ def make_endpoint(
                 book.meant(remote, remote_host)
             if asked.expected is not None:
                 machine.expect(remote, asked.expected)
-        return machine, _Directory(book, Asked(asked.settings, None, asked.context)), remote
+        if asked.policy is not None and judges is not None:
+            judges.look_after(machine.live, endpoint.break_off, endpoint.in_loop, in_reactor)
+        return machine, _Directory(book, Asked(asked.settings, None, asked.context), judges), remote
 
-    return AioDatagrams(loop, protocol, begin, only)
+    endpoint = AioDatagrams(loop, protocol, begin, only)
+    return endpoint
+
+
+def _judging(policy: SocketPolicy | None, our_address: Callable[[Address], Address]) -> DatagramPolicy | None:
+    if policy is None:
+        return None
+    from ..engine.datagram_policy import DatagramPolicy  # of the filtering platform, which most do without
+
+    return DatagramPolicy(policy, our_address)
 
 
 async def routed(

@@ -107,7 +107,7 @@ class AioOpening(AioNegotiation):
         policy, applied = self._asked.policy, self._asked.applied
         if policy is not None and applied is not None:
             try:
-                policy.meets(applied, self._expected, establishment.peer)
+                policy.meets(applied, "outbound", self._expected, establishment.peer)
             except SecureSocketError as error:
                 connection.abort(monotonic())
                 self.failed(carrier, error)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Container
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..drivers.keylog import KeyLoggingSession, keylog_folder
 from ..engine.connect import accepting, connecting
@@ -26,6 +26,9 @@ from ..keying.ikev2.cookie_gate import ask_for_cookie_untrusted
 from ..types import Address, AnyTrustedPeer, SecuritySettings
 from .path import UNKNOWN_PATH, Path
 from .watched import WatchedSession
+
+if TYPE_CHECKING:
+    from ..engine.datagram_policy import DatagramPolicy
 
 __all__ = ["SocketKeying"]
 
@@ -50,7 +53,9 @@ class SocketKeying:
         entropy: Entropy,
         table: HalfOpenTable = HALF_OPEN,
         path: Path = UNKNOWN_PATH,
+        policy: DatagramPolicy | None = None,
     ) -> None:
+        self._policy = policy
         self._context = context
         self._settings = settings
         self._our_address = our_address
@@ -77,6 +82,11 @@ class SocketKeying:
         """See the port."""
         context, settings, our = self._context, self._settings, self._our_address(peer)
         offset_s = self._wall_offset_s()
+        applied = None
+        if self._policy is not None:
+            begins = role is Role.INITIATOR
+            applied = self._policy.begins(peer, expected) if begins else self._policy.answers(peer)
+            admission = self._policy.admission(peer, admission, outbound=begins)
         if role is Role.INITIATOR:
             config = connecting(
                 context,
@@ -88,6 +98,7 @@ class SocketKeying:
                 carrier="datagram",
                 admission=admission,
                 standard=standard,
+                applied=applied,
             )
         else:
             config = accepting(
@@ -100,12 +111,21 @@ class SocketKeying:
                 carrier="datagram",
                 expected=expected,
                 standard=standard,
+                applied=applied,
             )
         config = replace(config, anew=anew)
         folder = keylog_folder()
         if folder is None:
             return WatchedSession(config, self._entropy, spis_in_use)
         return KeyLoggingSession(WatchedSession(replace(config, log_keys=True), self._entropy, spis_in_use), folder)
+
+    def may_fall_back(self, peer: Address) -> bool:
+        """See the port."""
+        return self._policy is None or self._policy.may_fall_back(peer)
+
+    def may_come_in_clear(self, peer: Address) -> bool:
+        """See the port."""
+        return self._policy is None or self._policy.may_come_in_clear(peer)
 
     def route(self, address: Address) -> Route | None:
         """See the port."""

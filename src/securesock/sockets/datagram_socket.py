@@ -12,12 +12,13 @@ import contextlib
 import errno
 import socket
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic, time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
 from ..drivers.datagrams import DatagramCarrier, readiness_pair
+from ..drivers.reactor import at_once, in_reactor, reactor
 from ..drivers.system_errors import system_error
 from ..engine.connect import ExpectedPeer, check_offers, expected_peer
 from ..engine.context import SecurityContext
@@ -28,7 +29,7 @@ from ..engine.user import proves_a_user, wipe_password
 from ..entropy import SystemEntropy
 from ..errors import LocalMisuse
 from ..types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer, SecurityInfo
-from .address_book import AddressBook, LocalAddress
+from .address_book import AddressBook, LocalAddress, addresses_of, numeric_bound
 from .calls import ReadableFile, readable, writable
 from .datagram_keying import SocketKeying
 from .path import KernelPath
@@ -38,6 +39,11 @@ from .stream_socket import SecureSocket
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from ..engine.datagram_policy import DatagramPolicy
+    from ..engine.live_flows import PolicyChange
+    from ..engine.socket_policy import SocketPolicy
+    from ..policy import Explanation, Subscription
 
     _AnyAddress: TypeAlias = tuple[object, ...] | str | ReadableBuffer
 
@@ -57,7 +63,7 @@ _EXTRAS: Final = _NONBLOCK | int(getattr(socket, "SOCK_CLOEXEC", 0))
 class SecureDatagramSocket(SecureSocket):
     """See SecureSocket, which makes it; made directly it is always of SOCK_DGRAM."""
 
-    __slots__ = ("_book", "_carrier", "_peer_address", "_readiness")
+    __slots__ = ("_book", "_carrier", "_judges", "_peer_address", "_readiness")
 
     def __init__(
         self,
@@ -70,6 +76,7 @@ class SecureDatagramSocket(SecureSocket):
     ) -> None:
         self._clear_state(context)
         self._carrier: DatagramCarrier | None = None
+        self._judges: DatagramPolicy | None = None
         self._peer_address: Address | None = None
         self._readiness: tuple[socket.socket, socket.socket] | None = None
         if fileno is not None:
@@ -104,7 +111,7 @@ class SecureDatagramSocket(SecureSocket):
         """
         where = self._address(address)
         report = self._open().report(where)
-        info = datagram_info(self._asked_of(), report, "userspace", time() - monotonic())
+        info = datagram_info(self._asked_of(where), report, "userspace", time() - monotonic())
         if info is None:
             raise LocalMisuse(f"nothing is negotiated with {where[0]} port {where[1]}", errno=errno.ENOTCONN)
         return info
@@ -118,8 +125,9 @@ class SecureDatagramSocket(SecureSocket):
     def _in_use(self) -> bool:
         return self._carrier is not None
 
-    def _asked_of(self) -> Asked:
-        return Asked(self._settings, None, self.context)
+    def _asked_of(self, address: Address) -> Asked:
+        applied = None if self._judges is None else self._judges.applied(address)
+        return Asked(self._settings, None, self.context, applied=applied)
 
     def _address(self, address: Address | None) -> Address:
         if address is not None:
@@ -146,35 +154,66 @@ class SecureDatagramSocket(SecureSocket):
         if socket.socket.fileno(self) < 0:
             raise OSError(errno.EBADF, "the socket is closed")
         check_offers(self.context, self._settings)
-        self._policy = self._policy_under(self._settings)
-        if self._policy is not None:
-            raise LocalMisuse("datagram sockets do not ask the filtering platform yet: leave policy= and its keys out")
+        policy = self._policy = self._policy_under(self._settings)
         if not self._bound:
             # as the kernel does when something is sent: any address, any port
             socket.socket.bind(self, ("", 0))
             self._bound = True
+        if policy is not None:
+            policy.bound(addresses_of(self))
         kernel = socket.socket(self.family, self.type, self.proto, _socket.dup(socket.socket.fileno(self)))
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(kernel.close)
-            self._carrier = self._carrier_on(kernel)
+            carrier = self._carrier = self._carrier_on(kernel, policy)
             on_failure.pop_all()
-        self._carrier.start()
-        return self._carrier
+        if self._judges is not None:
+            carrier.gone = self._judges.over
+            self._judges.look_after(carrier.live, carrier.break_off, at_once, in_reactor)
+        carrier.start()
+        return carrier
 
-    def _carrier_on(self, kernel: socket.socket) -> DatagramCarrier:
+    def _carrier_on(self, kernel: socket.socket, policy: SocketPolicy | None) -> DatagramCarrier:
+        our_address = LocalAddress(kernel)
         keying = SocketKeying(
             self.context,
             self._settings,
-            LocalAddress(kernel),
+            our_address,
             lambda: time() - monotonic(),
             SystemEntropy(),
             path=KernelPath(kernel),
+            policy=None if policy is None else self._judging(policy, our_address),
         )
         machine = datagram_machine(self.context.plane, keying, self._settings.allow_insecure)
         return DatagramCarrier(kernel, machine, self._readiness)
 
+    def _judging(self, policy: SocketPolicy, our_address: Callable[[Address], Address]) -> DatagramPolicy:
+        from ..engine.datagram_policy import DatagramPolicy  # of the filtering platform, which most do without
+
+        judges = self._judges = DatagramPolicy(policy, our_address)
+        return judges
+
+    def watch_policy(self, callback: Callable[[PolicyChange], object] | None = None) -> Subscription[PolicyChange]:
+        """Hear when the policy of the flow with any peer becomes another one, or ends the SA with it; see TCP's."""
+        self._open()
+        if self._judges is None:
+            raise LocalMisuse("no filtering platform judges this socket: it has to be made under policy=...")
+        return self._judges.subscribe(callback)
+
+    def explain_policy(self, address: Address | None = None) -> tuple[Explanation, ...]:
+        """Why the flow with ``address`` is judged as it is now; see TCP's.  LocalMisuse: nothing was begun with it."""
+        self._open()
+        if self._judges is None:
+            raise LocalMisuse("no filtering platform judges this socket: it has to be made under policy=...")
+        return self._judges.explain(self._address(address))
+
     def bind(self, address: _AnyAddress, /) -> None:
-        """As socket.bind(); from then on whoever begins there is negotiated with."""
+        """As socket.bind(); from then on whoever begins there is negotiated with.
+
+        PolicyRefused where the filtering platform forbids the address.
+        """
+        policy = self._policy_under(self._settings)
+        if policy is not None:
+            policy.may_bind(*numeric_bound(self, address)[:2])
         socket.socket.bind(self, address)
         self._bound = True
         self._open()
@@ -396,6 +435,8 @@ class SecureDatagramSocket(SecureSocket):
         else:
             for each in self._readiness or ():
                 each.close()
+            if self._policy is not None:
+                self._policy.release()
 
     def __del__(self) -> None:
         if socket.socket.fileno(self) < 0:
@@ -403,6 +444,8 @@ class SecureDatagramSocket(SecureSocket):
         carrier = getattr(self, "_carrier", None)
         if carrier is not None:
             carrier.close(wait=False)
+        elif (policy := getattr(self, "_policy", None)) is not None:
+            reactor().call(policy.release)
         try:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
         finally:

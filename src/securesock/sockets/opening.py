@@ -184,7 +184,7 @@ class Opening:
             raise PeerMisbehaved("the connection was established with nobody")
         asked = self._asked
         if asked.policy is not None and asked.applied is not None:
-            asked.policy.meets(asked.applied, asked.expected, establishment.peer)
+            asked.policy.meets(asked.applied, "outbound", asked.expected, establishment.peer)
         plane = stream_plane(asked.context.plane).name
         info = secured_info(asked, establishment, plane, datetime.now(UTC))
         return Opened(StreamLink(connection), info, asked)

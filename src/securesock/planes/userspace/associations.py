@@ -433,7 +433,12 @@ class Associations(PeerDirectory):
         self._abandon(association, now)
         self._peers.pop(own.address, None)
         self._behind[own.address] = host
-        self._begin(host, own.address, own.asked, now)
+        try:
+            self._begin(host, own.address, own.asked, now)
+        except SecureSocketError as error:  # policy, which nobody is here to be told of
+            host.failure, host.failure_told = error.with_traceback(None), False
+            self._drop_queue(host)
+            return
         self._flush(host, now)
 
     def _begin(self, peer: Peer, address: Address, host: PeerTargetName | AnyTrustedPeer | None, now: float) -> None:
@@ -502,17 +507,22 @@ class Associations(PeerDirectory):
         otherwise: Route | None = None,
         renews: Association | None = None,
     ) -> None:
-        session = self._keying.make_session(
-            Role.INITIATOR,
-            peer.carrier,
-            expected,
-            LatchAdmission(peer),
-            self._spis,
-            now,
-            standard,
-            anew=renews is not None,
-        )
+        try:
+            session = self._keying.make_session(
+                Role.INITIATOR,
+                peer.carrier,
+                expected,
+                LatchAdmission(peer),
+                self._spis,
+                now,
+                standard,
+                anew=renews is not None,
+            )
+        except SecureSocketError:
+            self._forget_stranger(peer)  # policy forbids it, or leaves nothing to offer: whoever sends is told
+            raise
         association = Association(peer, session, Role.INITIATOR, b"", now)
+        association.clear_allowed = not self._allow_insecure or self._keying.may_fall_back(peer.carrier)
         association.otherwise, association.renews = otherwise, renews
         peer.associations.append(association)
         session.handle_acquire(now)
@@ -667,7 +677,7 @@ class Associations(PeerDirectory):
     def _look_at_live(self, association: Association, now: float) -> None:
         if not association.confirmed and now >= association.confirm_by:
             self._confirm(association, now)
-        if now >= min(association.ends_at, association.heard_or_sent_at + IDLE_S):
+        if now >= min(association.ends_at, association.heard_or_sent_at + association.idle_s):
             self._delete(association, now)
             return
         if now >= association.prove_at:

@@ -18,7 +18,7 @@ from typing import Final
 from ...engine.ports import Arrival, PeerReport, PeerState
 from ...errors import LocalMisuse, SecureSocketError, WireError
 from ...identity.names import PeerTargetName
-from ...keying.contract import AddressPair, Role
+from ...keying.contract import AddressPair, Establishment, Role
 from ...types import Address, AnyTrustedPeer
 from ...wire.esp import ESP_HEADER, ESP_HEADER_LENGTH
 from ...wire.isakmp import IkeHeader, read_header_untrusted
@@ -199,7 +199,9 @@ class UserSpaceDatagrams(Associations):
         if not self._allow_insecure:
             return False
         peer = self._known(address) or self._hosts.get(address)
-        return peer is None or not (peer.latched is not None or peer.begun or peer.expected is not None)
+        if peer is not None and (peer.latched is not None or peer.begun or peer.expected is not None):
+            return False
+        return self._keying.may_come_in_clear(address)
 
     def _open_of_host_untrusted(
         self, opener: HostOpener, association: Association, packet: bytes, low: int, address: Address, now: float
@@ -315,6 +317,27 @@ class UserSpaceDatagrams(Associations):
         association.place = place
         peer.associations.append(association)
         return association
+
+    def live(self) -> list[tuple[Address, Establishment]]:
+        """See the port."""
+        return [
+            (peer.address, each.establishment)
+            for peer in (*self._peers.values(), *self._hosts.values())
+            for each in peer.associations
+            if each.state == "live" and not each.replaced and each.establishment is not None
+        ]
+
+    def break_off(self, address: Address, error: SecureSocketError, now: float) -> None:
+        """See the port."""
+        peer = self._peers.get(address) or self._hosts.get(address)
+        if peer is None:
+            return
+        self.counters["policy-changed"] += 1
+        peer.why_clear = ""
+        peer.failure, peer.failure_told = error, False
+        for association in tuple(peer.associations):
+            self._delete(association, now)
+            self._close_inbound(association)
 
     def close(self, now: float) -> None:
         """See the port."""

@@ -204,12 +204,14 @@ class Association:
         "_sealed_bytes",
         "_sealed_packets",
         "bury_at",
+        "clear_allowed",
         "confirm_by",
         "confirmed",
         "established_at",
         "establishment",
         "hard_at",
         "host_sealers",
+        "idle_s",
         "ike_spis",
         "inbound",
         "kept_at",
@@ -253,6 +255,8 @@ class Association:
         self.state: AssociationState = "negotiating"
         self.place: HalfOpenPlace | None = None
         self.otherwise: Route | None = None
+        self.clear_allowed = True  # by policy, where the application allows it
+        self.idle_s = IDLE_S
         self.ike_spis: set[bytes] = set()
         self.inbound: set[int] = set()
         self.leaving: deque[tuple[float, int]] = deque()
@@ -310,6 +314,7 @@ class Association:
         self.establishment = establishment
         self.translated = establishment.translated
         self.principal = establishment.peer
+        self.idle_s = establishment.idle_s
         self.main_mode_sa_id = establishment.main_mode_sa_id
         self.quick_mode_sa_id = establishment.quick_mode_sa_id
         self.established_at = self.last_in = self.last_out = now
@@ -403,7 +408,7 @@ class Association:
             if self.may_be_clear(allow_insecure):
                 moments.append(self.started + SILENCE_S)
         elif self.state == "live":
-            moments += [self.ends_at, self.prove_at, self.heard_or_sent_at + IDLE_S]
+            moments += [self.ends_at, self.prove_at, self.heard_or_sent_at + self.idle_s]
             if not self.confirmed:
                 moments.append(self.confirm_by)
             if self.pieces is not None:
@@ -460,6 +465,7 @@ class Association:
         """Whether silence may be taken for a peer that does not speak IKE (semantics "In clear, or not")."""
         return (
             allow_insecure
+            and self.clear_allowed
             and self.role is Role.INITIATOR
             # what is behind a gateway is nobody whom clear text would reach
             and (self.peer.route is None or self.peer.route.standard.mode == "transport")

@@ -1,0 +1,182 @@
+"""A datagram socket and the filtering platform: one socket, one set of filters, a judgement for each peer.
+
+Each negotiation is judged when it begins, whoever begins it; what was made of a peer's flow is kept for as long as the
+peer is, and made anew when policy changes.  An SA that the policy of now would not have made is ended, and the next
+datagram to that address raises why, once; after that a negotiation under the new policy may begin.
+
+It must not know sockets, machines, nor which thread it runs in.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeAlias
+
+from ..errors import ConnectionBroken, LocalMisuse, PolicyRefused
+from ..identity.names import PeerTargetName
+from ..keying.contract import Admission, Establishment
+from ..policy.changes import Subscription
+from ..policy.errors import PolicyStateError
+from ..policy.explain import Explanation
+from ..types import Address, AnyTrustedPeer
+from .applied import Applied
+from .live_flows import PolicyChange, Schedule, allows, watch
+from .socket_policy import SocketPolicy
+from .verdicts import Direction
+
+__all__ = ["DatagramPolicy", "LivePeers"]
+
+LivePeers: TypeAlias = Callable[[], list[tuple[Address, Establishment]]]
+"""Who has an SA with the socket now."""
+
+
+class _Judged(NamedTuple):
+    applied: Applied
+    direction: Direction
+    expected: PeerTargetName | AnyTrustedPeer | None
+
+
+class DatagramPolicy:
+    """``our_address``: which of our addresses leads to a peer.  Thread-safe but for what it is handed to call."""
+
+    def __init__(self, policy: SocketPolicy, our_address: Callable[[Address], Address]) -> None:
+        self._policy: Final = policy
+        self._our_address: Final = our_address
+        self._lock = threading.Lock()
+        self._judged: dict[Address, _Judged] = {}
+        self._live: LivePeers | None = None
+        self._break_off: Callable[[Address, ConnectionBroken], None] | None = None
+        self._run: Schedule | None = None
+        self._subscriptions: list[Subscription[PolicyChange]] = []
+
+    # -- judging -----------------------------------------------------------------------------------------------------
+
+    def begins(self, peer: Address, expected: PeerTargetName | AnyTrustedPeer | None) -> Applied:
+        """We begin with ``peer``.  PolicyRefused, LocalMisuse."""
+        return self._judge(peer, "outbound", expected)
+
+    def answers(self, peer: Address) -> Applied:
+        """``peer`` begins with us.  PolicyRefused, LocalMisuse."""
+        return self._judge(peer, "inbound", None)
+
+    def _judge(self, peer: Address, direction: Direction, expected: PeerTargetName | AnyTrustedPeer | None) -> Applied:
+        flow = self._policy.flow_of(self._our_address(peer), peer)
+        applied = self._policy.judge(flow, direction, expected)
+        with self._lock:
+            self._judged[peer] = _Judged(applied, direction, expected)
+        return applied
+
+    def admission(self, peer: Address, otherwise: Admission, *, outbound: bool) -> Admission:
+        """Who may be at ``peer``, judged when it is known who it is."""
+        return self._policy.admission(self._our_address(peer), peer, otherwise, outbound=outbound)
+
+    def applied(self, peer: Address) -> Applied | None:
+        """What policy made of the flow with ``peer``; None where nothing was begun."""
+        judged = self._judged.get(peer)
+        return None if judged is None else judged.applied
+
+    def may_fall_back(self, peer: Address) -> bool:
+        """Whether what we began with ``peer`` may go on in clear."""
+        applied = self.applied(peer)
+        return applied is not None and applied.settings.allow_insecure
+
+    def may_come_in_clear(self, peer: Address) -> bool:
+        """Whether a datagram of ``peer`` may come in clear."""
+        return self._policy.why_not_clear(self._our_address(peer), peer) is None
+
+    def explain(self, peer: Address) -> tuple[Explanation, ...]:
+        """Why the flow with ``peer`` is judged as it is.  LocalMisuse: nothing was begun with it."""
+        judged = self._judged.get(peer)
+        if judged is None or judged.applied.flow is None:
+            raise LocalMisuse(f"nothing is negotiated with {peer[0]} port {peer[1]}")
+        return self._policy.explain(judged.applied.flow, judged.direction, judged.expected)
+
+    # -- while SAs live ------------------------------------------------------------------------------------------------
+
+    def look_after(
+        self,
+        live: LivePeers,
+        break_off: Callable[[Address, ConnectionBroken], None],
+        run: Schedule,
+        schedule: Schedule,
+    ) -> None:
+        """From now on: judge everybody whom ``live`` names anew when policy changes.  ``run`` does it where the
+        socket's machine may be touched."""
+        self._live, self._break_off, self._run = live, break_off, run
+        engine = self._policy.engine
+        if engine is not None:
+            watch(engine, self, schedule)
+
+    def look(self) -> None:
+        """Policy has changed."""
+        if self._run is not None:
+            self._run(self._look)
+
+    def _look(self) -> None:
+        if self._live is None:
+            return
+        for peer, establishment in self._live():
+            judged = self._judged.get(peer)
+            if judged is not None:
+                self._look_at(peer, judged, establishment)
+
+    def _look_at(self, peer: Address, before: _Judged, establishment: Establishment) -> None:
+        flow = before.applied.flow
+        if flow is None:
+            return
+        try:
+            applied = self._policy.judge(flow, before.direction, before.expected)
+            self._policy.meets(applied, before.direction, before.expected, establishment.peer)
+        except PolicyStateError:
+            return  # the engine was closed
+        except (PolicyRefused, LocalMisuse) as error:
+            self._end(peer, before.applied, str(error), getattr(error, "filter_id", None))
+            return
+        if not allows(applied, establishment):
+            self._end(peer, applied, "another protection is asked for than the one in force", applied.mark.filter_id)
+            return
+        with self._lock:
+            self._judged[peer] = before._replace(applied=applied)
+        if (applied.mark, applied.differences) != (before.applied.mark, before.applied.differences):
+            self._tell(applied, "", applied.mark.filter_id)
+
+    def _end(self, peer: Address, applied: Applied, why: str, filter_id: int | None) -> None:
+        self._tell(applied, why, filter_id)
+        if self._break_off is not None:
+            error = ConnectionBroken(f"policy changed and ended the SA with {peer[0]} port {peer[1]}: {why}")
+            self._break_off(peer, error)
+
+    def _tell(self, applied: Applied, broken: str, filter_id: int | None) -> None:
+        mark, flow = applied.mark, applied.flow
+        if flow is None:
+            return
+        change = PolicyChange(
+            flow, filter_id, mark.main_mode_policy, mark.quick_mode_policy, applied.differences, broken
+        )
+        with self._lock:
+            subscriptions = list(self._subscriptions)
+        for subscription in subscriptions:
+            subscription.deliver(change)
+
+    def subscribe(self, callback: Callable[[PolicyChange], object] | None = None) -> Subscription[PolicyChange]:
+        """Hear of every change of any peer's policy from now on."""
+        subscription: Subscription[PolicyChange] = Subscription(self._forget)
+        with self._lock:
+            self._subscriptions.append(subscription)
+        if callback is not None:
+            subscription.call(callback)
+        return subscription
+
+    def _forget(self, subscription: Subscription[PolicyChange]) -> None:
+        with self._lock:
+            self._subscriptions = [each for each in self._subscriptions if each is not subscription]
+
+    def over(self) -> None:
+        """The socket is gone: its filters go, and nobody hears of anything any more."""
+        self._live = self._run = self._break_off = None
+        with self._lock:
+            subscriptions, self._subscriptions = self._subscriptions, []
+        for subscription in subscriptions:
+            subscription.cancel()
+        self._policy.release()
