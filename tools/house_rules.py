@@ -68,6 +68,7 @@ class Module(NamedTuple):
     text: str
     tree: ast.Module
     comments: list[tuple[int, str]]
+    nodes: list[ast.AST]  # all of the tree: every rule looks at them, so they are walked to once
 
     @property
     def area(self) -> str:
@@ -79,7 +80,8 @@ def read_module(path: Path, text: str) -> Module:
     """Parse a module; ``path`` is relative to the root."""
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     comments = [(token.start[0], token.string) for token in tokens if token.type == tokenize.COMMENT]
-    return Module(path, text, ast.parse(text), comments)
+    tree = ast.parse(text)
+    return Module(path, text, tree, comments, list(ast.walk(tree)))
 
 
 def sizes(module: Module) -> Iterator[Breach]:
@@ -87,7 +89,7 @@ def sizes(module: Module) -> Iterator[Breach]:
     lines = module.text.count("\n")
     if lines > MAX_MODULE_LINES:
         yield Breach(module.path, 1, f"{lines} lines; a module has at most {MAX_MODULE_LINES}")
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             if length > MAX_FUNCTION_LINES:
@@ -96,14 +98,14 @@ def sizes(module: Module) -> Iterator[Breach]:
 
 def no_asserts(module: Module) -> Iterator[Breach]:
     """An assert is gone under -O, and so would be what it kept out."""
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if module.area == "src" and isinstance(node, ast.Assert):
             yield Breach(module.path, node.lineno, "assert in src; raise, or let the types say it")
 
 
 def no_broad_excepts(module: Module) -> Iterator[Breach]:
     """A handler for everything hides the defect that nobody thought of."""
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if not isinstance(node, ast.ExceptHandler):
             continue
         caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
@@ -116,7 +118,7 @@ def nothing_unfinished_or_excused(module: Module) -> Iterator[Breach]:
     for line, comment in module.comments:
         if _UNFINISHED.search(comment) or _EXCUSES.search(comment):
             yield Breach(module.path, line, f"unfinished or excused: {comment.strip()}")
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             if _UNFINISHED.search(ast.get_docstring(node, clean=False) or ""):
                 yield Breach(module.path, getattr(node, "lineno", 1), "unfinished, says the docstring")
@@ -126,7 +128,7 @@ def nothing_unfinished_or_excused(module: Module) -> Iterator[Breach]:
 
 def tags_in_constant_time(module: Module) -> Iterator[Breach]:
     """Authentication tags are compared with hmac.compare_digest alone.  (An ASN.1 tag is compared with one byte.)"""
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if module.area != "src" or not isinstance(node, ast.Compare):
             continue
         operands = [node.left, *node.comparators]
@@ -150,7 +152,7 @@ def plain_names(module: Module) -> Iterator[Breach]:
     """A name says what the thing is for."""
     if module.path.stem in _VAGUE_MODULES or _VAGUE_MODULES & set(module.path.parts):
         yield Breach(module.path, 1, "a module's name says what it is for")
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if module.area != "src" or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         if node.name.startswith("get_") and node.name not in _GIVEN_NAMES:
@@ -159,7 +161,7 @@ def plain_names(module: Module) -> Iterator[Breach]:
 
 def no_any_in_public(module: Module) -> Iterator[Breach]:
     """What an application is handed has a type that its checker can use."""
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if module.area != "src" or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         arguments = node.args
@@ -182,14 +184,14 @@ def machines_without_io(module: Module) -> Iterator[Breach]:
         return
     # One thread may send while another receives: the stream plane holds a lock, though it starts no thread.
     forbidden = _NO_IO - {"threading"} if inside.startswith("planes/") else _NO_IO
-    for line, name in _imports_from_outside(module.tree):
+    for line, name in _imports_from_outside(module):
         if name.split(".")[0] in forbidden:
             yield Breach(module.path, line, f"{name} imported where nothing owns a clock, socket or thread")
 
 
-def _imports_from_outside(tree: ast.Module) -> Iterator[tuple[int, str]]:
+def _imports_from_outside(module: Module) -> Iterator[tuple[int, str]]:
     """The absolute names that a module imports, with their lines."""
-    for node in ast.walk(tree):
+    for node in module.nodes:
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -200,7 +202,7 @@ def parts_not_the_whole(module: Module) -> Iterator[Breach]:
     """Inside the package a module imports from the module that defines a name, so that importing stays cheap."""
     if module.area != "src" or module.path.as_posix().startswith(("src/securesock/cli", "src/securesock/testing")):
         return
-    for line, name in _imports_from_outside(module.tree):
+    for line, name in _imports_from_outside(module):
         if name == "securesock":
             yield Breach(module.path, line, "import from the module that defines the name")
 
@@ -209,7 +211,7 @@ def tests_do_not_wait_or_give_up(module: Module) -> Iterator[Breach]:
     """A test that sleeps is slow or wrong, and one that is expected to fail tests nothing."""
     if module.area not in ("tests", "src"):
         return
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Attribute):
             owner = node.value.id if isinstance(node.value, ast.Name) else getattr(node.value, "attr", "")
             if (owner, node.attr) == ("time", "sleep"):
@@ -222,7 +224,7 @@ def tests_can_fail(module: Module) -> Iterator[Breach]:
     """A test function asserts, expects an exception, or calls something in its module that does."""
     if module.area != "tests" or not module.path.name.startswith("test_"):
         return
-    functions = [node for node in ast.walk(module.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    functions = [node for node in module.nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     judging = {function.name for function in functions if _judges(function, set())}
     while more := {function.name for function in functions if _judges(function, judging)} - judging:
         judging |= more
