@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+
+
+class Proofs(NamedTuple):
+    """What both ends prove themselves with: ours in the words of our_socket.py and our_end.py, and the peer's."""
+
+    ours: dict[str, str]
+    anchor: x509.Certificate
+    leaf: x509.Certificate
+    key: Any
+
+
+KEYS: Final[dict[str, Callable[[], Any]]] = {
+    "ecdsa": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "rsa": lambda: rsa.generate_private_key(65537, 2048),
+    "ed25519": ed25519.Ed25519PrivateKey.generate,
+}
+
+
+def proofs(kind: str) -> Proofs:
+    """Certificates of one authority for a.test, which is us, and b.test; keys of a kind."""
+    authority = ec.generate_private_key(ec.SECP256R1())
+    anchor = issued("the authority", authority.public_key(), authority, ca=True)
+    key, peers = KEYS[kind](), KEYS[kind]()
+    ours = {
+        "certificate": pem(issued("a.test", key.public_key(), authority)),
+        "key": key_pem(key),
+        "trust": pem(anchor),
+    }
+    return Proofs(ours, anchor, issued("b.test", peers.public_key(), authority), peers)
 
 
 def issued(

@@ -172,6 +172,24 @@ class Wishes:
                 return info.negotiation_error
             self.socket.sendto(b"still there?", tuple(address))
 
+    def reach(self, address: list[Any], count: int = 1) -> int:
+        """Ask so many questions in turn, each again where no answer comes, as a UDP program does; how often again."""
+        kept, again = self.socket.gettimeout(), 0
+        self.socket.settimeout(2.0)
+        for number in range(count):
+            question = str(number).encode()
+            for _ in range(10):
+                self.socket.sendto(question, tuple(address))
+                with contextlib.suppress(TimeoutError):
+                    while self.socket.recvfrom(65535)[0] != question:
+                        continue  # the answer to what was asked twice
+                    break
+                again += 1
+            else:
+                raise TimeoutError(f"question {number} was never answered")
+        self.socket.settimeout(kept)
+        return again
+
     def serve(self, count: int) -> list[Any]:
         """Answer that many datagrams with themselves; the senders."""
         senders = []

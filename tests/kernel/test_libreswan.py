@@ -1,0 +1,69 @@
+"""libreswan 4.10 with the kernel's ESP: an ordinary program beside pluto, or behind it, and us as nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.interop import certificates, hosts
+from tests.interop.libreswan import libreswan, pluto
+from tests.interop.network import Namespaces, cable
+from tests.interop.users import echo_program, secured_user
+
+PREPARED: Final = (libreswan,)
+SECONDS: Final = 300.0
+
+AUTHBY: Final = {"psk": "secret", "ecdsa": "ecdsa", "rsa": "rsa-sha2"}
+SELECTED: Final = {"leftprotoport": "17/0", "rightprotoport": "17/0"}  # UDP, any ports
+ENDS: Final[dict[hosts.Mode, dict[str, str]]] = {
+    "transport": {"type": "transport", "narrowing": "yes"},  # to the one port that we ask for
+    "tunnel": {"type": "tunnel", "leftsubnet": f"{hosts.INNER}/32", "rightsubnet": hosts.NETWORK},
+}
+SUITES: Final = {"ike": "aes_gcm256-sha2_256-dh31", "esp": "aes_gcm256-null"}
+
+
+@pytest.fixture
+def namespaces() -> Iterator[Namespaces]:
+    with cable() as pair:
+        yield pair
+
+
+def options(mode: hosts.Mode, proof: str = "psk", **others: str) -> dict[str, str]:
+    return SUITES | SELECTED | ENDS[mode] | {"authby": AUTHBY[proof]} | others
+
+
+@pytest.mark.parametrize(
+    ("proof", "mode"), [("psk", "transport"), ("psk", "tunnel"), ("ecdsa", "transport"), ("rsa", "tunnel")]
+)
+def test_we_begin_and_data_goes_both_ways_through_rekeys_of_either_end(
+    namespaces: Namespaces, tmp_path: Path, proof: str, mode: hosts.Mode
+) -> None:
+    proofs = hosts.SECRET if proof == "psk" else certificates.proofs(proof)
+    hosts.furnish(namespaces.peers, mode)
+    with (
+        pluto(namespaces.peers, tmp_path, options(mode, proof), proofs) as peer,
+        echo_program(namespaces.peers, *hosts.echo_at(mode)),
+        secured_user(namespaces.ours, hosts.script(mode, proofs, rekey_packets=240)) as user,
+    ):
+        assert user.ask("echo", hosts.echo_at(mode), hosts.SIZES) == hosts.SIZES
+        hosts.ask_until_replaced(user, mode, ["quick_mode_sa_id"])  # by us, who count packets
+        hosts.ask_until_replaced(user, mode, ["main_mode_sa_id"], peer.rekey_ike)
+        hosts.ask_until_replaced(user, mode, ["quick_mode_sa_id"], peer.rekey_child)
+        assert hosts.judged(user, mode) == hosts.AS_IT_SHOULD_BE
+
+
+@pytest.mark.parametrize("mode", ["transport", "tunnel"])
+def test_libreswan_begins_and_an_ordinary_program_asks_us(
+    namespaces: Namespaces, tmp_path: Path, mode: hosts.Mode
+) -> None:
+    hosts.furnish(namespaces.peers, mode)
+    with pluto(namespaces.peers, tmp_path, options(mode, leftikeport="4500"), hosts.SECRET) as peer:
+
+        def begin() -> None:
+            peer.initiate()
+            peer.wait_for("established Child SA")
+
+        assert hosts.they_begin_and_ask(namespaces, mode, begin) == "host/b.test"

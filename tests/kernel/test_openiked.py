@@ -1,0 +1,80 @@
+"""OpenIKED 7.2 with the kernel's ESP: an ordinary program beside iked, or behind it, and us as nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.interop import certificates, hosts
+from tests.interop.network import OUR_HOST, PEER_HOST, Namespaces, cable
+from tests.interop.openiked import iked, openiked
+from tests.interop.users import echo_program, secured_user
+
+PREPARED: Final = (openiked,)
+SECONDS: Final = 300.0
+
+POLICY: Final = """ikev2 "net" {who} {mode} esp proto udp from {theirs} to {ours} local 10.90.0.2 peer 10.90.0.1 \\
+\tikesa enc aes-256-gcm prf hmac-sha2-256 group curve25519 \\
+\tchildsa enc aes-128 auth hmac-sha2-512 group curve25519 \\
+\tsrcid b.test dstid a.test ikelifetime {ike_seconds} lifetime {child_seconds}"""
+
+
+@pytest.fixture
+def namespaces() -> Iterator[Namespaces]:
+    with cable() as pair:
+        yield pair
+
+
+def policy(mode: hosts.Mode, who: str = "passive", **seconds: str) -> str:
+    theirs, ours = (PEER_HOST, OUR_HOST) if mode == "transport" else (hosts.NETWORK, hosts.INNER)
+    lifetimes = {"ike_seconds": "3h", "child_seconds": "3h"} | seconds
+    return POLICY.format(mode=mode, who=who, theirs=theirs, ours=ours, **lifetimes)
+
+
+@pytest.mark.parametrize(
+    ("proof", "mode"), [("psk", "transport"), ("psk", "tunnel"), ("ecdsa", "transport"), ("rsa", "tunnel")]
+)
+def test_we_begin_and_data_goes_both_ways_through_our_rekeys(
+    namespaces: Namespaces, tmp_path: Path, proof: str, mode: hosts.Mode
+) -> None:
+    proofs = hosts.SECRET if proof == "psk" else certificates.proofs(proof)
+    hosts.furnish(namespaces.peers, mode)
+    with (
+        iked(namespaces.peers, tmp_path, policy(mode), proofs),
+        echo_program(namespaces.peers, *hosts.echo_at(mode)),
+        secured_user(namespaces.ours, hosts.script(mode, proofs, rekey_packets=240, rekey_ike_packets=400)) as user,
+    ):
+        user.ask("reach", hosts.echo_at(mode))  # iked answers before its kernel has the SA: what comes first is lost
+        assert user.ask("echo", hosts.echo_at(mode), hosts.SIZES) == hosts.SIZES
+        hosts.ask_until_replaced(user, mode, hosts.SAS)
+        assert hosts.judged(user, mode) == hosts.AS_IT_SHOULD_BE
+
+
+@pytest.mark.parametrize("mode", ["transport", "tunnel"])
+def test_openiked_begins_and_an_ordinary_program_asks_us(
+    namespaces: Namespaces, tmp_path: Path, mode: hosts.Mode
+) -> None:
+    hosts.furnish(namespaces.peers, mode)
+    with iked(namespaces.peers, tmp_path, policy(mode, "active"), hosts.SECRET) as peer:
+
+        def begin() -> None:
+            peer.initiate()
+            peer.wait_for("established peer")
+
+        assert hosts.they_begin_and_ask(namespaces, mode, begin) == "host/b.test"
+
+
+def test_data_goes_on_while_openiked_replaces_both_sas(namespaces: Namespaces, tmp_path: Path) -> None:
+    seconds = {"ike_seconds": "20", "child_seconds": "12"}  # it rekeys at no command, only as their end comes near
+    hosts.furnish(namespaces.peers, "tunnel")
+    with (
+        iked(namespaces.peers, tmp_path, policy("tunnel", **seconds), hosts.SECRET),
+        echo_program(namespaces.peers, *hosts.echo_at("tunnel")),
+        secured_user(namespaces.ours, hosts.script("tunnel")) as user,
+    ):
+        user.ask("reach", hosts.echo_at("tunnel"))
+        hosts.ask_until_replaced(user, "tunnel", hosts.SAS)
+        assert hosts.judged(user, "tunnel") == hosts.AS_IT_SHOULD_BE
