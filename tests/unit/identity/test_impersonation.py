@@ -452,6 +452,24 @@ def test_a_thread_that_is_started_inside_is_the_peer_for_good() -> None:
 
 
 @pytest.mark.needs_root
+def test_a_signal_handler_runs_as_the_account_while_its_thread_is_one() -> None:
+    done = run_python(
+        PROLOGUE
+        + """
+import signal
+seen = []
+signal.signal(signal.SIGUSR1, lambda number, frame: seen.append(read_credentials().fsuid))
+signal.raise_signal(signal.SIGUSR1)
+with Impersonation(peer, "daemon"):
+    signal.raise_signal(signal.SIGUSR1)
+signal.raise_signal(signal.SIGUSR1)
+sys.exit(0 if seen == [0, 1, 0] else f"{seen}")
+"""
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.needs_root
 def test_a_forked_child_is_the_peer_until_it_leaves_the_block() -> None:
     done = run_python(
         PROLOGUE
