@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import replace
 from functools import cache
 
 import pytest
 
 import securesock as ss
+from securesock.policy import FilterEngine
+from securesock.policy.ipsec import AuthenticationMethod, EapAuthentication
+from securesock.policy.ipsec_numbers import AuthMethodType
+from tests.support.governed import main_mode
 from tests.support.loopback import PATIENCE_S, until
 
 PASSWORD = "correct horse battery staple"
@@ -253,3 +258,26 @@ def test_a_ppk_is_in_the_keys_of_both_ends_and_said_to_be() -> None:
                 for info in (client.query_security(), server.query_security()):
                     assert info.key_exchange.endswith("+PPK") == used
                     assert any("PPK" in each for each in info.differences) != used
+
+
+def test_a_stored_main_mode_policy_whose_method_is_eap_lets_in_users_alone() -> None:
+    method = AuthenticationMethod(AuthMethodType.EAP, EapAuthentication())
+    engine = FilterEngine.open(":memory:")
+    main = engine.provider_contexts.add(main_mode(method))
+    server_side, client_side = (replace(each, policy=engine) for each in (server_context(), client_context()))
+    named = ss.IPsecSettings(main_mode_policy=main.key)
+    with ss.create_server((LOCALHOST, 0), settings=named, context=server_side) as listener:
+        where = listener.getsockname()
+        settings = ss.IPsecSettings(main_mode_policy=main.key, user_name=ALICE, password=PASSWORD)
+        with ss.create_connection(where, PATIENCE_S, peer=SERVER, settings=settings, context=client_side) as client:
+            server, _ = listener.accept()
+            with server:
+                assert_alice(server.query_security())
+                assert client.query_security().main_mode_policy == main.key
+        with pytest.raises(ss.LocalMisuse, match="no other method than EAP"):
+            ss.create_connection(where, PATIENCE_S, peer=SERVER, settings=named, context=client_side)
+        plain = ss.SecurityContext(client_context().identity)
+        with pytest.raises(ss.SecureSocketError):
+            ss.create_connection(where, PATIENCE_S, peer=SERVER, context=plain)
+        until(lambda: sum(listener.refusals.values()) == 1)
+    engine.close()

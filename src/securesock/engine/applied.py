@@ -7,6 +7,7 @@ context's own policies are what is negotiated.  It must not know filters, layers
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
 
 from ..errors import LocalMisuse
 from ..identity.identity import Identity
@@ -14,7 +15,19 @@ from ..keying.contract import UNMARKED, PolicyMark
 from ..policy.negotiation import ChildOffer, MainModePolicy, QuickModePolicy
 from ..types import Flow, SecuritySettings
 
-__all__ = ["Applied", "encrypted_only"]
+__all__ = ["ANY_USER", "Applied", "UserRule", "encrypted_only"]
+
+
+class UserRule(NamedTuple):
+    """What the main mode policy in force says of users: whether ours may be proven, whether the peer's may, and whether
+    a machine may come without one."""
+
+    prove: bool = True
+    accept: bool = True
+    machines: bool = True
+
+
+ANY_USER: Final = UserRule()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +37,8 @@ class Applied:
     ``settings``: what was asked, raised by what filters demand.  ``mark``: the keys of the provider contexts that are
     applied (None where the context's own policy is), the filter that decided, by weight or because it asks for the
     protection, and the filter that asks for the SA.
-    ``flow``: which was judged.  ``differences``: each "asked X, applied Y, because Z".
+    ``users``: as the main mode policy has them.  ``flow``: which was judged.
+    ``differences``: each "asked X, applied Y, because Z".
     """
 
     settings: SecuritySettings
@@ -34,6 +48,7 @@ class Applied:
     mark: PolicyMark = UNMARKED
     differences: tuple[str, ...] = ()
     flow: Flow | None = None
+    users: UserRule = ANY_USER
 
 
 def encrypted_only(policy: QuickModePolicy) -> QuickModePolicy:

@@ -7,7 +7,7 @@ blocking and asyncio sockets.  It must not know sockets, planes, nor how anythin
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Literal, TypeAlias
 
 from ..errors import LocalMisuse
@@ -16,7 +16,7 @@ from ..keying.contract import UNMARKED, Admission, AdmitAnyTrusted, KeyingConfig
 from ..policy.negotiation import DEFAULT_QUICK_MODE, STANDARD_QUICK_MODE, QuickModePolicy
 from ..types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer, IPsecSettings, Principal, SecuritySettings
 from .admission import AllowList
-from .applied import Applied, encrypted_only
+from .applied import ANY_USER, Applied, encrypted_only
 from .context import SecurityContext
 from .user import check_user, names_a_user, user_proof
 
@@ -108,10 +108,13 @@ def connecting(
         raise LocalMisuse("whoever connects says whom it expects: a name, or ANY_TRUSTED_PEER")
     check_user(context, settings, expected)
     user = user_proof(context, settings)
-    if user is not None and not _lets_users_prove_themselves(applied):
+    rule = ANY_USER if applied is None else applied.users
+    if user is not None and not rule.prove:
         raise LocalMisuse(
             f"{user.principal.name} cannot be proven under the main mode policy in force, which names no method for it"
         )
+    if user is None and not rule.machines:
+        raise LocalMisuse("the main mode policy in force has no other method than EAP: give user_name and password")
     return KeyingConfig(
         role=Role.INITIATOR,
         policy=UNMARKED if applied is None else applied.mark,
@@ -158,6 +161,9 @@ def accepting(
     if names_a_user(settings):
         # it would prove a machine, which is not what was asked for
         admission = _BeginsItself()
+    rule = ANY_USER if applied is None else applied.users
+    if not rule.machines:
+        admission = _UsersAlone(admission)
     return KeyingConfig(
         role=Role.RESPONDER,
         policy=UNMARKED if applied is None else applied.mark,
@@ -173,7 +179,7 @@ def accepting(
         further_children=standard is not None,
         admission=admission,
         public_addresses=public_addresses,
-        users=context.users if _lets_users_prove_themselves(applied) else None,
+        users=context.users if rule.accept else None,
         user_tries=context.user_tries,
         eap_only=context.eap_only,
         ppks=tuple(context.ppks),
@@ -184,17 +190,30 @@ def accepting(
     )
 
 
-def _lets_users_prove_themselves(applied: Applied | None) -> bool:
-    """A stored main mode policy names the methods that there are, and EAP is not among those that it may name yet."""
-    return applied is None or applied.mark.main_mode_policy is None
-
-
 class _BeginsItself(AdmitAnyTrusted):
     """keying.contract.Admission of a socket that proves a user: the peer has to wait until it does."""
 
     def refusal(self, principal: Principal) -> str | None:
         """Nobody; the user is proven by whoever begins (RFC 7296 2.16)."""
         return "this socket proves a user, and only who begins a negotiation can"
+
+
+class _UsersAlone:
+    """keying.contract.Admission under a main mode policy whose one method is EAP."""
+
+    def __init__(self, otherwise: Admission) -> None:
+        self._otherwise = otherwise
+
+    @property
+    def pins(self) -> Collection[str]:
+        """Keys stand for machines, and none comes in by itself."""
+        return ()
+
+    def refusal(self, principal: Principal) -> str | None:
+        """Whoever came without a user; then what is asked otherwise."""
+        if principal.method != "eap":
+            return "the main mode policy in force lets in users alone"
+        return self._otherwise.refusal(principal)
 
 
 def numeric_address(address: Address) -> Address:

@@ -51,6 +51,7 @@ from ..policy.filter_engine import FilterEngine
 from ..policy.ipsec import (
     AuthenticationMethod,
     CertificateAuthentication,
+    EapAuthentication,
     IkePolicy,
     IkeProposal,
     PresharedKeyAuthentication,
@@ -74,6 +75,7 @@ from ..policy.ipsec_numbers import (
 from ..policy.model import ProviderContext
 from ..policy.negotiation import IDLE_S, ChildOffer, IkeOffer, MainModePolicy, QuickModePolicy
 from ..types import IPsecSettings, Lifetimes
+from .applied import UserRule
 from .context import SecurityContext
 
 __all__ = [
@@ -86,6 +88,7 @@ __all__ = [
     "named",
     "pfs_groups",
     "quick_mode_of",
+    "users_of",
 ]
 
 MAIN_MODE_TYPES: Final = (ContextType.AUTHIP_MM, ContextType.IKEV2_MM)
@@ -105,6 +108,10 @@ _CERTIFICATES: Final = (
     AuthMethodType.CERTIFICATE_ECDSA_P256,
     AuthMethodType.CERTIFICATE_ECDSA_P384,
 )
+_BESIDE_EAP: Final = frozenset((AuthMethodType.EAP, *_CERTIFICATES))
+# IKEEXT_EAP_FLAG_LOCAL_AUTH_ONLY and _REMOTE_AUTH_ONLY (iketypes.h): our user alone, the peer's alone
+_LOCAL_AUTH_ONLY: Final = 0x1
+_REMOTE_AUTH_ONLY: Final = 0x2
 _CURVES: Final = {
     AuthMethodType.CERTIFICATE_ECDSA_P256: "secp256r1",
     AuthMethodType.CERTIFICATE_ECDSA_P384: "secp384r1",
@@ -242,8 +249,9 @@ def _check_methods(context: ProviderContext, content: IkePolicy) -> bool:
     alone = [kind.name for kind in kinds if kind in _AUTHIP_ALONE]
     if alone:
         raise _cannot(context, f"its method {', '.join(alone)} belongs to AuthIP alone, which is not there yet")
-    if AuthMethodType.EAP in kinds:
-        raise _cannot(context, "its method EAP is not there yet")
+    if AuthMethodType.EAP in kinds and not _BESIDE_EAP.issuperset(kinds):
+        # RFC 7296 2.16: whom a user is proven to shows a certificate, and who shows none is no such machine
+        raise _cannot(context, "beside EAP it has another method than certificates")
     anonymous = AuthMethodType.ANONYMOUS in kinds
     if anonymous and not content.allow_anonymous:
         raise _cannot(context, "it lets anonymous peers in, which only a policy with allow_anonymous=True may")
@@ -298,14 +306,27 @@ def identity_for(context: ProviderContext, identity: Identity) -> Identity:
     if ours is None:
         wanted = ", ".join(method.type.name for method in methods)
         raise _cannot(context, f"its methods are {wanted}, and this identity proves itself by {identity.method}")
+    by_eap = any(method.type is AuthMethodType.EAP for method in methods)
     keys = [each.parameters.key for each in methods if isinstance(each.parameters, PresharedKeyAuthentication)]
     shown = [each.parameters for each in methods if isinstance(each.parameters, CertificateAuthentication)]
     return identity.under_methods(
-        by=_CREDENTIALS[ours.type],
-        certificates=bool(shown),
-        roots=None if any(not each.inbound_roots for each in shown) else _roots(shown),
+        by=_CREDENTIALS.get(ours.type, identity.method),
+        certificates=bool(shown) or by_eap,
+        roots=None if not shown or any(not each.inbound_roots for each in shown) else _roots(shown),
         crl_required=any(each.flags & CertAuthFlag.ENABLE_CRL_CHECK_STRONG for each in shown),
         shared_key=keys[0] if keys else None,
+    )
+
+
+def users_of(context: ProviderContext) -> UserRule:
+    """What its method EAP says of users (IKEEXT_EAP_AUTHENTICATION0); without it nobody is proven but machines."""
+    content = context.content
+    methods = content.methods if isinstance(content, IkePolicy) else ()
+    flags = [each.parameters.flags for each in methods if isinstance(each.parameters, EapAuthentication)]
+    return UserRule(
+        prove=any(not each & _REMOTE_AUTH_ONLY for each in flags),
+        accept=any(not each & _LOCAL_AUTH_ONLY for each in flags),
+        machines=len(flags) < len(methods),
     )
 
 
@@ -323,6 +344,8 @@ _CREDENTIALS: Final[dict[AuthMethodType, Literal["x509", "psk", "anonymous"]]] =
 
 
 def _can_use(method: AuthenticationMethod, identity: Identity) -> bool:
+    if method.type is AuthMethodType.EAP:
+        return identity.method != "psk"  # a user's machine needs no credential of its own, whom it is proven to does
     if method.type is AuthMethodType.PRESHARED_KEY:
         return identity.method != "anonymous"  # the key comes with the policy, the name with the identity
     if method.type is AuthMethodType.ANONYMOUS:

@@ -37,7 +37,7 @@ from ..policy.users import current_user
 from ..policy.values import AddressType, ConditionFlag
 from ..policy.verdicts import Verdict
 from ..types import AnyTrustedPeer, Flow, IPsecSettings, SecuritySettings
-from .applied import Applied, encrypted_only
+from .applied import ANY_USER, Applied, encrypted_only
 from .context import SecurityContext
 from .policy_keys import (
     MAIN_MODE_TYPES,
@@ -48,6 +48,7 @@ from .policy_keys import (
     named,
     pfs_groups,
     quick_mode_of,
+    users_of,
 )
 
 __all__ = [
@@ -274,8 +275,10 @@ class _Findings:
         settings = self._settings()
         main, quick = self._choice("main"), self._choice("quick")
         identity, main_mode, quick_mode = context.identity, context.main_mode, context.quick_mode
+        users = ANY_USER
         if main.context is not None:
             main_mode, identity = self._translated(main, main_mode_of), self._identity(main)
+            users = users_of(main.context)
         if quick.context is not None:
             quick_mode = self._translated(quick, quick_mode_of)
             self._tell_pfs(quick.context, main_mode)
@@ -288,7 +291,8 @@ class _Findings:
             None if decided is None else decided.id,
             None if self._transport is None else self._transport.id,
         )
-        return Applied(settings, identity, main_mode, quick_mode, mark, tuple(self._differences), self._inquest.flow)
+        differences = tuple(self._differences)
+        return Applied(settings, identity, main_mode, quick_mode, mark, differences, self._inquest.flow, users)
 
     def _settings(self) -> SecuritySettings:
         """What was asked, raised by what others' filters demand: never lowered."""

@@ -9,9 +9,10 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from securesock.crypto import suites
+from securesock.engine.applied import UserRule
 from securesock.engine.connect import check_settings
 from securesock.engine.context import SecurityContext
-from securesock.engine.policy_keys import identity_for, main_mode_of, quick_mode_of
+from securesock.engine.policy_keys import identity_for, main_mode_of, quick_mode_of, users_of
 from securesock.errors import LocalMisuse
 from securesock.identity.identity import Identity
 from securesock.identity.names import parse_peer_target_name
@@ -475,7 +476,42 @@ def test_a_root_may_be_the_name_of_an_anchor(identity: Identity) -> None:
         identity_for(context(b"neither"), identity)
 
 
-def test_eap_is_refused_until_it_is_applied() -> None:
-    context = main_mode(AuthenticationMethod(AuthMethodType.EAP, EapAuthentication()))
-    with pytest.raises(LocalMisuse, match="EAP"):
-        main_mode_of(context)
+def eap(flags: int = 0) -> AuthenticationMethod:
+    return AuthenticationMethod(AuthMethodType.EAP, EapAuthentication(flags))
+
+
+@pytest.mark.parametrize(
+    ("methods", "rule"),
+    [
+        ((eap(),), UserRule(True, True, False)),
+        ((eap(1),), UserRule(True, False, False)),  # LOCAL_AUTH_ONLY
+        ((eap(2),), UserRule(False, True, False)),  # REMOTE_AUTH_ONLY
+        ((eap(), CERTIFICATE), UserRule(True, True, True)),
+        ((CERTIFICATE,), UserRule(False, False, True)),
+    ],
+)
+def test_the_method_eap_says_what_may_be_done_about_users(
+    methods: tuple[AuthenticationMethod, ...], rule: UserRule
+) -> None:
+    identity = Identity.ephemeral("host/a.example")
+    context = main_mode(*methods)
+    main_mode_of(context)
+    assert users_of(context) == rule
+    # whom a user is proven to is judged by its certificate, and shows one itself
+    under = identity_for(context, identity)
+    assert (under.method, under.trust.certificates) == ("x509", identity.trust.certificates)
+
+
+def test_a_users_machine_needs_no_credential_of_its_own() -> None:
+    authority = Identity.ephemeral("host/a.example").authority
+    assert authority is not None
+    nobody = Identity.anonymous(trust=authority.pem)
+    assert identity_for(main_mode(eap()), nobody).method == "anonymous"
+    with pytest.raises(LocalMisuse, match="proves itself by psk"):
+        identity_for(main_mode(eap()), Identity.from_psk("a.example", {"b.example": bytes(16)}))
+
+
+def test_eap_stands_beside_certificates_alone() -> None:
+    shared = AuthenticationMethod(AuthMethodType.PRESHARED_KEY, PresharedKeyAuthentication(Secret(bytes(16))))
+    with pytest.raises(LocalMisuse, match="beside EAP"):
+        main_mode_of(main_mode(eap(), shared))

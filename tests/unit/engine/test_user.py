@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from uuid import uuid4
-
 import pytest
 
-from securesock.engine.applied import Applied
+from securesock.engine.applied import ANY_USER, Applied, UserRule
 from securesock.engine.connect import accepting, connecting, expected_peer
 from securesock.engine.context import SecurityContext
 from securesock.engine.user import check_listening, check_user, proves_a_user, user_proof, wipe_password
@@ -16,7 +13,7 @@ from securesock.errors import LocalMisuse
 from securesock.identity.identity import Identity
 from securesock.identity.ppk import Ppk
 from securesock.identity.users import Users
-from securesock.keying.contract import AdmitAnyTrusted, PolicyMark
+from securesock.keying.contract import AdmitAnyTrusted, KeyingConfig
 from securesock.types import ANY_TRUSTED_PEER, IPsecSettings, Principal, SecuritySettings
 
 OUR, PEER = ("192.0.2.1", 40000), ("192.0.2.2", 7000)
@@ -195,15 +192,28 @@ def test_a_childs_lock_is_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tries.may_try("192.0.2.9", 0.0)
 
 
-def test_a_stored_main_mode_policy_that_names_no_such_method_lets_no_user_prove_itself(
-    machine: Identity, alice: Identity
-) -> None:
+def test_a_stored_main_mode_policy_says_what_may_be_done_about_users(machine: Identity, alice: Identity) -> None:
     context = SecurityContext(machine, users=Users(certificates=True), user=alice)
-    mark = PolicyMark(main_mode_policy=uuid4())
-    applied = Applied(SecuritySettings(), machine, context.main_mode, context.quick_mode, mark)
-    accepted = accepting(context, SecuritySettings(), OUR, PEER, 0.0, AdmitAnyTrusted(), applied=applied)
-    assert accepted.users is None
-    with pytest.raises(LocalMisuse, match="main mode policy in force"):
-        connecting(context, SecuritySettings(), SERVER, OUR, PEER, 0.0, applied=applied)
-    unmarked = replace(applied, mark=PolicyMark())
-    assert connecting(context, SecuritySettings(), SERVER, OUR, PEER, 0.0, applied=unmarked).user is not None
+    plain = SecurityContext(machine)
+    asked = SecuritySettings()
+
+    def applied(rule: UserRule) -> Applied:
+        return Applied(asked, machine, context.main_mode, context.quick_mode, users=rule)
+
+    def accepted(rule: UserRule) -> KeyingConfig:
+        return accepting(context, asked, OUR, PEER, 0.0, AdmitAnyTrusted(), applied=applied(rule))
+
+    no, alone = UserRule(False, False), UserRule(machines=False)
+    assert accepted(no).users is None
+    with pytest.raises(LocalMisuse, match="names no method for it"):
+        connecting(context, asked, SERVER, OUR, PEER, 0.0, applied=applied(no))
+    assert connecting(plain, asked, SERVER, OUR, PEER, 0.0, applied=applied(no)).user is None
+    assert connecting(context, asked, SERVER, OUR, PEER, 0.0, applied=applied(ANY_USER)).user is not None
+    assert accepted(ANY_USER).users is context.users
+    # EAP and nothing else: no machine comes in by itself, and none of ours goes without a user
+    with pytest.raises(LocalMisuse, match="no other method than EAP"):
+        connecting(plain, asked, SERVER, OUR, PEER, 0.0, applied=applied(alone))
+    admission = accepted(alone).admission
+    assert admission.pins == ()
+    assert admission.refusal(Principal("host/a.example")) is not None
+    assert admission.refusal(Principal("alice@example.org", "user", "eap")) is None
