@@ -198,6 +198,7 @@ class SecurityInfo:
     rekeys: int = 0
     established_at: datetime | None = None
     latch: Literal["established", "broken"] = "established"
+    inner_address: Address | None = None
 
     def to_dict(self) -> dict[str, Json]:
         """Plain values for JSON: UUIDs and datetimes as strings, principals and settings as objects."""

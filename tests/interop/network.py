@@ -93,6 +93,10 @@ table ip nat {{
 """,
         )
 
+    def narrow(self, mtu: int) -> None:
+        """Let packets of ``mtu`` bytes at most through to the outside, and say so (ICMP) of larger ones."""
+        ip("-n", self._namespace, "route", "change", "10.90.0.0/24", "dev", "out0", "mtu", "lock", str(mtu))
+
     def knows_nothing(self) -> bool:
         """Whether every conversation is forgotten."""
         return "udp" not in self._inside("cat", "/proc/net/nf_conntrack")

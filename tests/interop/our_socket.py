@@ -27,6 +27,7 @@ from securesock.policy.negotiation import (
 )
 from securesock.types import Lifetimes
 
+IP_MTU_DISCOVER, IP_PMTUDISC_DO = 10, 2  # linux/in.h
 PRF = (suites.PRF_HMAC_SHA2_256,)
 INTEGRITY = (suites.HMAC_SHA2_256_128,)
 IKE_OFFERS = {
@@ -148,12 +149,17 @@ class Wishes:
         """As connected, with an asyncio endpoint of its own; and who the transport says is there."""
         return asyncio.run(_at_endpoint(self.socket.context, (address[0], address[1]), sizes))
 
-    def persist(self, address: list[Any], tries: int) -> int:
+    def whole(self, address: list[Any], size: int) -> int:
+        """As echo, of one datagram that nobody may cut."""
+        self.socket.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
+        return len(self.echo(address, [size])) * size
+
+    def persist(self, address: list[Any], tries: int, size: int = 10) -> int:
         """Ask once a second until an answer comes; after how many tries it did."""
         self.socket.settimeout(1.0)
         for number in range(1, tries + 1):
             with contextlib.suppress(TimeoutError):
-                self.socket.sendto(b"still there?", tuple(address))
+                self.socket.sendto(bytes(size), tuple(address))
                 self.socket.recvfrom(65535)
                 return number
         return 0

@@ -118,6 +118,7 @@ def test_nobody_reaches_an_echo_program_through_a_tunnel_with_an_assigned_addres
         user.ask("close")
         log = peer.wait_for("deleting IKE_SA")
     assert (info["peer_machine"]["name"], info["requested_address"]) == ("host/b.test", echo)
+    assert info["inner_address"][0] == INNER["4"]  # as the peer assigned it
     assert "remote host is behind NAT" in log  # as we made it believe, because we cannot speak protocol 50
     assert "received packet: from 10.90.0.1[500]" not in log
     assert "TS 10.92.0.0/24[udp] === 10.91.0.1/32[udp]" in log
@@ -141,7 +142,8 @@ def test_strongswan_begins_and_a_plain_program_behind_it_is_answered(namespaces:
         assert user.ask("refusals") == {}
     assert {sender[0] for sender in senders} == {BEHIND["4"][0]}
     assert info["peer_machine"]["name"] == "host/b.test"
-    assert info["requested_address"] == [INNER["4"], PORT]
+    assert info["requested_address"] == info["inner_address"] == [INNER["4"], PORT]
+    assert "remote host is behind NAT" in peer.log
 
 
 def test_connected_sockets_batches_and_asyncio_reach_behind_a_gateway_as_sendto_does(
@@ -199,6 +201,27 @@ def test_a_second_network_behind_the_gateway_gets_an_sa_of_its_own_from_either_e
             assert user.ask("echo", third, [100, 3000]) == [100, 3000]
             assert peer.log.count("parsed CREATE_CHILD_SA request") == asked
             assert user.ask("refusals") == {"rekey-refused": 1}
+
+
+@pytest.mark.needs_program("nft")
+def test_a_narrower_hop_on_the_way_is_found_out_and_nothing_is_cut_outside(tmp_path: Path) -> None:
+    config = connection(remote="%any", remote_port="")
+    with (
+        translated_cable("ours") as (namespaces, translator),
+        strongswan.charon(namespaces.peers, tmp_path, config, SHARED, pools=POOLS),
+        behind(namespaces.peers) as echo,
+        secured_user(namespaces.ours, script()) as user,
+    ):
+        translator.remember_for(60)
+        assert user.ask("echo", echo, [1400]) == [1400]
+        translator.narrow(1300)
+        # the hop says once that it is too narrow, and from then on the kernel knows
+        assert 1 < user.ask("persist", echo, 10, 1400) < 6
+        assert user.ask("echo", echo, [1400, 5000]) == [1400, 5000]
+        with pytest.raises(Refused, match="Message too long"):
+            user.ask("whole", echo, 1300)
+        assert user.ask("whole", echo, 1000) == 1000
+        assert user.ask("refusals") == {}
 
 
 IKE: Final = {

@@ -13,7 +13,7 @@ import pytest
 
 from securesock.engine.context import SecurityContext
 from securesock.engine.peer_entry import PeerEntry
-from securesock.errors import AuthenticationFailed, KeyingTimeout, PeerIncompatible
+from securesock.errors import AuthenticationFailed, KeyingTimeout, LocalMisuse, PeerIncompatible
 from securesock.policy.negotiation import STANDARD_QUICK_MODE
 from securesock.types import ANY_TRUSTED_PEER, Address, Lifetimes, SecuritySettings
 from securesock.wire.tcp_encapsulation import NON_ESP_MARKER
@@ -457,3 +457,68 @@ def test_a_translator_between_is_reminded_of_us(identities: Identities) -> None:
     travelled = seen(net)
     net.run(45)
     assert [data for (_, source), data in travelled if source == A].count(b"\xff") == 2
+
+
+def test_an_inner_address_stays_with_the_principal_that_spoke_for_it_first(identities: Identities) -> None:
+    net = Net(identities)
+    anybody = PeerEntry("10.91.0.0/24", gateway="192.0.2.0/24", inner=SERVICE[0], inner_port=7, peer=ANY_TRUSTED_PEER)
+    b = net.host(GATEWAY, identity=identities.by_address[B], adapt=knowing(anybody))
+    a = net.host(A, adapt=knowing(TO_B))
+    thief = net.host(C, adapt=knowing(TO_B))  # says that the same inner address is its own
+    a.send(b"first", SERVICE)
+    net.run(2)
+    thief.send(b"stolen", SERVICE)
+    net.run(2)
+    assert b.received == [b"first"]
+    assert b.machine.counters["other-principal"] == 1
+    inner = (OUR_INNER[0], A[1])
+    b.send(b"answer", inner)
+    net.run(1)
+    assert (a.received, thief.received) == ([b"answer"], [])
+    b.machine.forget(inner, net.clock.now())
+    b.flush()
+    net.run(12)
+    thief.send(b"now mine", SERVICE)
+    net.run(2)
+    assert b.received == [b"first", b"now mine"]
+
+
+def test_a_host_that_comes_back_from_another_address_is_answered_there(identities: Identities) -> None:
+    net = Net(identities)
+    anybody = replace(FROM_A, gateway="192.0.2.0/24")
+    b = net.host(GATEWAY, identity=identities.by_address[B], adapt=knowing(anybody))
+    a = net.host(A, adapt=knowing(TO_B))
+    a.send(b"first", SERVICE)
+    net.run(2)
+    del net.hosts[A]
+    elsewhere: Address = ("192.0.2.77", A[1])
+    back = net.host(elsewhere, identity=identities.by_address[A], adapt=knowing(TO_B))
+    back.send(b"second", SERVICE)
+    net.run(60)
+    assert b.received == [b"first", b"second"]
+    b.send(b"answer", OUR_INNER)
+    net.run(20)
+    assert back.received == [b"answer"]
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_who_has_begun_from_a_network_can_be_begun_with_again_when_it_was_answered(
+    identities: Identities, answered: bool
+) -> None:
+    net = Net(identities)
+    anybody = replace(FROM_A, gateway="192.0.2.0/24")
+    b = net.host(GATEWAY, identity=identities.by_address[B], adapt=knowing(anybody))
+    a = net.host(A, adapt=knowing(TO_B))
+    a.send(b"first", SERVICE)
+    net.run(2)
+    if answered:
+        b.send(b"answer", OUR_INNER)
+    net.run(320)
+    assert b.machine.report(OUR_INNER).state == "none"
+    if answered:
+        b.send(b"anew", OUR_INNER)
+        net.run(3)
+        assert a.received == [b"answer", b"anew"]
+    else:
+        with pytest.raises(LocalMisuse, match="has begun"):
+            b.send(b"anew", OUR_INNER)

@@ -145,7 +145,7 @@ class PeerEntry:
             return host
         network = _network(self.gateway)
         if network.num_addresses != 1:
-            raise LocalMisuse(f"nobody has begun from {self.gateway} yet, and it does not say which host to begin with")
+            raise LocalMisuse(f"no host of {self.gateway} has begun, and it does not say which one to begin with")
         return str(network[0])
 
     def expected(self, gateway: str) -> PeerTargetName | AnyTrustedPeer:

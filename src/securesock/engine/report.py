@@ -5,6 +5,7 @@ It must not know sockets nor machines: it is handed what was established and wha
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from ..clock import utc_at
 from ..errors import PolicyRefused
 from ..identity.names import parse_peer_target_name
 from ..keying.contract import UNMARKED, Establishment
-from ..types import ANY_TRUSTED_PEER, SecurityInfo, SecuritySettings
+from ..types import ANY_TRUSTED_PEER, Address, SecurityInfo, SecuritySettings
 from .applied import Applied
 from .connect import ExpectedPeer
 from .context import SecurityContext
@@ -68,10 +69,19 @@ def secured_info(asked: Asked, establishment: Establishment, plane: str, establi
         filter_id=mark.filter_id,
         asked=asked.settings,
         requested_address=(flow.responder_host, flow.responder_port),
+        inner_address=_inner_address(establishment),
         key_exchange="+".join((*(each.name for each in exchanges), *(("PPK",) if establishment.uses_ppk else ()))),
         differences=tuple(_differences(asked, establishment)),
         established_at=established_at,
     )
+
+
+def _inner_address(establishment: Establishment) -> Address | None:
+    """Ours, in a tunnel."""
+    scope = establishment.scope
+    if scope is None or scope.mode != "tunnel":
+        return None
+    return str(ipaddress.ip_address(scope.our_hosts[0])), scope.our_port
 
 
 def live_info(

@@ -21,7 +21,7 @@ from ..identity.names import IkeId, PeerTargetName
 from ..identity.ppk import Ppk
 from ..identity.users import UserName, Users
 from ..policy.negotiation import IDLE_S, MainModePolicy, QuickModePolicy
-from ..sad.spec import InnerFlow, Mode, SaSpec, Span
+from ..sad.spec import InnerFlow, Mode, SaSpec, Scope, Span
 from ..secret import Secret
 from ..types import Address, AnyTrustedPeer, Lifetimes, Principal
 from .tickets import TicketBook
@@ -237,6 +237,7 @@ class Establishment:
     main_mode_lifetimes: Lifetimes
     idle_s: float = IDLE_S
     keying: Literal["ikev2", "authip"] = "ikev2"
+    scope: Scope | None = None
     uses_ppk: bool = False
     resumed: int | None = None
     initial_contact: bool = False

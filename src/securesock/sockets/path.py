@@ -21,8 +21,8 @@ IPV6_MTU: Final = 24
 PMTUDISC_DO: Final = 2
 _UNTOLD: Final = 1500
 """Ethernet's, where the kernel does not say: the kernel cuts the outer packet then, if it has to."""
-_KNOWN_S: Final = 5.0
-"""How long an answer of the kernel's is used: it learns of narrower paths, and forgets them, by the minute."""
+_KNOWN_S: Final = 1.0
+"""How long an answer of the kernel's is used: when it learns of a narrower path, no more than that is lost on it."""
 _MOST_KNOWN: Final = 1024
 
 

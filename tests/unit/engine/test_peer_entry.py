@@ -82,7 +82,7 @@ def test_a_route_leads_to_the_gateway_and_names_what_may_pass() -> None:
 
 def test_a_gateway_that_is_a_network_can_only_begin_itself() -> None:
     entries = (PeerEntry("10.92.0.0/24", gateway="192.0.2.0/24", inner="10.91.0.1"),)
-    with pytest.raises(LocalMisuse, match="nobody has begun"):
+    with pytest.raises(LocalMisuse, match="has begun"):
         route_to(entries, ("10.92.0.1", 7), our_address)
     found = route_from(entries, ("192.0.2.77", 1234), our_address)
     assert found is not None

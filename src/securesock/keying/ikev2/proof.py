@@ -198,6 +198,7 @@ def establish(
                 translated=beginning.translated,
                 main_mode_lifetimes=core.config.main_mode.lifetimes,
                 idle_s=core.config.quick_mode.idle_s,
+                scope=child.scope,
                 uses_ppk=sa.uses_ppk,
                 resumed=core.resumed,
                 # RFC 7619 2.1: of somebody who proved nothing it means nothing

@@ -143,6 +143,7 @@ class Associations(PeerDirectory):
             sealer = covering(peer, address)
             if sealer is None or sealer.sa.exhausted(now):
                 return None
+        self._claim(peer, address)
         host = packed_host(address[0])
         pieces = sealer.inner(
             data,
@@ -234,7 +235,7 @@ class Associations(PeerDirectory):
             except OSError as error:
                 self.counters[errno.errorcode.get(error.errno or 0, "not-sent")] += 1
                 packet = b""
-            if packet is None and address in peer.refused:
+            if packet is None and peer.reach is not None and address in peer.reach.refused:
                 self.counters["first-datagrams-lost"] += 1
                 packet = b""
             if packet is None:
@@ -297,24 +298,25 @@ class Associations(PeerDirectory):
 
     def _reach(self, peer: Peer, address: Address, now: float) -> None:
         """Ask a standard host for a further SA, where those that there are do not cover ``address``."""
-        active, route = peer.active, peer.route
-        if active is None or route is None or address in peer.reaching or covering(peer, address) is not None:
+        active, route, reach = peer.active, peer.route, peer.reach
+        if active is None or route is None or reach is None or address in reach.asked:
             return
         host = packed_host(address[0])
         # what it has narrowed once it would narrow again: only the networks that the address is of (RFC 7296 2.9)
         spans = tuple(each for each in route.standard.peers if each.covers(host, address[1]))
-        if len(peer.reaching) >= MAX_REACHING or not spans:
+        if covering(peer, address) is not None or len(reach.asked) >= MAX_REACHING or not spans:
             return
-        peer.reaching.add(address)
-        peer.refused.pop(address, None)
+        reach.asked.add(address)
+        reach.refused.pop(address, None)
         active.session.reach(route.standard._replace(peers=spans, wanted=(host, address[1])), now)
         self._drive(active, peer.carrier, now)
 
     def _reach_refused(self, peer: Peer, wanted: tuple[bytes, int], error: SecureSocketError) -> None:
-        for address in tuple(peer.reaching):
-            if (packed_host(address[0]), address[1]) == wanted:
-                peer.reaching.discard(address)
-                peer.refused[address] = error.with_traceback(None)
+        reach = peer.reach
+        for address in () if reach is None else tuple(reach.asked):
+            if reach is not None and (packed_host(address[0]), address[1]) == wanted:
+                reach.asked.discard(address)
+                reach.refused[address] = error.with_traceback(None)
 
     def _moved(self, association: Association, path: AddressPair, is_translated: bool | None) -> None:
         """An authenticated change of addresses; the application keeps seeing those of establishment."""
@@ -379,8 +381,9 @@ class Associations(PeerDirectory):
             association.add_sealer(PacketSealer(sa))
             return
         association.add_sealer(HostSealer(sa, scope))
-        reaching = association.peer.reaching
-        reaching -= {each for each in reaching if scope.our_host(packed_host(each[0]), each[1]) is not None}
+        reach = association.peer.reach
+        if reach is not None:
+            reach.asked -= {each for each in reach.asked if scope.our_host(packed_host(each[0]), each[1]) is not None}
 
     def _ready(self, association: Association, establishment: Establishment, now: float) -> None:
         peer = association.peer
@@ -449,7 +452,12 @@ class Associations(PeerDirectory):
             self._reach(peer, address, now)
             return
         standard = otherwise = None
-        route = self._keying.route(address)
+        try:
+            route = self._keying.route(address)
+        except LocalMisuse:
+            if peer.route is None:
+                raise
+            route = None  # its entry does not say whom to begin with, but it was here before
         if peer.route is not None:
             peer.route = route or peer.route
             host, standard = peer.route.expected, peer.route.standard
@@ -561,7 +569,8 @@ class Associations(PeerDirectory):
         if association.place is not None and not refused:
             association.place.leave()  # refused ones keep theirs until they are buried: they cannot pile up
         peer = association.peer
-        peer.reaching.clear()
+        if peer.reach is not None:
+            peer.reach.asked.clear()
         choose_sealing(peer, now)
         if peer.queue and not peer.occupied and not peer.why_clear:
             self._drop_queue(peer)

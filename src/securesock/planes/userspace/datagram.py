@@ -62,6 +62,7 @@ class UserSpaceDatagrams(Associations):
     def forget(self, address: Address, now: float) -> None:
         """See the port."""
         peer = self._known(address)
+        self._disclaim(address)
         if peer is None:
             return
         self._drop_queue(peer)
@@ -79,8 +80,9 @@ class UserSpaceDatagrams(Associations):
         if peer is None:
             return PeerReport("none", None, False, 0, 0, 0, 0.0, None, "")
         if not self._is_reached(peer, address):
-            error = peer.refused.get(address)
-            state: PeerState = "failed" if error is not None else "negotiating" if peer.reaching else "none"
+            error = None if peer.reach is None else peer.reach.refused.get(address)
+            asked = peer.reach is not None and address in peer.reach.asked
+            state: PeerState = "failed" if error is not None else "negotiating" if asked else "none"
             return PeerReport(state, None, False, 0, 0, 0, 0.0, error, "")
         live = [each for each in peer.associations if each.may_carry and not each.replaced]
         shown = peer.active or (live[-1] if live else None)
@@ -113,7 +115,7 @@ class UserSpaceDatagrams(Associations):
         peer = self._known(address)
         if peer is None:
             return None
-        refused = peer.refused.pop(address, None)
+        refused = None if peer.reach is None else peer.reach.refused.pop(address, None)
         if refused is not None:
             return refused
         if peer.failure is None or peer.failure_told:
@@ -220,6 +222,11 @@ class UserSpaceDatagrams(Associations):
                 self._schedule(association)
             return None
         sender = inner_address(association.peer.address, received.host, received.port)
+        if not self._claim(association.peer, sender):
+            self.counters["other-principal"] += 1
+            return None
+        if sender in self._behind:
+            self._behind[sender] = association.peer  # answers go where it spoke from last
         return Arrival(received.data, sender, association.principal, opener.sa.spec.sa_id)
 
     def _heard_untrusted_address(

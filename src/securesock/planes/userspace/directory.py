@@ -6,16 +6,31 @@ are standard hosts, which speak for whatever their SAs cover.  It must not know 
 
 from __future__ import annotations
 
+from math import inf
 from typing import Final
 
 from ...engine.ports import DatagramKeying, Route
-from ...types import Address
-from .peers import Association, Peer, covering
+from ...types import Address, Principal
+from .peers import Association, Peer, covering, same_principal
 
 __all__ = ["PeerDirectory"]
 
 MAX_CARRIERS: Final = 4096
 """Hosts of which it is remembered at which port they were found; beyond that it is found out again."""
+
+
+MAX_CLAIMS: Final = 16384
+"""Addresses behind standard hosts that are latched: a peer that is allowed a whole network can write any of them."""
+
+
+def _claimed(peer: Peer, address: Address) -> str | tuple[str, int]:
+    """A host inside a tunnel is one; several may share an address before a translator, and not its ports."""
+    in_tunnel = peer.route is not None and peer.route.standard.mode == "tunnel"
+    return address[0] if in_tunnel else (address[0], address[1])
+
+
+def _last_heard(peer: Peer) -> float:
+    return -inf if peer.active is None else peer.active.last_in
 
 
 class PeerDirectory:
@@ -27,6 +42,7 @@ class PeerDirectory:
         self._hosts: dict[Address, Peer] = {}
         self._behind: dict[Address, Peer] = {}
         self._carriers: dict[str, str] = {}
+        self._claims: dict[str | tuple[str, int], Principal] = {}
 
     def _peer(self, address: Address) -> Peer:
         """What is known of an address of the application's, made now if nothing was."""
@@ -55,11 +71,37 @@ class PeerDirectory:
     def _known(self, address: Address) -> Peer | None:
         """Whoever speaks for an address of the application's: itself, or the standard host that reaches it."""
         peer = self._peers.get(address) or self._behind.get(address)
-        if peer is None and self._hosts:
-            peer = next((each for each in self._hosts.values() if covering(each, address) is not None), None)
-            if peer is not None:
-                self._behind[address] = peer
+        if self._hosts and (peer is None or (peer.route is not None and peer.active is None)):
+            # the same host may have come back from another address
+            able = [each for each in self._hosts.values() if self._may_speak(each, address)]
+            if able:
+                peer = self._behind[address] = max(able, key=_last_heard)
         return peer
+
+    def _may_speak(self, peer: Peer, address: Address) -> bool:
+        if covering(peer, address) is None:
+            return False
+        owner = self._claims.get(_claimed(peer, address))
+        return owner is None or peer.latched is None or same_principal(owner, peer.latched)
+
+    def _claim(self, peer: Peer, address: Address) -> bool:
+        """Latch an address that a standard host speaks for to its principal; False where it is another's (semantics
+        "Datagrams": the first one keeps it), or enough are claimed."""
+        key, principal = _claimed(peer, address), peer.latched
+        owner = self._claims.get(key)
+        if owner is None:
+            own = self._peers.get(address)
+            owner = None if own is None else own.latched
+        if owner is not None:
+            return principal is not None and same_principal(owner, principal)
+        if principal is not None and len(self._claims) < MAX_CLAIMS:
+            self._claims[key] = principal
+            return True
+        return False
+
+    def _disclaim(self, address: Address) -> None:
+        self._claims.pop(address[0], None)
+        self._claims.pop(address[:2], None)
 
     def _is_reached(self, peer: Peer, address: Address) -> bool:
         """Whether an SA that there is carries datagrams for ``address``, once it may."""

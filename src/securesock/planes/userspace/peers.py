@@ -40,10 +40,12 @@ __all__ = [
     "Association",
     "LatchAdmission",
     "Peer",
+    "Reach",
     "choose_sealing",
     "covering",
     "inner_address",
     "packed_host",
+    "same_principal",
 ]
 
 NEGOTIATION_S: Final = 10.0
@@ -79,12 +81,28 @@ LINGER_S: Final = 10.0
 AssociationState: TypeAlias = Literal["negotiating", "live", "over"]
 
 
+class Reach:
+    """For which addresses a standard host was asked for a further SA, and why there is none."""
+
+    __slots__ = ("asked", "refused")
+
+    def __init__(self) -> None:
+        self.asked: set[Address] = set()
+        self.refused: dict[Address, SecureSocketError] = {}
+
+
+def same_principal(one: Principal, other: Principal) -> bool:
+    """Whether it is the same one: a certificate may hold several names, and its host shows the one asked for."""
+    return (one.kind, one.method) == (other.kind, other.method) and (
+        one.name == other.name or bool(one.evidence and one.evidence == other.evidence)
+    )
+
+
 class Peer:
     """One address of the application's.  ``carrier`` is where packets go, which differs once a translator moved it.
 
-    Of a standard host ``route`` says how it is reached, ``reaching`` for which addresses a further SA was asked for,
-    and ``refused`` why there is none.  Then ``address`` is the host's own, and the application's addresses are whatever
-    its SAs' selectors cover.
+    Of a standard host ``route`` says how it is reached.  Then ``address`` is the host's own, and the application's
+    addresses are whatever its SAs' selectors cover; ``reach`` is what was asked for beyond that.
 
     ``expected``: the name given for the address.  ``asked``: the host that we began with for want of one, until it was
     proven: an SA that the peer began with another name is heard meanwhile, and not sent on.
@@ -105,8 +123,7 @@ class Peer:
         "latched",
         "queue",
         "queued_bytes",
-        "reaching",
-        "refused",
+        "reach",
         "route",
         "sealer",
         "why_clear",
@@ -116,8 +133,7 @@ class Peer:
         self.address = address
         self.carrier = address
         self.route = route
-        self.reaching: set[Address] = set()
-        self.refused: dict[Address, SecureSocketError] = {}
+        self.reach = None if route is None else Reach()
         self.expected: PeerTargetName | AnyTrustedPeer | None = None
         self.asked: PeerTargetName | None = None
         self.any_trusted = False  # nobody was named when we first began here: any machine would have done
@@ -165,10 +181,7 @@ class Peer:
         latched = self.latched
         if latched is None:
             return None
-        # one certificate may hold several names, and its host shows the one that it was asked for
-        same = (principal.kind, principal.method) == (latched.kind, latched.method) and (
-            principal.name == latched.name or bool(principal.evidence and principal.evidence == latched.evidence)
-        )
+        same = same_principal(principal, latched)
         if same and (anchor is None or anchor == self.anchor):
             return None
         what = principal.name if not same else f"{principal.name} of another trust anchor"
@@ -261,7 +274,7 @@ class Association:
         self.inbound: set[int] = set()
         self.leaving: deque[tuple[float, int]] = deque()
         self.sealers: list[PacketSealer] = []
-        self.host_sealers: list[HostSealer] = []
+        self.host_sealers: tuple[HostSealer, ...] = ()
         self.pieces: Reassembly | None = None
         self.limits: Limits | None = None
         self._sealed_packets = self._sealed_bytes = 0
@@ -328,7 +341,7 @@ class Association:
     def add_sealer(self, sealer: PacketSealer | HostSealer) -> None:
         """Seal with it from now on."""
         if isinstance(sealer, HostSealer):
-            self.host_sealers.append(sealer)
+            self.host_sealers = (*self.host_sealers, sealer)
         else:
             self.sealers.append(sealer)
         self.quick_mode_sa_id = sealer.sa.spec.sa_id
@@ -338,7 +351,7 @@ class Association:
         """Its SA is gone; what it sealed still counts."""
         gone = [each for each in self._all_sealers() if each.sa.spi == spi]
         self.sealers = [each for each in self.sealers if each.sa.spi != spi]
-        self.host_sealers = [each for each in self.host_sealers if each.sa.spi != spi]
+        self.host_sealers = tuple(each for each in self.host_sealers if each.sa.spi != spi)
         for sealer in gone:
             self._sealed_packets += sealer.sa.packets
             self._sealed_bytes += sealer.sa.byte_count
@@ -358,7 +371,7 @@ class Association:
 
     def stop_sealing(self) -> None:
         """Seal nothing more."""
-        self.sealers, self.host_sealers = [], []
+        self.sealers, self.host_sealers = [], ()
 
     def sealed(self) -> tuple[int, int]:
         """Packets and bytes of application data, over all SAs."""
