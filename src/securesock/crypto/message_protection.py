@@ -31,30 +31,64 @@ class MessageProtection:
     ``iv_length`` and ``icv_length`` in bytes; ``overhead`` is what ``seal`` adds to a padded plaintext.
     """
 
-    __slots__ = ("_cipher", "_ivs_made", "_salt", "block_length", "icv_length", "iv_length", "overhead")
+    __slots__ = ("_integrity_key", "_ivs_made", "_key", "_made", "_suite")
 
     def __init__(self, suite: IkeSuite, encryption_key: bytes, integrity_key: bytes) -> None:
         encryption = suite.encryption
-        split = encryption.key_length
-        if len(encryption_key) != split + encryption.salt_length:
-            raise ValueError(f"{encryption.name} takes {split + encryption.salt_length} bytes of key with salt")
-        self._cipher: AESGCM | ChaCha20Poly1305 | _CbcWithHmac
-        if suite.integrity is None:
-            self._cipher = make_aead(encryption, encryption_key[:split])
-            self.icv_length = encryption.icv_length
-            self.block_length = 1  # RFC 5282 3: an AEAD needs no padding, only the Pad Length field
-        else:
-            if len(integrity_key) != suite.integrity.key_length:
-                raise ValueError(f"{suite.integrity.name} takes {suite.integrity.key_length} bytes of key")
-            self._cipher = _CbcWithHmac(
-                encryption_key, integrity_key, suite.integrity.hash_name, suite.integrity.icv_length
-            )
-            self.icv_length = suite.integrity.icv_length
-            self.block_length = encryption.alignment
-        self._salt = encryption_key[split:]
+        if len(encryption_key) != encryption.key_length + encryption.salt_length:
+            raise ValueError(f"{encryption.name} takes {encryption.key_length + encryption.salt_length} bytes of key")
+        if suite.integrity is not None and len(integrity_key) != suite.integrity.key_length:
+            raise ValueError(f"{suite.integrity.name} takes {suite.integrity.key_length} bytes of key")
+        self._suite = suite
+        self._key = encryption_key
+        self._integrity_key = integrity_key
+        self._made: AESGCM | ChaCha20Poly1305 | _CbcWithHmac | None = None
         self._ivs_made = 0
-        self.iv_length = encryption.iv_length
-        self.overhead = self.iv_length + self.icv_length
+
+    def __getstate__(self) -> tuple[IkeSuite, bytes, bytes, int]:
+        """For an idle peer's rest, in this process alone: without the library's object, which has none."""
+        return self._suite, self._key, self._integrity_key, self._ivs_made
+
+    def __setstate__(self, state: tuple[IkeSuite, bytes, bytes, int]) -> None:
+        self._suite, self._key, self._integrity_key, self._ivs_made = state
+        self._made = None
+
+    @property
+    def _cipher(self) -> AESGCM | ChaCha20Poly1305 | _CbcWithHmac:
+        """Made with the first message."""
+        if self._made is None:
+            suite = self._suite
+            if suite.integrity is None:
+                self._made = make_aead(suite.encryption, self._key[: suite.encryption.key_length])
+            else:
+                hash_name, icv_length = suite.integrity.hash_name, suite.integrity.icv_length
+                self._made = _CbcWithHmac(self._key, self._integrity_key, hash_name, icv_length)
+        return self._made
+
+    @property
+    def _salt(self) -> bytes:
+        return self._key[self._suite.encryption.key_length :]
+
+    @property
+    def iv_length(self) -> int:
+        """Of this suite."""
+        return self._suite.encryption.iv_length
+
+    @property
+    def icv_length(self) -> int:
+        """Of this suite."""
+        integrity = self._suite.integrity
+        return self._suite.encryption.icv_length if integrity is None else integrity.icv_length
+
+    @property
+    def block_length(self) -> int:
+        """RFC 5282 3: an AEAD needs no padding, only the Pad Length field."""
+        return 1 if self._suite.integrity is None else self._suite.encryption.alignment
+
+    @property
+    def overhead(self) -> int:
+        """What ``seal`` adds."""
+        return self.iv_length + self.icv_length
 
     def make_iv(self, entropy: Entropy) -> bytes:
         """The next IV of this direction: a counter with an AEAD, unpredictable bytes with CBC.

@@ -475,6 +475,8 @@ class DatagramCarrier:
         finally:
             with self._lock:
                 self._receivers.remove(waiter)
+                if self._closed:
+                    self._changed.notify_all()
 
     def _take(self, peek: bool) -> Arrival | None:
         """Under the lock: the next datagram, from those that arrived or from the kernel; None when there is none."""
@@ -670,7 +672,7 @@ class DatagramCarrier:
         if wait:
             reactor().run_and_wait(self._stop, STOP_S)
             with self._lock:
-                while self._blocked and (left := limit + STOP_S - monotonic()) > 0:
+                while (self._receivers or self._kernel.fileno() >= 0) and (left := limit + STOP_S - monotonic()) > 0:
                     self._wait_for_change(left)
         else:
             reactor().call(self._stop)

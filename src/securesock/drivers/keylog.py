@@ -49,6 +49,11 @@ class KeyLoggingSession:
         self._session = session
         self._folder = folder
 
+    @property
+    def session(self) -> KeyingSession:
+        """Whose keys are logged."""
+        return self._session
+
     def poll_action(self) -> Action | None:
         """The next action that is the plane's; what was to be logged before it has been written."""
         while isinstance(action := self._session.poll_action(), KeyMaterial):
@@ -121,6 +126,10 @@ class KeyLoggingSession:
     def rekey_ike(self, now: float) -> None:
         """See KeyingSession."""
         self._session.rekey_ike(now)
+
+    def traffic_came(self) -> None:
+        """See KeyingSession."""
+        self._session.traffic_came()
 
     def check_liveness(self, now: float) -> None:
         """See KeyingSession."""

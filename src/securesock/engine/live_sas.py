@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from ..errors import SecureSocketError
 from ..keying.contract import Establishment, KeyingConfig
 from .fork import in_child
-from .ports import SecuredStream
+from .ports import SecuredDatagrams, SecuredStream
 
 __all__ = ["LIVE_SAS", "KeyingCounters", "KeyingFailure", "LiveSa", "LiveSas", "SaSource"]
 
@@ -75,6 +75,8 @@ class LiveSas:
     def __init__(self) -> None:
         self._sources: weakref.WeakSet[SaSource] = weakref.WeakSet()
         self._of_streams: weakref.WeakKeyDictionary[SecuredStream, SaSource] = weakref.WeakKeyDictionary()
+        self._owners: weakref.WeakKeyDictionary[SecuredDatagrams, Callable[[SecuredDatagrams], list[SaSource]]]
+        self._owners = weakref.WeakKeyDictionary()
         self._listeners: list[Callable[[KeyingFailure], object]] = []
         self.renew()
 
@@ -83,6 +85,7 @@ class LiveSas:
         self._lock = threading.Lock()
         self._sources.clear()
         self._of_streams.clear()
+        self._owners.clear()
         self._counters = KeyingCounters()
 
     def add(self, source: SaSource, stream: SecuredStream | None = None) -> None:
@@ -92,6 +95,11 @@ class LiveSas:
                 self._sources.add(source)
             else:
                 self._of_streams[stream] = source
+
+    def add_owner(self, machine: SecuredDatagrams, sources: Callable[[SecuredDatagrams], list[SaSource]]) -> None:
+        """As long as ``machine`` lives, ``sources`` says whom else to ask: those whose idle peers are at rest."""
+        with self._lock:
+            self._owners[machine] = sources
 
     def leave(self, stream: SecuredStream) -> None:
         """The application closed the stream: what still goes out on it is the carrier's matter."""
@@ -132,7 +140,10 @@ class LiveSas:
     def snapshot(self) -> list[LiveSa]:
         """What lives now, in the order of the SA ids, so that an enumeration has one."""
         with self._lock:
-            sources = (*self._sources, *self._of_streams.values())
+            sources = [*self._sources, *self._of_streams.values()]
+            owners = list(self._owners.items())
+        for machine, others in owners:
+            sources += others(machine)
         found = [sa for sa in (source.live_sa() for source in sources) if sa is not None]
         return sorted(found, key=lambda sa: sa.quick_mode_sa_id)
 

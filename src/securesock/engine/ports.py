@@ -315,6 +315,10 @@ class DatagramKeying(Protocol):
         """The same for a standard host that begins from ``carrier``, None for one of our own kind."""
         ...
 
+    def woken(self, session: KeyingSession) -> None:
+        """A session that was at rest (SecuredDatagrams.resting_sessions) is in use again, as another object."""
+        ...
+
     def path_mtu(self, carrier: Address, now: float) -> int:
         """The longest IP packet that passes to ``carrier`` uncut, as far as is known."""
         ...
@@ -451,6 +455,10 @@ class SecuredDatagrams(Protocol):
 
     def handle_timeout(self, now: float) -> None:
         """Called at or after ``next_deadline()``."""
+        ...
+
+    def resting_sessions(self) -> list[KeyingSession]:
+        """Copies of the sessions that idle peers have put away, to be looked at and no more.  From any thread."""
         ...
 
     def close(self, now: float) -> None:

@@ -419,6 +419,10 @@ class KeyingSession(Protocol):
         """Replace the IKE_SA; no effect while that is under way."""
         ...
 
+    def traffic_came(self) -> None:
+        """A packet of the peer's opened (datagrams): it has read what we sent last in the negotiation."""
+        ...
+
     def check_liveness(self, now: float) -> None:
         """Ask the peer for a sign of life (datagrams); no effect while a request is on its way anyway."""
         ...

@@ -28,6 +28,7 @@ class MessageWindow:
         "_deadline",
         "_delay_s",
         "_reply",
+        "_reply_in_auth",
         "_request",
         "_request_digest",
         "_retransmit",
@@ -42,6 +43,7 @@ class MessageWindow:
         self.expected_request_id = expected_request_id
         self._request: tuple[bytes, ...] | None = None
         self._reply: tuple[bytes, ...] = ()
+        self._reply_in_auth = False
         self._request_digest = b""
         self._deadline: float | None = None
         self._delay_s = RETRANSMIT_FIRST_S
@@ -123,7 +125,13 @@ class MessageWindow:
         same = hmac.compare_digest(hashlib.sha256(datagram).digest(), self._request_digest)
         return self._reply if same else ()
 
-    def request_answered(self, reply: tuple[bytes, ...]) -> None:
-        """The expected request was answered with ``reply``."""
+    def request_answered(self, reply: tuple[bytes, ...], *, in_auth: bool = False) -> None:
+        """The expected request was answered with ``reply``; ``in_auth``: in IKE_AUTH."""
         self._reply = reply
+        self._reply_in_auth = in_auth
         self.expected_request_id += 1
+
+    def traffic_came(self) -> None:
+        """The peer uses the CHILD_SA of IKE_AUTH, whose reply it has read, then: nobody will ask for it again."""
+        if self._reply_in_auth:
+            self._reply = ()

@@ -16,6 +16,7 @@ It knows nothing of IKE, of sockets and of who counts: the plane's loops write
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import inf
 from typing import Final
 
@@ -28,6 +29,20 @@ __all__ = ["OPENING_SHARE", "SEALING_SHARE", "InboundSa", "Limits", "OutboundSa"
 
 SEALING_SHARE: Final = 0.5
 OPENING_SHARE: Final = 0.75
+
+
+@lru_cache(maxsize=64)
+def _numbers(lifetimes: Lifetimes, share: float) -> tuple[int, int, int, int]:
+    """Hard and soft packets and bytes: the same objects for all SAs of a policy, which may be very many."""
+    soft = int(lifetimes.max_packets * share), int(lifetimes.max_bytes * share)
+    return lifetimes.max_packets, lifetimes.max_bytes, *soft
+
+
+@lru_cache(maxsize=64)
+def _within_numbers(lifetimes: Lifetimes, esn: bool) -> Lifetimes:
+    """A sequence number never cycles (RFC 4303 3.3.3)."""
+    last = MAX_SEQUENCE_64 if esn else MAX_SEQUENCE_32
+    return lifetimes._replace(max_packets=min(lifetimes.max_packets, last))
 
 
 class Limits:
@@ -52,11 +67,11 @@ class Limits:
         self, lifetimes: Lifetimes, now: float, share: float = SEALING_SHARE, packets: int = 0, byte_count: int = 0
     ) -> None:
         self.asked = 0
-        self.hard_packets = packets + lifetimes.max_packets
-        self.hard_bytes = byte_count + lifetimes.max_bytes
+        numbers = _numbers(lifetimes, share)
+        if packets or byte_count:
+            numbers = numbers[0] + packets, numbers[1] + byte_count, numbers[2] + packets, numbers[3] + byte_count
+        self.hard_packets, self.hard_bytes, self.check_packets, self.check_bytes = numbers
         self.hard_time = now + lifetimes.seconds
-        self.check_packets = packets + int(lifetimes.max_packets * share)
-        self.check_bytes = byte_count + int(lifetimes.max_bytes * share)
         self.check_time = now + lifetimes.seconds * share
 
     def due_at(self, packets: int, byte_count: int, now: float) -> bool:
@@ -91,9 +106,7 @@ class _LiveSa(Limits):
     __slots__ = ("byte_count", "packets", "ready", "spec", "spi")
 
     def __init__(self, spec: SaSpec, now: float, share: float) -> None:
-        # a sequence number never cycles (RFC 4303 3.3.3)
-        last = MAX_SEQUENCE_64 if spec.suite.esn else MAX_SEQUENCE_32
-        super().__init__(spec.lifetimes._replace(max_packets=min(spec.lifetimes.max_packets, last)), now, share)
+        super().__init__(_within_numbers(spec.lifetimes, spec.suite.esn), now, share)
         self.packets = 0
         self.byte_count = 0
         self.spec = spec

@@ -25,7 +25,7 @@ from ..keying.cookies import CookieJar
 from ..keying.ikev2.cookie_gate import ask_for_cookie_untrusted
 from ..types import Address, AnyTrustedPeer, SecuritySettings
 from .path import UNKNOWN_PATH, Path
-from .watched import WatchedSession
+from .watched import WatchedSession, watch_again
 
 if TYPE_CHECKING:
     from ..engine.datagram_policy import DatagramPolicy
@@ -134,6 +134,10 @@ class SocketKeying:
     def arriving(self, carrier: Address) -> Route | None:
         """See the port."""
         return route_from(self._context.peers, carrier, self._our_address) if self._context.peers else None
+
+    def woken(self, session: KeyingSession) -> None:
+        """See the port."""
+        watch_again(session)
 
     def path_mtu(self, carrier: Address, now: float) -> int:
         """See the port."""

@@ -16,7 +16,7 @@ from ..errors import PlaneError
 from ..keying.contract import KeyingConfig
 from ..planes.userspace.datagram import UserSpaceDatagrams
 from ..planes.userspace.stream import StreamConnection
-from .watched import WatchedSession
+from .watched import WatchedSession, watch_resting
 
 __all__ = ["datagram_machine", "stream_plane"]
 
@@ -58,4 +58,6 @@ def datagram_machine(asked: PlaneName, keying: DatagramKeying, allow_insecure: b
         raise PlaneError(
             f"the plane {asked!r} cannot carry a UDP socket here: use plane='auto'", errno=errno.EPROTONOSUPPORT
         )
-    return UserSpaceDatagrams(keying, allow_insecure=allow_insecure)
+    machine = UserSpaceDatagrams(keying, allow_insecure=allow_insecure)
+    watch_resting(machine)
+    return machine

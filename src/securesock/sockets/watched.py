@@ -8,13 +8,24 @@ from __future__ import annotations
 import weakref
 from collections.abc import Container
 
-from ..engine.live_sas import LIVE_SAS, KeyingFailure, LiveSa
-from ..engine.ports import SecuredStream
+from ..drivers.keylog import KeyLoggingSession
+from ..engine.live_sas import LIVE_SAS, KeyingFailure, LiveSa, SaSource
+from ..engine.ports import SecuredDatagrams, SecuredStream
 from ..entropy import Entropy
-from ..keying.contract import Action, Establishment, FlowFailed, FlowReady, InstallSa, KeyingConfig, Rekeyed, Role
+from ..keying.contract import (
+    Action,
+    Establishment,
+    FlowFailed,
+    FlowReady,
+    InstallSa,
+    KeyingConfig,
+    KeyingSession,
+    Rekeyed,
+    Role,
+)
 from ..keying.ikev2.session import IkeSession
 
-__all__ = ["WatchedSession"]
+__all__ = ["WatchedSession", "watch_again", "watch_resting"]
 
 
 class WatchedSession(IkeSession):
@@ -79,3 +90,25 @@ class WatchedSession(IkeSession):
             self._config,
             self._rekeys,
         )
+
+
+def watch_again(session: KeyingSession) -> None:
+    """The session of a datagram peer that was at rest is another object now."""
+    watched = _watched(session)
+    if watched is not None:
+        LIVE_SAS.add(watched)
+
+
+def watch_resting(machine: SecuredDatagrams) -> None:
+    """Enumerate also what ``machine`` has put to rest, as long as it lives."""
+    LIVE_SAS.add_owner(machine, _resting_of)
+
+
+def _resting_of(machine: SecuredDatagrams) -> list[SaSource]:
+    found = (_watched(session) for session in machine.resting_sessions())
+    return [each for each in found if each is not None]
+
+
+def _watched(session: KeyingSession) -> WatchedSession | None:
+    inner = session.session if isinstance(session, KeyLoggingSession) else session
+    return inner if isinstance(inner, WatchedSession) else None

@@ -6,6 +6,7 @@ RFC 7296 1.3.1, 2.8.1 and 2.17.  Packets, counters and replay windows are the SA
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from sys import intern
 
 from ...crypto.kdf import DirectionKeys
 from ...crypto.suites import EspSuite
@@ -80,6 +81,8 @@ def make_child(
     outbound_keys, inbound_keys = keys if we_requested else (keys[1], keys[0])
     # the pair of SPIs is the pair's id: no two live pairs of one peer share it
     sa_id = inbound_spi << 32 | outbound_spi
+    # idle SAs are many: one object for what is equal
+    flow = flow._replace(initiator_host=intern(flow.initiator_host), responder_host=intern(flow.responder_host))
     inbound = SaSpec(inbound_spi, suite, inbound_keys, lifetimes, sa_id, flow, we_initiated, scope)
     outbound = SaSpec(outbound_spi, suite, outbound_keys, lifetimes, sa_id, flow, we_initiated, scope)
     return ChildSa(inbound, outbound, rekey_at)

@@ -281,7 +281,7 @@ class Core:
     def reply(self, sa: IkeSa, opened: Opened, payloads: tuple[Payload, ...]) -> tuple[bytes, ...]:
         """Answer the request that is being handled, and keep the answer for repeats."""
         datagrams = sa.seal(opened.exchange_type, opened.message_id, payloads, response=True)
-        sa.window.request_answered(datagrams)
+        sa.window.request_answered(datagrams, in_auth=opened.exchange_type == ExchangeType.IKE_AUTH)
         self.emit(*map(SendDatagram, datagrams))
         return datagrams
 

@@ -39,6 +39,12 @@ _ESP_TYPES: frozenset[int] = frozenset(
 )
 
 
+@lru_cache(maxsize=64)
+def _esp_suite(encryption: suites.Encryption, integrity: suites.Integrity | None, esn: bool) -> EspSuite:
+    """One object for all SAs of one suite: idle ones may be very many."""
+    return EspSuite(encryption, integrity, esn=esn)
+
+
 def _encryption(encryption: suites.Encryption) -> Transform:
     return Transform(TransformType.ENCR, encryption.transform_id, encryption.key_bits)
 
@@ -197,7 +203,7 @@ def accept_child(offers: tuple[ChildOffer, ...], proposals: Sequence[Proposal]) 
             agreed, integrity = choice.integrity(encryption, offer.integrities)
             esn = next((each for each in offer.esn if choice.has(TransformType.SN, int(each))), None)
             if agreed and esn is not None:
-                return proposal, EspSuite(encryption, integrity, esn=esn)
+                return proposal, _esp_suite(encryption, integrity, esn)
     return None
 
 

@@ -186,6 +186,11 @@ class IkeSession:
             self._core.ike.rekey_at = min(self._core.ike.rekey_at, now)
         self._go_on(now)
 
+    def traffic_came(self) -> None:
+        """The peer uses what was negotiated (datagram carriers)."""
+        if self._core.ike is not None:
+            self._core.ike.window.traffic_came()
+
     def check_liveness(self, now: float) -> None:
         """Ask the peer for a sign of life (datagram carriers)."""
         begin_liveness(self._core, now)

@@ -26,6 +26,7 @@ from ...keying.contract import (
     FlowFailed,
     FlowReady,
     InstallSa,
+    KeyingSession,
     Moved,
     PeerClosed,
     ProveAgain,
@@ -37,6 +38,7 @@ from ...keying.contract import (
     StandardHost,
     Trace,
 )
+from ...sad.ciphers import CIPHERS
 from ...sad.entries import InboundSa, OutboundSa
 from ...sad.spec import SaSpec
 from ...types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer
@@ -44,7 +46,7 @@ from ...wire.tcp_encapsulation import NON_ESP_MARKER
 from ...wire.udp_encapsulation import NAT_KEEPALIVE
 from .directory import PeerDirectory
 from .host_packet import HostOpener, HostSealer
-from .packet import PacketOpener, PacketSealer
+from .packet import PacketSealer
 from .peers import (
     IDLE_S,
     LINGER_S,
@@ -54,6 +56,7 @@ from .peers import (
     RETIRE_S,
     SILENCE_S,
     Association,
+    AssociationOpener,
     LatchAdmission,
     Peer,
     choose_sealing,
@@ -61,6 +64,7 @@ from .peers import (
     packed_host,
 )
 from .reassembly import Reassembly
+from .rest import Rest
 
 __all__ = ["Associations"]
 
@@ -82,11 +86,10 @@ class Associations(PeerDirectory):
         self.moves = 0
         self._allow_insecure = allow_insecure
         self.outgoing: deque[tuple[bytes | bytearray | memoryview, Address]] = deque()
-        self._openers: dict[int, tuple[PacketOpener, Association]] = {}
+        self._openers: dict[int, AssociationOpener] = {}
         self._host_openers: dict[int, tuple[HostOpener, Association]] = {}
-        self._spis: Container[int] = ChainMap[int, tuple[PacketOpener | HostOpener, Association]](
-            cast("dict[int, tuple[PacketOpener | HostOpener, Association]]", self._openers),
-            cast("dict[int, tuple[PacketOpener | HostOpener, Association]]", self._host_openers),
+        self._spis: Container[int] = ChainMap[int, object](
+            cast("dict[int, object]", self._openers), cast("dict[int, object]", self._host_openers)
         )
         self._by_ike_spi: dict[bytes, Association] = {}
         self._beginnings: dict[tuple[Address, bytes], Association] = {}
@@ -94,6 +97,8 @@ class Associations(PeerDirectory):
         self.sealed_for: Address = ("", 0)
         self._timers: list[tuple[float, int, Association]] = []
         self._order = itertools.count()
+        self.rest = Rest(self._keying, self._peers, self._openers, self._spis, self._beginnings, self._note_due)
+        self._waking = self.rest.wake  # one bound method for all peers
 
     # -- sealing ----------------------------------------------------------------------------------------------
 
@@ -102,6 +107,8 @@ class Associations(PeerDirectory):
         peer = self._peers.get(address)
         if peer is None:
             return self._seal_for_host(data, address, now) if self._hosts else None
+        if peer.resting is not None:
+            self.rest.wake(peer)
         sealer, association = peer.sealer, peer.active
         if sealer is None or association is None:
             if not peer.why_clear or peer.begun or now >= peer.clear_used_at + IDLE_S:
@@ -171,6 +178,8 @@ class Associations(PeerDirectory):
         peer = self._peers.get(address)
         if peer is None:
             return self._seal_run_for_host(batch, begin, most, most_bytes, address, now) if self._hosts else None
+        if peer.resting is not None:
+            self.rest.wake(peer)
         if peer.sealer is None or peer.active is None or now >= peer.sealer.sa.check_time:
             return None
         sealer, association = peer.sealer, peer.active
@@ -229,7 +238,7 @@ class Associations(PeerDirectory):
     def _flush(self, peer: Peer, now: float) -> None:
         """Send the first datagrams that waited."""
         while peer.queue:
-            data, address = peer.queue[0]
+            (data, address), *rest = peer.queue
             try:
                 packet = self.seal(data, address, now)
             except OSError as error:
@@ -240,7 +249,7 @@ class Associations(PeerDirectory):
                 packet = b""
             if packet is None:
                 return
-            peer.queue.popleft()
+            peer.queue = tuple(rest)
             peer.queued_bytes -= len(data)
             self.queued -= 1
             if packet:
@@ -249,7 +258,7 @@ class Associations(PeerDirectory):
     def _drop_queue(self, peer: Peer) -> None:
         self.counters["first-datagrams-lost"] += len(peer.queue)
         self.queued -= len(peer.queue)
-        peer.queue.clear()
+        peer.queue = ()
         peer.queued_bytes = 0
 
     # -- what sessions want --------------------------------------------------------------------------------------------
@@ -269,7 +278,7 @@ class Associations(PeerDirectory):
                 case InstallSa(spec, _):
                     self._install_outbound(association, OutboundSa(spec, now))
                 case RemoveSa(spi, "inbound"):
-                    association.leaving.append((now + RETIRE_S, spi))
+                    association.leaving += ((now + RETIRE_S, spi),)
                 case RemoveSa(spi, _):
                     association.drop_sealer(spi)
                 case FlowReady(establishment):
@@ -353,10 +362,13 @@ class Associations(PeerDirectory):
             self._delete(association, now)
 
     def _note_spis(self, association: Association) -> None:
-        wanted = set(association.session.ike_spis)
-        for spi in association.ike_spis - wanted:
-            self._by_ike_spi.pop(spi, None)
-        for spi in wanted - association.ike_spis:
+        wanted = tuple(association.session.ike_spis)
+        if wanted == association.ike_spis:
+            return
+        for spi in association.ike_spis:
+            if spi not in wanted:
+                self._by_ike_spi.pop(spi, None)
+        for spi in wanted:
             self._by_ike_spi[spi] = association
         association.ike_spis = wanted
 
@@ -367,13 +379,11 @@ class Associations(PeerDirectory):
             self._delete(association, now)
             return
         if spec.scope is None:
-            self._openers[spec.spi] = PacketOpener(InboundSa(spec, now)), association
+            self._openers[spec.spi] = AssociationOpener(InboundSa(spec, now), association)
         else:
-            self._host_openers[spec.spi] = (
-                HostOpener(InboundSa(spec, now), spec.scope, self._pieces(association)),
-                association,
-            )
-        association.inbound.add(spec.spi)
+            pieces = self._pieces(association)
+            self._host_openers[spec.spi] = HostOpener(InboundSa(spec, now), spec.scope, pieces), association
+        association.inbound += (spec.spi,)
 
     def _install_outbound(self, association: Association, sa: OutboundSa) -> None:
         scope = sa.spec.scope
@@ -402,6 +412,7 @@ class Associations(PeerDirectory):
         others = [each for each in peer.associations if each.state == "live"]
         association.establish(establishment, now)
         self._remember_carrier(association)
+        self.rest.note_awake(association, now)
         self._look_at_path(association, now)
         if association.may_carry:
             peer.failure = None
@@ -427,9 +438,9 @@ class Associations(PeerDirectory):
             return
         host = self._host(route.carrier, route)
         host.expected = host.expected or own.expected
-        host.queue.extend(own.queue)
+        host.keep(own.queue)
         host.queued_bytes += own.queued_bytes
-        own.queue.clear()
+        own.queue = ()
         own.queued_bytes = 0
         # nothing that its own port answers from now on counts
         self._end(association, now)
@@ -565,6 +576,7 @@ class Associations(PeerDirectory):
         refused = association.state == "negotiating" and association.role is Role.RESPONDER
         association.state = "over"
         association.bury_at = now + LINGER_S
+        self.rest.ended(association)
         association.stop_sealing()
         if association.place is not None and not refused:
             association.place.leave()  # refused ones keep theirs until they are buried: they cannot pile up
@@ -582,15 +594,15 @@ class Associations(PeerDirectory):
         self._drive(association, association.peer.carrier, now)
 
     def _close_inbound(self, association: Association) -> None:
-        for spi in tuple(association.inbound):
+        for spi in association.inbound:
             self._remove_inbound(association, spi)
-        association.leaving.clear()
+        association.leaving = ()
 
     def _remove_inbound(self, association: Association, spi: int) -> None:
         if spi in association.inbound:
-            association.inbound.remove(spi)
-            if self._openers.pop(spi, None) is None:
-                del self._host_openers[spi]
+            association.inbound = tuple(each for each in association.inbound if each != spi)
+            opener = self._openers.pop(spi, None) or self._host_openers.pop(spi)[0]
+            CIPHERS.drop(opener.sa)
 
     def _pieces(self, association: Association) -> Reassembly:
         """What came in fragments from a standard host; its counts are the socket's."""
@@ -604,7 +616,7 @@ class Associations(PeerDirectory):
             association.pieces.expire(inf)
         for spi in association.ike_spis:
             self._by_ike_spi.pop(spi, None)
-        association.ike_spis.clear()
+        association.ike_spis = ()
         peer = association.peer
         if association.role is Role.RESPONDER:
             self._beginnings.pop((peer.address, association.rank), None)
@@ -624,6 +636,10 @@ class Associations(PeerDirectory):
                     self._end(association, now)
                     self._bury(association)
 
+    def resting_sessions(self) -> list[KeyingSession]:
+        """See the port."""
+        return self.rest.sessions()
+
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def poll_transmit(self) -> tuple[bytes | bytearray | memoryview, Address] | None:
@@ -632,7 +648,7 @@ class Associations(PeerDirectory):
 
     def next_deadline(self) -> float | None:
         """See the port."""
-        return self._timers[0][0] if self._timers else None
+        return None if self.due == inf else self.due
 
     def _schedule(self, association: Association) -> None:
         """Look at it again when its next deadline comes; a look that comes too early costs no more than the look."""
@@ -640,7 +656,7 @@ class Associations(PeerDirectory):
         if due < association.scheduled:
             association.scheduled = due
             heapq.heappush(self._timers, (due, next(self._order), association))
-            self.due = self._timers[0][0]
+            self._note_due()
 
     def handle_timeout(self, now: float) -> None:
         """See the port."""
@@ -651,13 +667,19 @@ class Associations(PeerDirectory):
                 association.scheduled = inf
                 self._look_at(association, now)
                 self._schedule(association)
-        self.due = self._timers[0][0] if self._timers else inf
+        if self.rest.due <= now:
+            self.rest.make_room(now)
+        self._note_due()
+
+    def _note_due(self) -> None:
+        self.due = min(self._timers[0][0], self.rest.due) if self._timers else self.rest.due
 
     def _look_at(self, association: Association, now: float) -> None:
         while association.leaving and association.leaving[0][0] <= now:
-            self._remove_inbound(association, association.leaving.popleft()[1])
-        due = association.session.next_deadline()
-        if due is not None and due <= now:
+            (_, spi), *rest = association.leaving
+            association.leaving = tuple(rest)
+            self._remove_inbound(association, spi)
+        if association.session_due <= now:
             association.session.handle_timeout(now)
             self._drive(association, association.peer.carrier, now)
         if association.state == "over" and now >= association.bury_at:

@@ -143,7 +143,7 @@ class UserSpaceDatagrams(Associations):
         if len(peer.queue) >= MAX_QUEUED or peer.queued_bytes + len(data) > MAX_QUEUED_BYTES:
             self.counters["first-datagrams-too-many"] += 1
             return False
-        peer.queue.append((data, address))
+        peer.keep(((data, address),))
         peer.queued_bytes += len(data)
         self.queued += 1
         return True
@@ -163,7 +163,7 @@ class UserSpaceDatagrams(Associations):
             if of_host is not None:
                 return self._open_of_host_untrusted(of_host[0], of_host[1], packet, low, address, now)
             return self._handle_other_untrusted(packet, address)
-        opener, association = found
+        opener, association = found, found.association
         try:
             data = opener.open_untrusted(packet, low)
         except Dropped as dropped:
@@ -235,6 +235,7 @@ class UserSpaceDatagrams(Associations):
         """An authentic packet came, from an address that nothing proves; it shows also an SA's age."""
         peer, sa = association.peer, opener.sa
         if not association.confirmed:
+            association.session.traffic_came()
             self._confirm(association, now)
         if address != peer.carrier and association.translated and sa.packets and opener.replay.top & 0xFFFFFFFF == low:
             # RFC 7296 2.23: a translator moved the peer; only the newest authentic packet tells where to

@@ -6,12 +6,14 @@ are standard hosts, which speak for whatever their SAs cover.  It must not know 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
+from sys import intern
 from typing import Final
 
 from ...engine.ports import DatagramKeying, Route
 from ...types import Address, Principal
-from .peers import Association, Peer, covering, same_principal
+from .peers import Association, Peer, covering, same_principal, stay_awake
 
 __all__ = ["PeerDirectory"]
 
@@ -43,6 +45,7 @@ class PeerDirectory:
         self._behind: dict[Address, Peer] = {}
         self._carriers: dict[str, str] = {}
         self._claims: dict[str | tuple[str, int], Principal] = {}
+        self._waking: Callable[[Peer], None] = stay_awake
 
     def _peer(self, address: Address) -> Peer:
         """What is known of an address of the application's, made now if nothing was."""
@@ -58,7 +61,9 @@ class PeerDirectory:
         """Who speaks from its own port to ours."""
         peer = self._peers.get(address)
         if peer is None:
+            address = (intern(address[0]), *address[1:])  # as in the SA's flow: idle peers may be very many
             peer = self._peers[address] = Peer(address)
+            peer.wake = self._waking
         return peer
 
     def _host(self, carrier: Address, route: Route) -> Peer:

@@ -21,6 +21,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 
 from ...errors import WireError
+from ...sad.ciphers import CIPHERS
 from ...sad.entries import InboundSa, OutboundSa
 from ...sad.replay import ReplayWindow
 from ...sad.spec import Scope
@@ -124,13 +125,13 @@ class HostSealer:
 
     def room(self, path_mtu: int, outer_header: int) -> int:
         """How long a payload may be for its packet to pass uncut."""
-        cipher = self.sa.cipher
+        cipher = self.sa.ready or CIPHERS.make(self.sa)
         space = path_mtu - outer_header - _OUTER_UDP - ESP_HEADER_LENGTH - cipher.iv_length - cipher.icv_length
         return max(space // cipher.alignment * cipher.alignment - ESP_TRAILER_LENGTH, _LEAST_ROOM)
 
     def seal(self, payload: bytes, host_length: int, data_length: int) -> bytearray:
         """The packet for one payload of ``inner``; ``data_length`` counts against the SA's limit of bytes."""
-        sa, cipher = self.sa, self.sa.cipher
+        sa, cipher = self.sa, self.sa.ready or CIPHERS.make(self.sa)
         next_header = NEXT_HEADER_UDP if self.scope.mode == "transport" else _TUNNEL[host_length]
         plain = payload + write_trailer(pad_length_for(len(payload), cipher.alignment), next_header)
         head = ESP_HEADER_LENGTH + cipher.iv_length
@@ -165,7 +166,7 @@ class HostOpener:
 
         ``carrier_host`` is where the packet's SA has its peer: the sender, in transport mode.
         """
-        sa, cipher = self.sa, self.sa.cipher
+        sa, cipher = self.sa, self.sa.ready or CIPHERS.make(self.sa)
         at, last = ESP_HEADER_LENGTH + cipher.iv_length, len(packet) - cipher.icv_length
         plain = last - at
         if plain % cipher.alignment or plain < ESP_TRAILER_LENGTH:

@@ -20,6 +20,7 @@ from typing import Final
 
 from cryptography.exceptions import InvalidTag
 
+from ...sad.ciphers import CIPHERS
 from ...sad.entries import InboundSa, OutboundSa
 from ...sad.replay import ReplayWindow
 from ...wire.esp import ESP_TRAILER_LENGTH, NEXT_HEADER_DUMMY, NEXT_HEADER_UDP, PADDING
@@ -57,7 +58,7 @@ class PacketSealer:
     def seal(self, data: bytes | memoryview) -> bytes:
         """The packet for ``data``, at most 65527 bytes of it.  The caller has looked at the SA's limits."""
         sa = self.sa
-        cipher = sa.ready or sa.cipher
+        cipher = sa.ready or CIPHERS.make(sa)
         size = UDP_HEADER_LENGTH + len(data)
         sequence = sa.packets + 1
         sa.packets = sequence  # before sealing: whatever interrupts us, no number is used twice
@@ -67,7 +68,8 @@ class PacketSealer:
 
     def packet_length(self, length: int) -> int:
         """How long the packet for ``length`` bytes of data will be."""
-        cipher, plain = self.sa.cipher, UDP_HEADER_LENGTH + length + ESP_TRAILER_LENGTH
+        sa = self.sa
+        cipher, plain = sa.ready or CIPHERS.make(sa), UDP_HEADER_LENGTH + length + ESP_TRAILER_LENGTH
         return cipher.overhead + plain + -plain % cipher.alignment
 
     def room(self, length: int) -> int:
@@ -79,7 +81,7 @@ class PacketSealer:
     def seal_run(self, batch: Sequence[bytes | memoryview]) -> bytes:
         """The packets for datagrams of one length, one behind the other.  At most ``room`` of them."""
         sa, length = self.sa, len(batch[0])
-        cipher = sa.ready or sa.cipher
+        cipher = sa.ready or CIPHERS.make(sa)
         size = UDP_HEADER_LENGTH + length
         sequence = sa.packets
         sa.packets = sequence + len(batch)
@@ -105,7 +107,7 @@ class PacketOpener:
         but, if the packet was authentic, the window and the counts.
         """
         sa, replay = self.sa, self.replay
-        cipher, following = sa.ready or sa.cipher, replay.top + 1
+        cipher, following = sa.ready or CIPHERS.make(sa), replay.top + 1
         length = len(packet) - cipher.overhead
         if length % cipher.alignment or length < ESP_TRAILER_LENGTH:
             raise Dropped("malformed-packet")

@@ -11,20 +11,20 @@ Nothing here moves bytes or asks the time.
 from __future__ import annotations
 
 import ipaddress
-from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 from math import inf
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, cast
 
 from ...engine.ports import HalfOpenPlace, Route
 from ...errors import SecureSocketError
 from ...identity.names import PeerTargetName, parse_peer_target_name
 from ...keying.contract import Establishment, KeyingSession, Role
-from ...sad.entries import SEALING_SHARE, Limits
+from ...sad.ciphers import CIPHERS
+from ...sad.entries import SEALING_SHARE, InboundSa, Limits
 from ...types import Address, AnyTrustedPeer, Principal
 from .host_packet import HostSealer
-from .packet import PacketSealer
+from .packet import PacketOpener, PacketSealer
 from .reassembly import Reassembly
 
 __all__ = [
@@ -35,9 +35,11 @@ __all__ = [
     "NEGOTIATION_S",
     "OWN_PORT_S",
     "PROVE_RETRY_S",
+    "QUIET_S",
     "RETIRE_S",
     "SILENCE_S",
     "Association",
+    "AssociationOpener",
     "LatchAdmission",
     "Peer",
     "Reach",
@@ -46,6 +48,8 @@ __all__ = [
     "inner_address",
     "packed_host",
     "same_principal",
+    "session_at_rest",
+    "stay_awake",
 ]
 
 NEGOTIATION_S: Final = 10.0
@@ -75,10 +79,21 @@ PROVE_RETRY_S: Final = 10.0
 """When a peer could not be reached to prove itself anew, the next try."""
 RETIRE_S: Final = 1.0
 """How long an association that another one replaces still opens packets that were on their way."""
+QUIET_S: Final = 1.0
+"""Idle for so long, a peer may be put to rest: what was on its way when it fell silent has come."""
+NEVER: Final = -inf
 LINGER_S: Final = 10.0
 """How long after its end an association still repeats its last reply (RFC 7296 2.1)."""
 
 AssociationState: TypeAlias = Literal["negotiating", "live", "over"]
+
+
+_NO_SEALERS: Final[list[PacketSealer]] = []
+_Parts: TypeAlias = tuple[KeyingSession, Establishment | None, Limits | None, list[PacketSealer]]
+
+
+def stay_awake(peer: Peer) -> None:
+    """Whose machine puts nobody to rest."""
 
 
 class Reach:
@@ -104,6 +119,8 @@ class Peer:
     Of a standard host ``route`` says how it is reached.  Then ``address`` is the host's own, and the application's
     addresses are whatever its SAs' selectors cover; ``reach`` is what was asked for beyond that.
 
+    ``resting``: what of an idle one's association no packet touches, until ``wake`` brings it back.
+
     ``expected``: the name given for the address.  ``asked``: the host that we began with for want of one, until it was
     proven: an SA that the peer began with another name is heard meanwhile, and not sent on.
     """
@@ -124,14 +141,15 @@ class Peer:
         "queue",
         "queued_bytes",
         "reach",
+        "resting",
         "route",
         "sealer",
+        "wake",
         "why_clear",
     )
 
     def __init__(self, address: Address, route: Route | None = None) -> None:
-        self.address = address
-        self.carrier = address
+        self.address = self.carrier = address
         self.route = route
         self.reach = None if route is None else Reach()
         self.expected: PeerTargetName | AnyTrustedPeer | None = None
@@ -142,12 +160,18 @@ class Peer:
         self.associations: list[Association] = []
         self.active: Association | None = None
         self.sealer: PacketSealer | None = None
-        self.queue: deque[tuple[bytes, Address]] = deque()
+        self.queue: tuple[tuple[bytes, Address], ...] = ()  # an empty deque takes a third of an idle peer's room
         self.queued_bytes = 0
         self.failure: SecureSocketError | None = None
         self.failure_told = False
         self.why_clear = ""
-        self.clear_used_at = -inf
+        self.clear_used_at = NEVER
+        self.resting: bytes | None = None
+        self.wake: Callable[[Peer], None] = stay_awake
+
+    def keep(self, waiting: Iterable[tuple[bytes, Address]]) -> None:
+        """First datagrams, and where each goes, until there is an SA."""
+        self.queue += tuple(waiting)
 
     @property
     def begun(self) -> bool:
@@ -191,6 +215,8 @@ class Peer:
 class LatchAdmission:
     """keying.contract.Admission of an address: nobody else than whom it is latched to."""
 
+    __slots__ = ("_peer",)
+
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
 
@@ -205,6 +231,16 @@ class LatchAdmission:
         return self._peer.check_latch(principal)
 
 
+class AssociationOpener(PacketOpener):
+    """What opens the packets of an association."""
+
+    __slots__ = ("association",)
+
+    def __init__(self, sa: InboundSa, association: Association) -> None:
+        super().__init__(sa)
+        self.association = association
+
+
 class Association:
     """One keying session.  ``rank`` is the SPI of the IKE_SA's initiator, which both ends know.
 
@@ -214,14 +250,19 @@ class Association:
     """
 
     __slots__ = (
+        "_establishment",
+        "_limits",
         "_sealed_bytes",
         "_sealed_packets",
+        "_sealers",
+        "_session",
+        "_session_due",
+        "_session_heard",
         "bury_at",
         "clear_allowed",
         "confirm_by",
         "confirmed",
         "established_at",
-        "establishment",
         "hard_at",
         "host_sealers",
         "idle_s",
@@ -231,7 +272,6 @@ class Association:
         "last_in",
         "last_out",
         "leaving",
-        "limits",
         "main_mode_sa_id",
         "otherwise",
         "our_address",
@@ -251,8 +291,6 @@ class Association:
         "retire_at",
         "role",
         "scheduled",
-        "sealers",
-        "session",
         "started",
         "state",
         "translated",
@@ -261,7 +299,8 @@ class Association:
 
     def __init__(self, peer: Peer, session: KeyingSession, role: Role, rank: bytes, now: float) -> None:
         self.peer = peer
-        self.session = session
+        self._session: KeyingSession | None = session
+        self._session_due = self._session_heard = inf
         self.role = role
         self.rank = rank
         self.started = now
@@ -270,15 +309,15 @@ class Association:
         self.otherwise: Route | None = None
         self.clear_allowed = True  # by policy, where the application allows it
         self.idle_s = IDLE_S
-        self.ike_spis: set[bytes] = set()
-        self.inbound: set[int] = set()
-        self.leaving: deque[tuple[float, int]] = deque()
-        self.sealers: list[PacketSealer] = []
+        self.ike_spis: tuple[bytes, ...] = ()
+        self.inbound: tuple[int, ...] = ()
+        self.leaving: tuple[tuple[float, int], ...] = ()
+        self._sealers: list[PacketSealer] = []
         self.host_sealers: tuple[HostSealer, ...] = ()
         self.pieces: Reassembly | None = None
-        self.limits: Limits | None = None
+        self._limits: Limits | None = None
         self._sealed_packets = self._sealed_bytes = 0
-        self.establishment: Establishment | None = None
+        self._establishment: Establishment | None = None
         self.principal: Principal | None = None
         self.established_at = 0.0
         self.main_mode_sa_id = 0
@@ -290,11 +329,81 @@ class Association:
         self.translated = False  # whether the two ends see different addresses
         self.our_address: Address | None = None
         self.last_in = self.last_out = self.kept_at = self.path_looked_at = now
-        self.probed_at = -inf
+        self.probed_at = NEVER
         self.confirm_by = self.hard_at = self.retire_at = self.bury_at = inf
         self.prove_at = self.prove_by = inf
         self.renews: Association | None = None
         self.scheduled = inf
+
+    # what an idle peer's is at rest, and comes back when it is asked for
+
+    @property
+    def session(self) -> KeyingSession:
+        """The key exchange with the peer."""
+        if self._session is None:
+            self.peer.wake(self.peer)
+        return cast(KeyingSession, self._session)
+
+    @property
+    def establishment(self) -> Establishment | None:
+        """What was agreed on, once it was."""
+        if self._session is None:
+            self.peer.wake(self.peer)
+        return self._establishment
+
+    @property
+    def limits(self) -> Limits | None:
+        """Those of the key exchange SA."""
+        if self._session is None:
+            self.peer.wake(self.peer)
+        return self._limits
+
+    @property
+    def sealers(self) -> list[PacketSealer]:
+        """The outbound SAs; the last one seals."""
+        if self._session is None:
+            self.peer.wake(self.peer)
+        return self._sealers
+
+    @property
+    def session_due(self) -> float:
+        """When the session has to be looked at, infinity for never."""
+        if self._session is None:
+            return self._session_due
+        due = self._session.next_deadline()
+        return inf if due is None else due
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the peer's bytes hold what of it no packet touches."""
+        return self._session is None
+
+    def may_rest(self, now: float) -> bool:
+        """Whether nothing has happened for a while and nothing will soon."""
+        quiet = (
+            self.state == "live"
+            and self.confirmed
+            and len(self.inbound) == 1
+            and not (self.leaving or self.host_sealers or self.replaced or self.probing)
+            and now >= max(self.heard_or_sent_at, self.heard_at) + QUIET_S
+        )
+        peer = self.peer
+        alone = peer.associations == [self] and peer.route is None and not (peer.queue or peer.failure)
+        return quiet and alone and not self.at_rest and self.session_due > now + QUIET_S
+
+    def rest(self) -> object:
+        """Let go of what no packet touches; ``wake`` takes it again."""
+        session = self.session
+        self._session_due, self._session_heard = self.session_due, session.last_heard
+        for sealer in self._sealers:
+            CIPHERS.drop(sealer.sa)
+        parts = session, self._establishment, self._limits, self._sealers
+        self._session, self._establishment, self._limits, self._sealers = None, None, None, _NO_SEALERS
+        return parts
+
+    def wake(self, parts: object) -> None:
+        """Go on with what ``rest`` let go of."""
+        self._session, self._establishment, self._limits, self._sealers = cast(_Parts, parts)
 
     @property
     def heard_or_sent_at(self) -> float:
@@ -319,18 +428,19 @@ class Association:
     @property
     def heard_at(self) -> float:
         """When the peer last showed that it lives."""
-        return max(self.last_in, self.session.last_heard)
+        return max(self.last_in, self._session_heard if self._session is None else self._session.last_heard)
 
     def establish(self, establishment: Establishment, now: float) -> None:
         """The peer is proven and both directions are there."""
         self.state = "live"
-        self.establishment = establishment
+        self._establishment = establishment
         self.translated = establishment.translated
         self.principal = establishment.peer
         self.idle_s = establishment.idle_s
         self.main_mode_sa_id = establishment.main_mode_sa_id
         self.quick_mode_sa_id = establishment.quick_mode_sa_id
         self.established_at = self.last_in = self.last_out = now
+        self.place = None
         self.begin_limits(now)
         # the initiator has read our answer; a responder waits for a sign that its own was read
         self.confirmed = self.role is Role.INITIATOR
@@ -350,11 +460,12 @@ class Association:
     def drop_sealer(self, spi: int) -> None:
         """Its SA is gone; what it sealed still counts."""
         gone = [each for each in self._all_sealers() if each.sa.spi == spi]
-        self.sealers = [each for each in self.sealers if each.sa.spi != spi]
+        self._sealers = [each for each in self.sealers if each.sa.spi != spi]
         self.host_sealers = tuple(each for each in self.host_sealers if each.sa.spi != spi)
         for sealer in gone:
             self._sealed_packets += sealer.sa.packets
             self._sealed_bytes += sealer.sa.byte_count
+            CIPHERS.drop(sealer.sa)
 
     def begin_limits(self, now: float) -> None:
         """There is a new key exchange SA: its limits (semantics "Who drives it") count from here."""
@@ -362,7 +473,7 @@ class Association:
             return
         lifetimes = self.establishment.main_mode_lifetimes
         self.hard_at = now + lifetimes.seconds
-        self.limits = Limits(lifetimes, now, SEALING_SHARE, *self.sealed())
+        self._limits = Limits(lifetimes, now, SEALING_SHARE, *self.sealed())
         for sealer in self._all_sealers():
             self._bound(sealer)
 
@@ -371,7 +482,9 @@ class Association:
 
     def stop_sealing(self) -> None:
         """Seal nothing more."""
-        self.sealers, self.host_sealers = [], ()
+        for sealer in self._all_sealers():
+            CIPHERS.drop(sealer.sa)
+        self._sealers, self.host_sealers = [], ()
 
     def sealed(self) -> tuple[int, int]:
         """Packets and bytes of application data, over all SAs."""
@@ -411,9 +524,7 @@ class Association:
         moments = [self.bury_at]
         if self.leaving:
             moments.append(self.leaving[0][0])
-        due = self.session.next_deadline()
-        if due is not None:
-            moments.append(due)
+        moments.append(self.session_due)
         if self.state == "negotiating":
             moments.append(self.started + NEGOTIATION_S)
             if self.otherwise is not None and not self.session.peer_speaks_ike:
@@ -519,6 +630,11 @@ def covering(peer: Peer, address: Address) -> HostSealer | None:
     return next(
         (each for each in reversed(peer.active.host_sealers) if each.scope.our_host(host, port) is not None), None
     )
+
+
+def session_at_rest(parts: object) -> KeyingSession:
+    """The session in what ``Association.rest`` let go of."""
+    return cast(_Parts, parts)[0]
 
 
 def choose_sealing(peer: Peer, now: float) -> None:

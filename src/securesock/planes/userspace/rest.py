@@ -1,0 +1,114 @@
+"""Which peers of a datagram socket are awake, and which idle ones are at rest.
+
+The plane keeps the key exchanges of a thousand peers at hand.  Beyond them those that were established or woken longest
+ago go to rest, if they are idle: what no packet touches of them becomes bytes (resting) until anything asks for it.
+What comes in is opened meanwhile.  This module must not know how anything is negotiated, sealed or opened.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Container, Mapping, MutableMapping
+from math import inf
+from typing import Final
+
+from ...engine.ports import DatagramKeying
+from ...keying.contract import KeyingSession
+from ...types import Address
+from .peers import QUIET_S, Association, AssociationOpener, Peer, session_at_rest
+from .resting import Resting
+
+__all__ = ["Rest"]
+
+MAX_AWAKE: Final = 1024
+"""Peers whose key exchange is at hand: some 10 KiB each, half a KiB at rest, and a tenth of a millisecond to wake."""
+_LOOKS: Final = 4  # how many more than those that are too many are looked at: some are in the middle of something
+
+
+class Rest:
+    """Of one machine, whose tables these are; ``note_due`` tells it that ``due`` is another.  Its lock is held."""
+
+    def __init__(
+        self,
+        keying: DatagramKeying,
+        peers: Mapping[Address, Peer],
+        openers: Mapping[int, AssociationOpener],
+        spis: Container[int],
+        beginnings: MutableMapping[tuple[Address, bytes], Association],
+        note_due: Callable[[], None],
+    ) -> None:
+        self.due = inf
+        self.max_awake = MAX_AWAKE
+        self._keying = keying
+        self._peers = peers
+        self._openers = openers
+        self._spis = spis
+        self._beginnings = beginnings
+        self._note_due = note_due
+        self._awake: OrderedDict[Association, None] = OrderedDict()
+        self._resting = Resting()
+
+    def note_awake(self, association: Association, now: float) -> None:
+        """It was established, or woken: if it is one too many, the longest idle ones go to rest."""
+        self._awake[association] = None
+        if len(self._awake) > self.max_awake:
+            self.make_room(now)
+
+    def ended(self, association: Association) -> None:
+        """It needs no room any more."""
+        self._awake.pop(association, None)
+
+    def make_room(self, now: float) -> None:
+        """Put the oldest to rest that are idle; the others come to the end, and are looked at again a moment later."""
+        for _ in range(min(len(self._awake) - self.max_awake + _LOOKS, len(self._awake))):
+            if len(self._awake) <= self.max_awake:
+                break
+            association, _ = self._awake.popitem(last=False)
+            if not self._put(association, now):
+                self._awake[association] = None
+        self.due = now + QUIET_S if len(self._awake) > self.max_awake else inf
+        self._note_due()
+
+    def _put(self, association: Association, now: float) -> bool:
+        """Put a peer to rest, if it is idle."""
+        if not association.may_rest(now):
+            return False
+        peer, parts = association.peer, association.rest()
+        peer.resting = self._resting.freeze(parts, self._kept_awake(peer, association))
+        if peer.resting is None:
+            association.wake(parts)
+            return False
+        peer.sealer = None
+        association.principal = self._resting.shared(association.principal)
+        peer.latched = self._resting.shared(peer.latched)
+        # whoever asks for its first answer again has long had it
+        self._beginnings.pop((peer.address, association.rank), None)
+        return True
+
+    def wake(self, peer: Peer) -> None:
+        """Bring back what was at rest, if it was."""
+        if peer.resting is None:
+            return
+        association = next(each for each in peer.associations if each.at_rest)
+        association.wake(self._resting.thaw(peer.resting, self._kept_awake(peer, association)))
+        peer.resting = None
+        if peer.active is association and association.sealers:
+            peer.sealer = association.sealers[-1]
+        self._keying.woken(association.session)
+        self.note_awake(association, association.heard_or_sent_at)
+
+    def sessions(self) -> list[KeyingSession]:
+        """See engine.ports.SecuredDatagrams.resting_sessions."""
+        found: list[KeyingSession] = []
+        for peer in tuple(self._peers.values()):
+            frozen = peer.resting
+            if frozen is not None:
+                # what packets touch is not looked at in a copy, whose SA may have ended by now
+                own = peer, self._spis, None
+                found.append(session_at_rest(self._resting.thaw(frozen, own)))
+        return found
+
+    def _kept_awake(self, peer: Peer, association: Association) -> tuple[object, ...]:
+        """What things at rest refer to, and packets touch."""
+        (spi,) = association.inbound
+        return peer, self._spis, self._openers[spi].sa.spec

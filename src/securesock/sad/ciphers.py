@@ -1,0 +1,58 @@
+"""The library's cipher contexts of the SAs used last: each takes as much memory as all the rest of an idle SA.
+
+An SA that carries packets over datagrams has its context made when a packet needs it, and loses it again when
+``MAX_CIPHERS`` others were needed since: the least recently used goes first.  A packet costs nothing for that: its SA
+counts it, and whether an SA was used since it came into the queue is seen when it has come to the front.
+
+One queue for all sockets of the process; each SA is used under its own socket's lock.  The queue needs none: threads
+that meet in it find each single operation whole, and at worst keep one context more or less for a moment.  A context
+that somebody uses when it is let go lives until then.  This module must not know what carries packets.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from ..crypto.esp_cipher import EspCipher
+from .entries import InboundSa, OutboundSa
+
+__all__ = ["CIPHERS", "Ciphers"]
+
+MAX_CIPHERS: Final = 4096
+"""10 MiB of contexts in a process."""
+
+
+class Ciphers:
+    """At most ``most`` SAs with a cipher that is ready.  For any thread."""
+
+    def __init__(self, most: int = MAX_CIPHERS) -> None:
+        self._most = most
+        self._queue: OrderedDict[InboundSa | OutboundSa, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        """SAs whose cipher is ready."""
+        return len(self._queue)
+
+    def make(self, sa: InboundSa | OutboundSa) -> EspCipher:
+        """The cipher of an SA for a packet that is about to be counted."""
+        cipher = sa.cipher
+        self._queue.pop(sa, None)
+        self._queue[sa] = sa.packets + 1
+        for _ in range(len(self._queue) + 1):
+            if len(self._queue) <= self._most:
+                break
+            oldest, packets = self._queue.popitem(last=False)
+            if oldest.packets > packets:
+                self._queue[oldest] = oldest.packets  # used since then: to the end, once for all those packets
+            else:
+                oldest.ready = None
+        return cipher
+
+    def drop(self, sa: InboundSa | OutboundSa) -> None:
+        """The SA has ended, or is at rest."""
+        self._queue.pop(sa, None)
+        sa.ready = None
+
+
+CIPHERS: Final = Ciphers()

@@ -1,0 +1,231 @@
+"""Idle peers at rest: what comes in is opened, and all else is there again the moment that it is asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from securesock.identity.identity import Identity
+from securesock.planes.userspace.peers import QUIET_S, Peer
+from securesock.planes.userspace.resting import Resting
+from securesock.sad.ciphers import CIPHERS
+from securesock.types import Address
+from tests.support.datagram_net import A, B, C, Host, Identities, Net
+
+
+@pytest.fixture(scope="module")
+def identities() -> Identities:
+    return Identities()
+
+
+def peer_of(host: Host, address: Address) -> Peer:
+    return host.machine._peers[address]
+
+
+def host(net: Net, address: Address, seed: str = "", identity: Identity | None = None) -> Host:
+    """One that keeps nobody awake who is idle."""
+    made = net.host(address, seed=seed, identity=identity)
+    made.machine.rest.max_awake = 0
+    return made
+
+
+def at_rest(net: Net) -> tuple[Host, Host]:
+    """Two ends that have exchanged a datagram each way and were idle for a while."""
+    a, b = host(net, A), host(net, B)
+    a.send(b"first", B)
+    net.run(1)
+    b.send(b"answer", A)
+    net.run(3 * QUIET_S)
+    assert peer_of(a, B).resting is not None
+    assert peer_of(b, A).resting is not None
+    a.arrivals.clear()
+    b.arrivals.clear()
+    return a, b
+
+
+def test_what_comes_in_is_opened_and_wakes_nobody(identities: Identities) -> None:
+    net = Net(identities)
+    a, b = at_rest(net)
+    for number in range(3):
+        a.send(b"%d" % number, B)
+    net.run(0.5)
+    assert b.received == [b"0", b"1", b"2"]
+    assert str(b.arrivals[0].principal) == "host/a.example"
+    assert peer_of(a, B).resting is None
+    assert peer_of(b, A).resting is not None
+
+
+def test_what_is_sent_wakes_the_peer_which_rests_again_later(identities: Identities) -> None:
+    net = Net(identities)
+    a, b = at_rest(net)
+    before = a.machine.report(B)
+    sealer = peer_of(a, B).associations[0].sealers[-1]
+    counted = sealer.sa.packets
+    a.send(b"again", B)
+    net.run(0.5)
+    b.send(b"and back", A)
+    net.run(0.5)
+    assert (b.received, a.received) == ([b"again"], [b"and back"])
+    assert peer_of(a, B).sealer is sealer
+    assert sealer.sa.packets == counted + 1  # no number is used twice
+    assert a.machine.report(B) == before
+    net.run(4 * QUIET_S)
+    assert peer_of(a, B).resting is not None
+
+
+def test_a_repeat_is_still_refused(identities: Identities) -> None:
+    net = Net(identities)
+    a, b = host(net, A), host(net, B)
+    a.send(b"first", B)
+    net.run(1)
+    packet = a.machine.seal(b"twice", B, net.clock.now())
+    assert packet is not None
+    b.receive(bytes(packet), A)
+    net.run(3 * QUIET_S)
+    assert peer_of(b, A).resting is not None
+    b.receive(bytes(packet), A)
+    assert b.machine.counters["replayed"] == 1
+    assert b.received == [b"first", b"twice"]
+
+
+def test_the_report_is_the_same_at_rest(identities: Identities) -> None:
+    net = Net(identities)
+    a, b = host(net, A), host(net, B)
+    a.send(b"first", B)
+    net.run(1)
+    awake = b.machine.report(A)
+    net.run(3 * QUIET_S)
+    assert peer_of(b, A).resting is not None
+    assert b.machine.report(A) == awake
+    assert a.machine.report(B).state == "established"
+
+
+def test_a_rekey_of_the_peers_finds_it(identities: Identities) -> None:
+    net = Net(identities)
+    a, b = at_rest(net)
+    association = peer_of(a, B).associations[0]
+    now = net.clock.now()
+    for rekey in (association.session.rekey_child, association.session.rekey_ike):
+        rekey(now)
+        a.machine._drive(association, B, now)
+        a.flush()
+        net.run(1)
+        now = net.clock.now()
+    assert a.machine.report(B).rekeys == b.machine.report(A).rekeys == 2
+    a.send(b"new keys", B)
+    net.run(1)
+    assert b.received == [b"new keys"]
+
+
+def test_a_goodbye_of_the_peers_finds_it(identities: Identities) -> None:
+    net = Net(identities)
+    a, b = at_rest(net)
+    a.machine.forget(B, net.clock.now())
+    a.flush()
+    net.run(15)
+    assert b.machine.report(A).state == "none"
+    assert not b.machine._openers
+
+
+def test_a_host_that_was_started_again_takes_its_place(identities: Identities) -> None:
+    net = Net(identities)
+    _, b = at_rest(net)
+    again = host(net, A, seed="again")
+    again.send(b"new", B)
+    net.run(1)
+    b.send(b"to the new one", A)
+    net.run(1)
+    assert b.received == [b"new"]
+    assert again.received == [b"to the new one"]
+
+
+def test_it_says_goodbye_when_it_was_idle_for_too_long(identities: Identities) -> None:
+    net = Net(identities)
+    a, b = at_rest(net)
+    net.run(320)
+    for host, address in ((a, B), (b, A)):
+        assert host.machine.report(address).state == "none"
+        assert not host.machine._openers
+        assert not host.machine._by_ike_spi
+
+
+def test_several_at_rest_are_packed_and_come_back_each_as_it_was(identities: Identities) -> None:
+    net = Net(identities)
+    server = host(net, B)
+    clients = [host(net, (f"192.0.2.{number}", 7001), identity=identities.by_address[A]) for number in range(10, 16)]
+    for number, client in enumerate(clients):
+        client.send(b"%d" % number, B)
+        net.run(0.5)
+    net.run(3 * QUIET_S)
+    frozen = [peer_of(server, each.address).resting for each in clients]
+    sizes = [len(each) for each in frozen if each is not None]
+    assert len(sizes) == len(clients)
+    assert max(sizes) < 700  # some 1,500 without the dictionary of what they have in common
+    assert len(server.machine.resting_sessions()) == len(clients)
+    for client in clients:
+        server.send(b"to %s" % client.address[0].encode(), client.address)
+    net.run(0.5)
+    assert [each.received for each in clients] == [[b"to %s" % each.address[0].encode()] for each in clients]
+    assert server.machine.resting_sessions() == []
+
+
+def test_it_has_no_cipher_of_its_own_to_seal_with(identities: Identities) -> None:
+    net = Net(identities)
+    a, _ = host(net, A), host(net, B)
+    a.send(b"first", B)
+    net.run(1)
+    sealer = peer_of(a, B).sealer
+    assert sealer is not None
+    assert sealer.sa.ready is not None
+    before = len(CIPHERS)
+    net.run(3 * QUIET_S)
+    assert peer_of(a, B).resting is not None
+    assert sealer.sa.ready is None
+    assert len(CIPHERS) < before
+
+
+def test_who_is_asked_for_a_sign_of_life_stays_awake(identities: Identities) -> None:
+    net = Net(identities)
+    a, b = host(net, A), host(net, B)
+    a.send(b"first", B)
+    net.run(1)
+    del net.hosts[B]
+    a.send(b"into the dark", B)
+    net.run(3 * QUIET_S)
+    assert peer_of(a, B).resting is not None
+    net.run(9)
+    assert peer_of(a, B).associations[0].probing
+    assert peer_of(a, B).resting is None
+    b.machine.close(net.clock.now())
+
+
+def test_as_many_stay_awake_as_there_is_room_for(identities: Identities) -> None:
+    net = Net(identities)
+    server = net.host(B)
+    server.machine.rest.max_awake = 2
+    clients = [net.host((f"192.0.2.{number}", 7001), identity=identities.by_address[A]) for number in range(10, 15)]
+    for client in clients:
+        client.send(b"hello", B)
+        net.run(2 * QUIET_S)
+    assert [peer_of(server, each.address).resting is None for each in clients] == [False] * 3 + [True] * 2
+    server.send(b"wake up", clients[0].address)
+    net.run(2 * QUIET_S)
+    assert [peer_of(server, each.address).resting is None for each in clients] == [True, False, False, False, True]
+
+
+def test_what_cannot_be_pickled_is_not_frozen() -> None:
+    table = Resting()
+    assert table.freeze(lambda: None, ()) is None
+    frozen = table.freeze(([1, 2], "word", C), ())
+    assert frozen is not None
+    assert table.thaw(frozen, ()) == ([1, 2], "word", C)
+
+
+def test_things_that_live_on_are_the_same_things_afterwards() -> None:
+    table, own = Resting(), [1]
+    for number in range(4):
+        frozen = table.freeze({"number": number, "own": own}, (own,))
+        assert frozen is not None
+        thawed = table.thaw(frozen, (own,))
+        assert thawed == {"number": number, "own": own}
+        assert isinstance(thawed, dict)
+        assert thawed["own"] is own
