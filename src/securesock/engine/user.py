@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..errors import LocalMisuse
 from ..identity.identity import Identity
 from ..identity.names import IkeId, PeerTargetName, principal_kind, principal_name
-from ..identity.users import UserName, parse_user_name
+from ..identity.users import UserName, hash_password, parse_user_name
 from ..keying.contract import UserProof
 from ..secret import Secret
 from ..types import AnyTrustedPeer, IPsecSettings, Principal, SecuritySettings
@@ -62,6 +62,7 @@ def user_proof(context: SecurityContext, settings: SecuritySettings) -> UserProo
         raise LocalMisuse("domain_name or password without user_name: name the user")
     if password:
         user = parse_user_name(name, domain)
+        hash_password(user, password).wipe()
         principal = Principal(user.principal, "user", "eap")
         return UserProof(user, IkeId(IdType.ID_RFC822_ADDR, user.principal.encode()), principal, Secret(password))
     if context.user is not None:

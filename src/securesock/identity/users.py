@@ -17,7 +17,7 @@ from ..errors import LocalMisuse, WireError
 from ..secret import Secret
 from .names import fqdn_id, printable
 
-__all__ = ["NtHash", "UserName", "Users", "parse_user_name", "read_user_name_untrusted"]
+__all__ = ["NtHash", "UserName", "Users", "hash_password", "parse_user_name", "read_user_name_untrusted"]
 
 # What Windows forbids in a logon name, and what would make a user look like a machine, a URI or a pinned key.
 _FORBIDDEN: Final = frozenset('/\\[]:;=,<>@"')
@@ -146,7 +146,8 @@ class Users:
 
 
 def hash_password(name: UserName, password: str | bytes | bytearray | Secret) -> Secret:
-    """The NT hash of a password; LocalMisuse for an empty one and for bytes that are no text."""
+    """The NT hash of a password; LocalMisuse for an empty one, for bytes that are no text, and without the extra."""
+    require_eap_extra()
     held = Secret(password)
     try:
         if not held:

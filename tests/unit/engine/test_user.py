@@ -71,6 +71,7 @@ def test_without_a_user_there_is_none_to_prove(machine: Identity) -> None:
         IPsecSettings(password=PASSWORD),
         IPsecSettings(user_name="host/alice", password=PASSWORD),
         IPsecSettings(user_name="alice@example.org", domain_name="example.org", password=PASSWORD),
+        IPsecSettings(user_name="alice", password=b"\xff is no UTF-8"),
     ],
 )
 def test_half_a_user_is_misuse_and_shows_no_password(machine: Identity, settings: IPsecSettings) -> None:

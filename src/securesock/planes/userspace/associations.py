@@ -474,6 +474,10 @@ class Associations(PeerDirectory):
             host, standard = peer.route.expected, peer.route.standard
         elif route is not None:
             host, otherwise = route.expected, route if address[0] not in self._carriers else None
+        if peer.is_a_users:
+            raise LocalMisuse(
+                f"this address is the user {peer.latched}'s, who has to begin: whoever answers proves a machine"
+            )
         expected = peer.wanted(host)
         if expected is host and host is not ANY_TRUSTED_PEER:
             peer.asked = host
@@ -551,7 +555,7 @@ class Associations(PeerDirectory):
         """RFC 7296 2.8.3: a whole new IKE_SA, beside the old one, which carries until the new one does."""
         peer = association.peer
         association.prove_at = now + PROVE_RETRY_S
-        expected = peer.wanted(None)
+        expected = None if peer.is_a_users else peer.wanted(None)
         if expected is None or any(each.renews is association and each.state != "over" for each in peer.associations):
             return
         self.counters["proving-again"] += 1

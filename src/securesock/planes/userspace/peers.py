@@ -192,6 +192,11 @@ class Peer:
         """Whether nothing was promised about it and nothing waits: a stranger's address is not kept."""
         return not (self.associations or self.latched or self.expected or self.queue or self.failure or self.why_clear)
 
+    @property
+    def is_a_users(self) -> bool:
+        """Whether it is latched to a user by EAP, whom only whoever begins can prove (RFC 7296 2.16)."""
+        return self.latched is not None and self.latched.method == "eap"
+
     def wanted(self, host: PeerTargetName | AnyTrustedPeer | None) -> PeerTargetName | AnyTrustedPeer | None:
         """Who has to answer at this address; ``host`` where neither a name nor a latch says more."""
         if self.expected is not None or self.asked is not None:
