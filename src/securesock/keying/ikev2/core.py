@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Container, Iterable
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from ...crypto.kdf import IkeKeys
 from ...crypto.suites import IkeSuite
@@ -67,6 +67,9 @@ FIRST_ERROR_LIMIT: Final = 16384
 LINGER_S: Final = 150.0
 """Longer than a peer retransmits (message_window: 129 s)."""
 
+ABANDON_S: Final = 10.0
+"""How long the answer to a request is waited for whose IKE_SA the peer deleted meanwhile: five times sent again."""
+
 MAX_SAS: Final = 16
 """IKE_SAs, and CHILD_SAs, of one session.  One, its replacement and what a collision leaves are four; on datagrams some
 more linger.  A peer that replaces and never deletes what it replaced is told to wait."""
@@ -91,6 +94,15 @@ class Exchange(Protocol):
 
     def handle_reply(self, opened: Opened, now: float) -> None:
         """The authentic reply to our request."""
+        ...
+
+
+@runtime_checkable
+class Repeatable(Protocol):
+    """An Exchange that is begun again under the next IKE_SA when the one that it was asked on is gone."""
+
+    def abandon(self, now: float) -> None:
+        """No reply will come; whether the peer heard the request is not known."""
         ...
 
 
@@ -187,6 +199,7 @@ class Core:
         self.ike: IkeSa | None = None
         self.children: list[ChildSa] = []
         self.creating: list[ChildSa] = []
+        self.deleted_early: set[int] = set()
         self.ikes_to_delete: list[IkeSa] = []
         self.tasks: deque[Callable[[float], None]] = deque()
         self._wipes: list[Callable[[], None]] = []
@@ -364,13 +377,23 @@ class Core:
         On datagrams it lingers to repeat its last reply, which may have been lost (RFC 7296 2.1).
         """
         sa.closing = True
-        sa.awaiting = None
-        sa.window.give_up()
+        if not self.on_stream and sa.window.awaiting_reply and isinstance(sa.awaiting, Repeatable):
+            # a peer that lingers as we do still has the answer, or says that it has none; others are silent
+            sa.abandon_at = min(sa.abandon_at, now + ABANDON_S)
+        else:
+            sa.awaiting = None
+            sa.window.give_up()
         sa.forget_at = now + (0.0 if self.on_stream else LINGER_S)
         if self.on_stream:
             self.ikes.pop(sa.our_spi, None)
 
     def purge(self, now: float) -> None:
-        """Drop the IKE_SAs that have lingered long enough."""
+        """Drop the IKE_SAs that have lingered long enough, and what is asked in vain on those that linger."""
+        for sa in [sa for sa in self.ikes.values() if sa.abandon_at <= now]:
+            sa.abandon_at = math.inf
+            awaiting, sa.awaiting = sa.awaiting, None
+            if sa.window.awaiting_reply and isinstance(awaiting, Repeatable):
+                sa.window.give_up()
+                awaiting.abandon(now)
         for spi in [spi for spi, sa in self.ikes.items() if sa.forget_at <= now]:
             del self.ikes[spi]

@@ -146,6 +146,7 @@ class ExpectChildReply:
         self._asked_at = now
         core, old = self._core, self._old
         old.attempts.append(self._attempt)
+        core.deleted_early.clear()
         if old.pattern:
             core.creating.append(old)
         spi = self._spi.to_bytes(4, "big")
@@ -195,6 +196,10 @@ class ExpectChildReply:
             followup.ask(found.get(NotifyType.ADDITIONAL_KEY_EXCHANGE), now)
         else:
             self._complete((), now)
+
+    def abandon(self, now: float) -> None:
+        """As if the peer could not do it just now."""
+        self._refused(Notify(NotifyType.TEMPORARY_FAILURE), now)
 
     def _check(self, proposal: Proposal, opened: Opened, found: dict[int, Notify]) -> None:
         if len(proposal.spi) != 4 or int.from_bytes(proposal.spi, "big") < 256:
@@ -252,6 +257,10 @@ class ExpectChildReply:
             # the peer deleted the old SA meanwhile: its replacement won, and ours is ours to delete
             child.replaced = True
             self._core.tasks.append(partial(_delete, self._core, child))
+        if child.outbound_spi in self._core.deleted_early:
+            drop_child(self._core, child)
+            if not self._core.children:
+                begin_delete(self._core, now, "the peer deleted the CHILD_SA that it had just made")
 
     def _refused(self, refused: Notify, now: float) -> None:
         old = self._old
@@ -317,6 +326,9 @@ def answer_create_child(core: Core, sa: IkeSa, opened: Opened, now: float) -> No
         _AnswerRekey(core, sa, opened, _further(core, sa, opened)).run(found, now)
         return
     old = next((each for each in core.children if each.outbound_spi.to_bytes(4, "big") == rekey.spi), None)
+    if old is None and sa.window.awaiting_reply and isinstance(sa.awaiting, ExpectChildReply | ExpectFollowupReply):
+        # it may be the one that we asked for, whose reply this request has overtaken
+        raise Refusal(NotifyType.TEMPORARY_FAILURE)
     if old is None or rekey.protocol != ProtocolId.ESP:
         raise _child_not_found(rekey)
     if old.deleting or old.replaced or sa.closing or sa.replaced or sa.attempts:
@@ -542,6 +554,11 @@ class ExpectChildDeleteReply:
         self._core = core
         self._sa = sa
         self._child = child
+
+    def abandon(self, now: float) -> None:
+        """The peer may have it still: once more, under the next IKE_SA."""
+        self._child.deleting = False
+        self._core.tasks.append(partial(_delete, self._core, self._child))
 
     def handle_reply(self, opened: Opened, now: float) -> None:
         """Whatever it lists, the pair is gone (RFC 7296 1.4.1)."""

@@ -79,6 +79,10 @@ class ExpectFollowupReply:
         else:
             self._finish(self._secrets, now)
 
+    def abandon(self, now: float) -> None:
+        """As if the peer could not do it just now."""
+        self._refused(Notify(NotifyType.TEMPORARY_FAILURE), now)
+
 
 class PendingFollowup:
     """Whoever answers: what is still missing of one creation."""

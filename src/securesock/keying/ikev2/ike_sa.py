@@ -45,6 +45,7 @@ class IkeSa:
         "_reply_pieces",
         "_request_pieces",
         "_sealer",
+        "abandon_at",
         "attempts",
         "awaiting",
         "awaiting_exchange",
@@ -94,7 +95,7 @@ class IkeSa:
         self.refused = False
         self.put_off_since = math.inf
         self.rekey_at = math.inf
-        self.forget_at = math.inf
+        self.forget_at = self.abandon_at = math.inf
         self.rekey_wanted = False
         self.attempts: list[Attempt[IkeSa]] = []
         self.followups: dict[bytes, PendingFollowup] = {}

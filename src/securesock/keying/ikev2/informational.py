@@ -8,7 +8,7 @@ from typing import Final
 from ...wire.ikev2.payloads import Delete, Payload
 from ...wire.numbers import ExchangeType, NotifyType, ProtocolId, name_of
 from .auth_lifetime import hear_later_lifetime
-from .core import Core, Opened, error_notify, refusal_error
+from .core import MAX_SAS, Core, Opened, error_notify, refusal_error
 from .create_child import peer_deleted
 from .goodbye import begin_delete
 from .ike_sa import IkeSa
@@ -36,7 +36,7 @@ def answer_informational(core: Core, sa: IkeSa, opened: Opened, now: float) -> N
         return
     if error is not None:
         core.trace("peer-reports-error", name_of(NotifyType, error.notify_type))
-    ours = _delete_children(core, deletes)
+    ours = _delete_children(core, sa, deletes)
     said, path = answer_mobility(core, sa, opened)
     said = (*said, *answer_ticket_request(core, sa, opened, now))
     core.reply(sa, opened, () if deletes_ike else (*ours, *said))  # RFC 7296 1.4.1: to the IKE_SA's end an empty reply
@@ -65,10 +65,15 @@ def _ike_deleted(core: Core, sa: IkeSa, now: float) -> None:
         core.forget_ike(sa, now)
 
 
-def _delete_children(core: Core, deletes: list[Delete]) -> tuple[Payload, ...]:
-    """Drop the pairs that the peer lists; the answer lists our halves (RFC 7296 1.4.1)."""
+def _delete_children(core: Core, sa: IkeSa, deletes: list[Delete]) -> tuple[Payload, ...]:
+    """Drop the pairs that the peer lists; the answer lists our halves (RFC 7296 1.4.1).
+
+    A pair that we do not know may be the one that we are waiting for: its DELETE overtook the reply that makes it.
+    """
     ours: list[bytes] = []
     listed = {spi for each in deletes if each.protocol == ProtocolId.ESP for spi in each.spis}
+    if sa.window.awaiting_reply and len(core.deleted_early) < MAX_SAS:
+        core.deleted_early |= {int.from_bytes(each, "big") for each in list(listed)[:MAX_SAS]}
     for child in [each for each in core.children if each.outbound_spi.to_bytes(4, "big") in listed]:
         if not child.deleting:
             # both deleting at once: answered without (RFC 7296 2.25.1)

@@ -210,6 +210,10 @@ class ExpectUpdateReply:
                 begin_delete(core, now, "the peer will not have our new address")
             mobility.path = mobility.used
 
+    def abandon(self, now: float) -> None:
+        """The peer has to know: once more, under the next IKE_SA."""
+        _update_when_free(self._core)
+
     def _try_again(self) -> None:
         core, mobility = self._core, self._core.mobility
         core.trace("unexpected-nat")
@@ -334,6 +338,10 @@ class ExpectReturnReply:
         if _same(self._path, core.mobility.path):
             core.mobility.used = self._path
             core.emit(Moved(self._path, self._is_translated))
+
+    def abandon(self, now: float) -> None:
+        """The peer has not shown that it is there: asked once more, under the next IKE_SA."""
+        self._core.tasks.append(partial(_begin_return_check, self._core, self._path, self._is_translated))
 
 
 def _check_cookie(opened: Opened, cookie: Notify) -> None:

@@ -239,6 +239,10 @@ def settle_ike(core: Core, old: IkeSa) -> None:
         return
     old.replaced = True
     core.ike = outcome.kept
+    if outcome.kept.closing:
+        # the peer knew the outcome before us, and has ended what stands
+        core.close("the peer deleted the IKE_SA")
+        return
     core.emit(Rekeyed("ike", outcome.kept.sa_id))
     for sa in outcome.redundant:
         sa.replaced = True

@@ -40,7 +40,7 @@ from .goodbye import begin_delete
 from .ike_sa import IkeSa
 from .informational import begin_liveness
 from .init import ExpectInitReply, ExpectInitRequest
-from .mobike import change_path, try_another_address
+from .mobike import answer_mobility, change_path, try_another_address
 from .rekey_ike import begin_ike_rekey, delete_replaced_ikes
 from .requests import ExpectRequests
 from .resumption import RESUME_TRIES, ExpectResumeReply, begin_resumption
@@ -119,7 +119,7 @@ class IkeSession:
         if core.over:
             return None if core.ike is None else core.ike.window.deadline  # of our DELETE, or our last words
         due = [sa.window.deadline for sa in core.ikes.values() if sa.window.deadline is not None]
-        due += [sa.forget_at for sa in core.ikes.values() if sa.forget_at < math.inf]
+        due += [each for sa in core.ikes.values() if (each := min(sa.forget_at, sa.abandon_at)) < math.inf]
         sa = core.ike
         if core.established and sa is not None and not sa.window.awaiting_reply and not sa.attempts:
             due += [child.rekey_at for child in core.children if child.may_rekey]
@@ -434,7 +434,7 @@ class IkeSession:
             and _is_authentic(sa, encrypted, data)
         ):
             sa.window.reply_received()
-            if core.tasks:
+            if core.tasks and sa is core.ike:  # the goodbye is said on this one, whose window is free now
                 core.tasks.popleft()(now)
 
     def _answer_after_the_end(self, sa: IkeSa, header: IkeHeader, encrypted: Encrypted, data: bytes) -> None:
@@ -452,9 +452,9 @@ class IkeSession:
         if header.exchange_type != ExchangeType.INFORMATIONAL:
             core.reply(sa, opened, (Notify(NotifyType.TEMPORARY_FAILURE),))
             return
-        core.reply(sa, opened, ())
-        if any(isinstance(each, Delete) and each.protocol == ProtocolId.IKE for each in payloads):
-            # RFC 7296 2.25.2: answered as usual, and our own goodbye is forgotten
+        core.reply(sa, opened, answer_mobility(core, sa, opened)[0])
+        if sa is core.ike and any(isinstance(each, Delete) and each.protocol == ProtocolId.IKE for each in payloads):
+            # RFC 7296 2.25.2: answered as usual, and our own goodbye is forgotten (not for one that was replaced)
             sa.window.give_up()
             core.tasks.clear()
 
