@@ -6,6 +6,7 @@ sockets, nor how anything is negotiated.
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -150,7 +151,9 @@ in_child(_loaded.renew_lock)
 def _opened(store: Path) -> FilterEngine:
     from ..policy.filter_engine import FilterEngine  # brings a database, which few need
 
-    return FilterEngine.open(store)
+    engine = FilterEngine.open(store)
+    atexit.register(engine.close)  # nobody else knows it
+    return engine
 
 
 def default_context() -> SecurityContext:
