@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Final, TypeAlias
 
 from ..engine.fork import in_child
+from ..identity.impersonation import as_oneself
 from .waiting import READ, WRITE
 
 __all__ = ["Handler", "Reactor", "Timer", "at_once", "in_reactor", "reactor"]
@@ -229,7 +230,8 @@ def reactor() -> Reactor:
     with _lock:
         if _current is None:
             _current = Reactor()
-            _current.start()
+            with as_oneself():
+                _current.start()
         return _current
 
 

@@ -14,11 +14,13 @@ Here the account is known already (identity/accounts says whose it is); peers an
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
 import threading
 import weakref
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Final, NamedTuple, NoReturn
 
@@ -33,7 +35,7 @@ from .thread_credentials import (
     write_credentials,
 )
 
-__all__ = ["EXIT_NOT_RESTORED", "Impersonation", "LocalAccount", "revert_to_self"]
+__all__ = ["EXIT_NOT_RESTORED", "Impersonation", "LocalAccount", "as_oneself", "revert_to_self"]
 
 EXIT_NOT_RESTORED: Final = 71
 """The status of a process that ended because a thread could not stop acting as somebody (EX_OSERR of sysexits.h)."""
@@ -158,6 +160,24 @@ def revert_to_self() -> bool:
         return False
     steps[-1].end()
     return True
+
+
+@contextlib.contextmanager
+def as_oneself() -> Iterator[None]:
+    """Be the service for a moment: for what belongs to the whole process, such as a thread that it keeps.
+
+    A thread begins as whoever starts it, and this library's own would serve all peers as one of them.
+    """
+    steps = _threads.steps
+    if not steps:
+        yield
+        return
+    first, acting = steps[0], read_credentials()
+    _put_back(first.before, first.principal)
+    try:
+        yield
+    finally:
+        _put_back(acting, first.principal)
 
 
 def _refuse_in_event_loop() -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import struct
 import sys
 from collections.abc import Iterable
@@ -56,9 +55,7 @@ _NUMBERS: Final = {
     "x86_64": _Numbers(115, 116, 123, 122, 125, 126),
     "aarch64": _Numbers(158, 159, 152, 151, 90, 91),
 }
-_POINTER_BYTES: Final = (
-    8  # a 32-bit program on the same machine has other numbers, and platform.machine() is the kernel's
-)
+_POINTER_BYTES: Final = 8  # a 32-bit program on the same machine has other numbers, and uname() tells the kernel's
 _CAPABILITY_VERSION: Final = 0x2008_0522  # _LINUX_CAPABILITY_VERSION_3: two words of each set
 _NO_CHANGE: Final = 0xFFFF_FFFF  # setfsuid(2): an id that is none fails, and the present one is returned
 
@@ -94,7 +91,7 @@ class _Kernel:
     __slots__ = ("_ctypes", "_numbers", "_syscall")
 
     def __init__(self) -> None:
-        machine = platform.machine()
+        machine = os.uname().machine if hasattr(os, "uname") else "a machine without one"
         if sys.platform != "linux" or machine not in _NUMBERS or struct.calcsize("P") != _POINTER_BYTES:
             raise LocalMisuse(
                 f"a thread's own credentials are known for Linux on {' and '.join(_NUMBERS)} with 64 bits, and this is "

@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import Final, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
+from ..identity.impersonation import as_oneself
 from .errors import PolicyCode, error_for
 from .model import ObjectKind, PolicyObject
 from .verdicts import Verdict
@@ -116,7 +117,8 @@ class Subscription(Generic[Notice]):
             finally:
                 self.cancel()
 
-        threading.Thread(target=run, name="securesock-policy-subscription", daemon=True).start()
+        with as_oneself():
+            threading.Thread(target=run, name="securesock-policy-subscription", daemon=True).start()
 
 
 class Bell(Subscription[Change]):

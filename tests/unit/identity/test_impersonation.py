@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import platform
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TypeVar
 
 import pytest
@@ -281,7 +281,7 @@ def test_beside_an_event_loop_a_thread_may() -> None:
 def test_where_the_numbers_are_not_known_it_refuses_aloud(
     machine: str, system: str, pointer: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine=machine))
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr(thread_credentials.struct, "calcsize", lambda format: pointer)
     with pytest.raises(ss.LocalMisuse, match=f"{system} on {machine} with {8 * pointer}") as caught:
@@ -449,6 +449,35 @@ def test_a_thread_that_is_started_inside_is_the_peer_for_good() -> None:
         assert read_credentials().fsuid == 0
 
     in_thread(act)
+
+
+@pytest.mark.needs_root
+def test_the_librarys_own_threads_are_never_a_peer() -> None:
+    done = run_python(
+        PROLOGUE
+        + """
+from securesock.drivers.reactor import reactor
+from securesock.policy import FilterEngine, Provider
+
+with FilterEngine.open(":memory:") as engine, Impersonation(peer, "daemon"), Impersonation(peer, "nobody"):
+    acting = read_credentials()
+    seen = []
+    told = threading.Event()
+
+    def look(*change):
+        seen.append(read_credentials().fsuid)
+        told.set()
+
+    reactor().run_and_wait(look, 20)
+    told.clear()
+    engine.providers.subscribe(look)
+    engine.open_session().providers.add(Provider("p"))
+    assert told.wait(20)
+    assert read_credentials() == acting
+sys.exit(0 if seen == [0, 0] and read_credentials().fsuid == 0 else f"{seen}")
+"""
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.needs_root

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Final
 
 import pytest
@@ -220,7 +221,7 @@ def test_in_an_event_loop_and_on_a_foreign_machine_it_is_refused(monkeypatch: py
 
     with connected(server=mapped()) as (_, server):
         assert asyncio.run(act()) == WSAEINVAL
-        monkeypatch.setattr("securesock.identity.thread_credentials.platform.machine", lambda: "riscv64")
+        monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="riscv64"))
         assert refused(lambda: WSAImpersonateSocketPeer(server)) == WSAEOPNOTSUPP
 
 
