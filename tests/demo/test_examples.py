@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,82 @@ def test_two_machines_with_configured_identities(identities: dict[str, str], ser
 
     assert done.returncode == 0, done.stderr
     assert done.stdout == "one\ntwo\n"
+
+
+@pytest.fixture
+def winsock_server(identities: dict[str, str]) -> Iterator[Callable[..., tuple[str, subprocess.Popen[str]]]]:
+    """Starts the server of winsock_secure_echo.py; its port and the process."""
+    with contextlib.ExitStack() as running:
+
+        def start(*options: str) -> tuple[str, subprocess.Popen[str]]:
+            command = [sys.executable, str(EXAMPLES / "winsock_secure_echo.py"), "server", "-port", "0", *options]
+            added = environment(SECURESOCK_CONFIG=identities["server"], SECURE_ECHO_PASSWORD="correct horse")
+            process = running.enter_context(
+                leftovers.process(subprocess.Popen(command, env=added, stdout=subprocess.PIPE, text=True))
+            )
+            if process.stdout is None:
+                raise AssertionError("the server was started without a pipe")
+            return process.stdout.readline().split()[3].strip(","), process
+
+        yield start
+
+
+@pytest.mark.parametrize("options", [[], ["-v6"], ["-adv"]], ids=["basic", "v6", "adv"])
+def test_microsofts_sample_at_both_ends(
+    identities: dict[str, str], winsock_server: Callable[..., tuple[str, subprocess.Popen[str]]], options: list[str]
+) -> None:
+    port, server = winsock_server(*options)
+    host = "::1" if "-v6" in options else "127.0.0.1"
+    done = run_example(
+        "winsock_secure_echo.py",
+        *("client", *options, "-port", port, "-name", "server.example", host),
+        SECURESOCK_CONFIG=identities["client"],
+        SECURE_ECHO_PASSWORD="correct horse",
+    )
+
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert said[0] == "secured: yes, encrypted: yes"
+    assert said[1] == "peer machine: host/server.example"
+    assert said[-1] == "received 91011121314"
+    assert "the peer proved itself by CERTIFICATE" in said
+    if options == ["-adv"]:
+        assert "main mode: AES_GCM_128_16ICV, CURVE25519" in said
+        assert "quick mode: ESP_AUTH_AND_CIPHER, AES_128" in said
+    assert server.stdout is not None
+    heard = [server.stdout.readline().rstrip() for _ in range(7)]
+    assert heard[0] == "secured: yes, encrypted: yes"
+    who = "peer user: alice@example.org" if options == ["-adv"] else "peer machine: host/client.example"
+    assert heard[1] == who
+    assert f"the peer proved itself by {'EAP' if options == ['-adv'] else 'CERTIFICATE'}" in heard
+    assert "received 12345678" in heard
+
+
+def test_microsofts_sample_with_another_name_is_not_connected(
+    identities: dict[str, str], winsock_server: Callable[..., tuple[str, subprocess.Popen[str]]]
+) -> None:
+    port, _ = winsock_server()
+    arguments = ["client", "-port", port, "-name", "other.example", "127.0.0.1"]
+    done = run_example("winsock_secure_echo.py", *arguments, SECURESOCK_CONFIG=identities["client"])
+
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("not connected: ")
+
+
+def test_microsofts_sample_with_another_password_is_not_connected(
+    identities: dict[str, str], winsock_server: Callable[..., tuple[str, subprocess.Popen[str]]]
+) -> None:
+    port, _ = winsock_server("-adv")
+    done = run_example(
+        "winsock_secure_echo.py",
+        *("client", "-adv", "-port", port, "-name", "server.example", "127.0.0.1"),
+        SECURESOCK_CONFIG=identities["client"],
+        SECURE_ECHO_PASSWORD="wrong",
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("not connected: ")
 
 
 @pytest.mark.parametrize("client", ["echo_client.py", "aio_echo_client.py"])

@@ -10,16 +10,23 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
+from uuid import UUID
 
 from ..errors import SecureSocketError
 from ..keying.contract import Establishment, KeyingConfig
 from .fork import in_child
 from .ports import SecuredDatagrams, SecuredStream
 
-__all__ = ["LIVE_SAS", "KeyingCounters", "KeyingFailure", "LiveSa", "LiveSas", "SaSource"]
+__all__ = ["LIVE_SAS", "KeyingCounters", "KeyingFailure", "LiveSa", "LiveSas", "SaSource", "lookup_context"]
+
+
+def lookup_context(main_mode_sa_id: int, quick_mode_sa_id: int) -> UUID:
+    """Both ids, 64 bits each, as one GUID: a connection's SaLookupContext."""
+    return UUID(int=main_mode_sa_id << 64 | quick_mode_sa_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +34,8 @@ class LiveSa:
     """One ESP SA pair and the key exchange SA that it was last agreed under.
 
     ``establishment`` has the ids of the beginning; ``main_mode_sa_id`` and ``quick_mode_sa_id`` are those of now, and
-    ``config`` knows who began, on what carrier, between which addresses.  SPIs are those on the wire.
+    ``config`` knows who began, on what carrier, between which addresses.  SPIs are those on the wire; ``ike_spis`` the
+    initiator's and the responder's of the key exchange SA.
     """
 
     main_mode_sa_id: int
@@ -37,6 +45,12 @@ class LiveSa:
     establishment: Establishment
     config: KeyingConfig
     rekeys: int
+    ike_spis: tuple[int, int] = (0, 0)
+
+    @property
+    def lookup_context(self) -> UUID:
+        """By which a connection finds its SAs (SaLookupContext)."""
+        return lookup_context(self.main_mode_sa_id, self.quick_mode_sa_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +101,7 @@ class LiveSas:
         self._of_streams.clear()
         self._owners.clear()
         self._counters = KeyingCounters()
+        self._failures: Counter[type[SecureSocketError]] = Counter()
 
     def add(self, source: SaSource, stream: SecuredStream | None = None) -> None:
         """From now on ``source`` is asked, as long as it lives, or the one ``stream`` that its SA is for."""
@@ -116,6 +131,7 @@ class LiveSas:
         """Count a failure, and tell whoever listens; what a listener raises is its own affair and passes."""
         with self._lock:
             self._counters.failed += not failure.was_established
+            self._failures[type(failure.error)] += 1
             listeners = tuple(self._listeners)
         for listener in listeners:
             listener(failure)
@@ -136,6 +152,11 @@ class LiveSas:
         with self._lock:
             now = self._counters
             return KeyingCounters(*(getattr(now, name) for name in KeyingCounters.__slots__))
+
+    def failures(self) -> Mapping[type[SecureSocketError], int]:
+        """How many there were of each kind of error; a copy."""
+        with self._lock:
+            return Counter(self._failures)
 
     def snapshot(self) -> list[LiveSa]:
         """What lives now, in the order of the SA ids, so that an enumeration has one."""

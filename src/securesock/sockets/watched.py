@@ -81,6 +81,7 @@ class WatchedSession(IkeSession):
             stream = self._stream()
             if stream is None or stream.state != "established":
                 return None
+        ike = self._core.ike
         return LiveSa(
             self._main_mode_sa_id,
             self._quick_mode_sa_id,
@@ -89,6 +90,7 @@ class WatchedSession(IkeSession):
             establishment,
             self._config,
             self._rekeys,
+            (0, 0) if ike is None else (_number(ike.initiator_spi), _number(ike.responder_spi)),
         )
 
 
@@ -112,3 +114,7 @@ def _resting_of(machine: SecuredDatagrams) -> list[SaSource]:
 def _watched(session: KeyingSession) -> WatchedSession | None:
     inner = session.session if isinstance(session, KeyLoggingSession) else session
     return inner if isinstance(inner, WatchedSession) else None
+
+
+def _number(spi: bytes) -> int:
+    return int.from_bytes(spi, "big")

@@ -10,6 +10,7 @@ import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from ..engine.live_sas import lookup_context
 from ..errors import (
     LocalMisuse,
 )
@@ -96,6 +97,7 @@ def answer(sock: SecureSocket, template: Template | None) -> QueryInfo:
             MmSaId=info.main_mode_sa_id if main_mode else 0,
             QmSaId=info.quick_mode_sa_id if quick_mode else 0,
             NegotiationWinerr=_negotiation_winerr(sock, info, peer),
+            SaLookupContext=lookup_context(info.main_mode_sa_id, info.quick_mode_sa_id),
         )
     if template is None or template == SOCKET_SECURITY_QUERY_TEMPLATE() or not info.secured:
         return SOCKET_SECURITY_QUERY_INFO(SOCKET_SECURITY_PROTOCOL_DEFAULT, flags)

@@ -321,7 +321,10 @@ def test_the_template_decides_the_form_of_the_answer() -> None:
             second = SOCKET_SECURITY_QUERY_TEMPLATE_IPSEC2(FieldMask=SOCKET_QUERY_IPSEC2_FIELD_MASK(mask))
             for template in (second, second.pack()):
                 assert WSAQuerySocketSecurity(ours, template) == SOCKET_SECURITY_QUERY_INFO_IPSEC2(
-                    Flags=both, MmSaId=main_mode, QmSaId=quick_mode
+                    Flags=both,
+                    MmSaId=main_mode,
+                    QmSaId=quick_mode,
+                    SaLookupContext=UUID(int=applied.main_mode_sa_id << 64 | applied.quick_mode_sa_id),
                 )
         assert applied.main_mode_sa_id
         assert applied.quick_mode_sa_id
