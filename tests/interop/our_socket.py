@@ -13,7 +13,7 @@ import os
 import socket
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import securesock as ss
 from securesock.crypto import suites
@@ -101,6 +101,24 @@ async def _at_endpoint(context: ss.SecurityContext, address: tuple[str, int], si
     info = transport.get_extra_info("security")
     transport.close()
     return [came, info.peer_machine.name]
+
+
+class _Echoes(asyncio.DatagramProtocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.DatagramTransport, transport)
+        self.left = asyncio.Semaphore(0)
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        self.transport.sendto(data, addr)
+        self.left.release()
+
+
+async def _serve_at_endpoint(context: ss.SecurityContext, where: tuple[str, int], count: int) -> int:
+    transport, echoes = await ss.aio.create_datagram_endpoint(_Echoes, local_addr=where, context=context)
+    for _ in range(count):
+        await asyncio.wait_for(echoes.left.acquire(), 10)
+    transport.close()
+    return count
 
 
 class Wishes:
@@ -195,6 +213,10 @@ class Wishes:
                 raise TimeoutError(f"question {number} was never answered")
         self.socket.settimeout(kept)
         return again
+
+    def serve_at_endpoint(self, where: list[Any], count: int) -> int:
+        """As serve, with an asyncio endpoint at ``where``."""
+        return asyncio.run(_serve_at_endpoint(self.socket.context, (where[0], where[1]), count))
 
     def serve(self, count: int) -> list[Any]:
         """Answer that many datagrams with themselves; the senders."""

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from tests.interop import certificates, strongswan
 from tests.interop.combinations import combinations
 from tests.interop.network import Namespaces, cable, ip, translated_cable
-from tests.interop.users import Refused, asked_plainly, echo_program, secured_user
+from tests.interop.users import MAY_BIND_500, Refused, asked_plainly, echo_program, secured_user
 
 pytestmark = [
     pytest.mark.needs_root,
@@ -37,7 +37,7 @@ PORT: Final = 7000
 CONNECTION: Final = """  version = 2
   local_addrs = {local}
   remote_addrs = {remote}
-  local_port = 4500
+  {local_port}
   {remote_port}
   proposals = {ike}
   mobike = no
@@ -75,6 +75,7 @@ def connection(version: str = "4", **values: str) -> str:
         "more": "",
         "local": "10.90.0.2",
         "remote_port": "remote_port = 4500",
+        "local_port": "local_port = 4500",
         "remote": "10.90.0.1",
     }
     return CONNECTION.format(**(defaults | values))
@@ -222,6 +223,32 @@ def test_a_narrower_hop_on_the_way_is_found_out_and_nothing_is_cut_outside(tmp_p
             user.ask("whole", echo, 1300)
         assert user.ask("whole", echo, 1000) == 1000
         assert user.ask("refusals") == {}
+
+
+@pytest.mark.parametrize("how", ["socket", "endpoint"])
+def test_strongswan_that_was_not_told_begins_at_port_500_where_we_may_have_it(
+    namespaces: Namespaces, tmp_path: Path, how: str
+) -> None:
+    config = connection(ours=f"{INNER['4']}/32", connection="", remote_port="", local_port="")
+    ours = script(bind=["10.90.0.1", 4500 if how == "socket" else PORT])
+    ours["peers"][0] |= {"inner": INNER["4"], "inner_port": PORT}
+    sizes = [10, 3000]
+    with (
+        strongswan.charon(namespaces.peers, tmp_path, config, SHARED) as peer,
+        secured_user(namespaces.ours, ours, MAY_BIND_500) as user,
+    ):
+        ip("-n", namespaces.peers, "addr", "add", f"{BEHIND['4'][0]}/32", "dev", "lo")
+        if how == "socket":
+            peer.initiate()
+            user.begin("serve", len(sizes))
+        else:
+            user.begin("serve_at_endpoint", ["10.90.0.1", 4500], len(sizes))
+            peer.initiate()
+        assert asked_plainly(namespaces.peers, BEHIND["4"][0], INNER["4"], PORT, sizes) == sizes
+        user.take()
+        log = peer.log
+    assert "from 10.90.0.2[500] to 10.90.0.1[500]" in log
+    assert "from 10.90.0.2[4500] to 10.90.0.1[4500]" in log
 
 
 IKE: Final = {

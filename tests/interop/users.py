@@ -15,6 +15,16 @@ NOBODY: Final = 65534
 AS_NOBODY: Final = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all")
 
 
+MAY_BIND_500: Final = (
+    "setpriv",
+    f"--reuid={NOBODY}",
+    f"--regid={NOBODY}",
+    "--clear-groups",
+    "--inh-caps=+net_bind_service",
+    "--ambient-caps=+net_bind_service",
+)
+
+
 def _inside(namespace: str, program: str, *arguments: str, prefix: tuple[str, ...] = AS_NOBODY) -> list[str]:
     return ["ip", "netns", "exec", namespace, *prefix, sys.executable, str(HERE / program), *arguments]
 
@@ -31,9 +41,9 @@ class Refused(Exception):
 class SecuredUser:
     """An application of ours as user nobody: see our_socket.py."""
 
-    def __init__(self, namespace: str, script: dict[str, Any]) -> None:
+    def __init__(self, namespace: str, script: dict[str, Any], prefix: tuple[str, ...] = AS_NOBODY) -> None:
         self.process = subprocess.Popen(
-            _inside(namespace, "our_socket.py"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            _inside(namespace, "our_socket.py", prefix=prefix), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self._write(script)
         self.take()
@@ -64,8 +74,8 @@ class SecuredUser:
 
 
 @contextlib.contextmanager
-def secured_user(namespace: str, script: dict[str, Any]) -> Iterator[SecuredUser]:
-    user = SecuredUser(namespace, script)
+def secured_user(namespace: str, script: dict[str, Any], prefix: tuple[str, ...] = AS_NOBODY) -> Iterator[SecuredUser]:
+    user = SecuredUser(namespace, script, prefix)
     try:
         yield user
     finally:

@@ -522,3 +522,27 @@ def test_who_has_begun_from_a_network_can_be_begun_with_again_when_it_was_answer
     else:
         with pytest.raises(LocalMisuse, match="has begun"):
             b.send(b"anew", OUR_INNER)
+
+
+def test_who_begins_at_port_500_is_answered_where_it_proves_itself(identities: Identities) -> None:
+    """RFC 7296 2.23: the initiator goes on at 4500, whatever a translator makes of either port."""
+    net = Net(identities)
+    first, then = ("198.51.100.1", 500), ("198.51.100.1", 4500)
+    begun: list[bool] = []
+
+    def translate(route: Route) -> Route:
+        if route[1] == A:
+            begun.append(True)
+            return route[0], first if len(begun) == 1 else then
+        return (A, route[1]) if route[0] in (first, then) else route
+
+    net.translate = translate
+    a = net.host(A, adapt=knowing(TO_B))
+    b = net.host(GATEWAY, identity=identities.by_address[B], adapt=knowing(replace(FROM_A, gateway=first[0])))
+    travelled = seen(net)
+    a.send(b"question", SERVICE)
+    net.run(2)
+    b.send(b"answer", OUR_INNER)
+    net.run(1)
+    assert (b.received, a.received) == ([b"question"], [b"answer"])
+    assert [to for (to, source), _ in travelled if source == GATEWAY] == [first, then, then]

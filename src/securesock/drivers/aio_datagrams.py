@@ -25,12 +25,13 @@ from ..engine.ports import SecuredDatagrams
 from ..errors import LocalMisuse, SecureSocketError
 from ..identity.names import PeerTargetName
 from ..types import Address, AnyTrustedPeer, SecurityInfo
+from .ike_port import IkePort
 from .reconnecting import NO_WAY, reconnect
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-__all__ = ["AioDatagrams", "Directory", "SecuredDatagramTransport"]
+__all__ = ["AioDatagrams", "IkePortProtocol", "Directory", "SecuredDatagramTransport"]
 
 _CLOSE_S: Final = 2.0  # how long close() waits for first datagrams (semantics "Datagrams")
 _LEAST_WAIT_S: Final = 0.001  # the loop's clock is coarser than ours: a deadline is never met too early
@@ -83,6 +84,8 @@ class AioDatagrams(asyncio.DatagramProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
         self._moves = 0
+        self._ike_port = IkePort()
+        self._ike_transport: asyncio.DatagramTransport | None = None
         self._over = False
 
     # -- what the carrier tells ----------------------------------------------------------------------------------------
@@ -128,6 +131,8 @@ class AioDatagrams(asyncio.DatagramProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The descriptor is gone."""
         self._over = self.closing = True
+        if self._ike_transport is not None:
+            self._ike_transport.close()
         if self._timer is not None:
             self._timer.cancel()
         self.directory.closed()
@@ -180,7 +185,22 @@ class AioDatagrams(asyncio.DatagramProtocol):
                 self._put(*out)  # the fragments that go before
             self._put(packet, to)
 
+    def hear_at(self, port: asyncio.DatagramTransport) -> None:
+        """Have those answered, too, who begin at this transport of an IkePortProtocol: port 500 (ike_port)."""
+        self._ike_transport = port
+
+    def ike_received(self, message: bytes, sender: Address) -> None:
+        """A message without marker, of somebody who begins at port 500."""
+        if not self._over and self._generation == process.generation:
+            self.machine.handle_untrusted(self._ike_port.marked(message, sender), sender, monotonic())
+            self.settle()
+
     def _put(self, packet: bytes | bytearray | memoryview, to: Address) -> None:
+        if self._ike_transport is not None:
+            message = self._ike_port.unmarked(packet, to)
+            if message is not None:
+                self._ike_transport.sendto(message, to)
+                return
         self.carrier.sendto(packet, None if self.connected is not None and self.only is None else to)
 
     def settle(self) -> None:
@@ -241,6 +261,17 @@ class AioDatagrams(asyncio.DatagramProtocol):
         """Be gone at once."""
         self.closing = self._over = True
         self.carrier.abort()
+
+
+class IkePortProtocol(asyncio.DatagramProtocol):
+    """What comes at port 500."""
+
+    def __init__(self, endpoint: AioDatagrams) -> None:
+        self._endpoint = endpoint
+
+    def datagram_received(self, data: bytes, addr: Address) -> None:
+        """Somebody begins there."""
+        self._endpoint.ike_received(data, addr)
 
 
 class SecuredDatagramTransport(asyncio.DatagramTransport):

@@ -39,6 +39,7 @@ from ..identity.names import PeerTargetName
 from ..keying.contract import Establishment
 from ..types import Address, AnyTrustedPeer
 from .batches import MAX_RUN, MAX_SEGMENTS, Runs, receive_run
+from .ike_port import IkePort
 from .reactor import Timer, reactor
 from .reconnecting import NO_WAY, reconnect
 from .waiting import READ, WRITE, Waiter, this_thread
@@ -125,6 +126,12 @@ class DatagramCarrier:
         self._moves = 0
         self._stopping = self._released = False
         self._generation = process.generation
+        self._ike_kernel: socket.socket | None = None
+        self._ike_port = IkePort()
+
+    def hear_at(self, ike_kernel: socket.socket) -> None:
+        """Have those answered, too, who begin at this descriptor: port 500 (ike_port).  Before ``start``."""
+        self._ike_kernel = ike_kernel
 
     def start(self) -> None:
         """Have the reactor look after it."""
@@ -351,6 +358,8 @@ class DatagramCarrier:
         self.counters["not-sent"] += 1
 
     def _put(self, packet: bytes | bytearray | memoryview, to: Address) -> None:
+        if self._ike_kernel is not None and self._ike_port.send(self._ike_kernel, packet, to):
+            return
         if to == self.connected:
             _send(self._kernel, packet, _AT_ONCE)
         else:
@@ -590,6 +599,17 @@ class DatagramCarrier:
         if not self._watched and self._kernel.fileno() >= 0:
             self._watched = True
             reactor().watch(self._kernel, READ, self._readable)
+            if self._ike_kernel is not None:
+                reactor().watch(self._ike_kernel, READ, self._ike_readable)
+
+    def _ike_readable(self, mask: int, now: float) -> None:
+        with self._lock:
+            for _ in range(_READ_AT_ONCE):
+                found = None if self._ike_kernel is None else self._ike_port.read(self._ike_kernel)
+                if found is None:
+                    break
+                self._machine.handle_untrusted(*found, now)
+                self._settle()
 
     def _readable(self, mask: int, now: float) -> None:
         # whoever waits in the kernel reads also what a negotiation waits for
@@ -688,6 +708,8 @@ class DatagramCarrier:
             self._machine.close(monotonic())
             self._settle()
             reactor().forget(self._kernel)
+            if self._ike_kernel is not None:
+                reactor().forget(self._ike_kernel)
             if self._timer is not None:
                 self._timer.cancel()
             if self._blocked:
@@ -700,6 +722,8 @@ class DatagramCarrier:
 
     def _release(self) -> None:
         self._kernel.close()
+        if self._ike_kernel is not None:
+            self._ike_kernel.close()
         for each in self._pair or ():
             each.close()
         gone, self.gone = self.gone, None

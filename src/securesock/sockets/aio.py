@@ -45,7 +45,7 @@ from ..keying.contract import AdmitAnyTrusted
 from ..types import Address, AnyTrustedPeer, SecuritySettings
 from .address_book import addresses_of
 from .aio_admitting import AioDoor
-from .aio_datagrams import make_endpoint, routed
+from .aio_datagrams import hear_at_ike_port, make_endpoint, routed
 from .aio_opening import connect_judged, open_transport
 from .aio_streams import DEFAULT_LIMIT, ClientConnected, ProvenStreamProtocol, ProvenStreamReader, ProvenStreamWriter
 from .negotiation import Terms
@@ -326,6 +326,7 @@ async def create_datagram_endpoint(
             unless_allowed.callback(endpoint.abort)
             asked.policy.bound(addresses_of(endpoint.carrier.get_extra_info("socket")))
             unless_allowed.pop_all()
+    await hear_at_ike_port(loop, asked.context, endpoint)
     return endpoint.transport, protocol
 
 

@@ -12,7 +12,8 @@ from dataclasses import replace
 from time import monotonic, time
 from typing import TYPE_CHECKING, cast
 
-from ..drivers.aio_datagrams import AioDatagrams, Directory
+from ..drivers.aio_datagrams import AioDatagrams, Directory, IkePortProtocol
+from ..drivers.ike_port import open_ike_port
 from ..drivers.reactor import in_reactor
 from ..engine.connect import ExpectedPeer, expected_peer
 from ..engine.context import SecurityContext
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from ..engine.datagram_policy import DatagramPolicy
     from ..engine.socket_policy import SocketPolicy
 
-__all__ = ["make_endpoint", "routed"]
+__all__ = ["hear_at_ike_port", "make_endpoint", "routed"]
 
 
 class _Directory:
@@ -114,6 +115,15 @@ def _judging(policy: SocketPolicy | None, our_address: Callable[[Address], Addre
     from ..engine.datagram_policy import DatagramPolicy  # of the filtering platform, which most do without
 
     return DatagramPolicy(policy, our_address)
+
+
+async def hear_at_ike_port(loop: asyncio.AbstractEventLoop, context: SecurityContext, endpoint: AioDatagrams) -> None:
+    """Answer at port 500, too, where the endpoint is at 4500 and the process may."""
+    bound = endpoint.carrier.get_extra_info("socket")
+    found = open_ike_port(bound) if context.peers and bound is not None else None
+    if found is not None:
+        port, _ = await loop.create_datagram_endpoint(lambda: IkePortProtocol(endpoint), sock=found)
+        endpoint.hear_at(port)
 
 
 async def routed(

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
 from ..drivers.datagrams import DatagramCarrier, readiness_pair
+from ..drivers.ike_port import open_ike_port
 from ..drivers.reactor import at_once, in_reactor, reactor
 from ..drivers.system_errors import system_error
 from ..engine.connect import ExpectedPeer, check_offers, expected_peer
@@ -169,6 +170,9 @@ class SecureDatagramSocket(SecureSocket):
         if self._judges is not None:
             carrier.gone = self._judges.over
             self._judges.look_after(carrier.live, carrier.break_off, at_once, in_reactor)
+        ike_kernel = open_ike_port(kernel) if self.context.peers else None
+        if ike_kernel is not None:
+            carrier.hear_at(ike_kernel)
         carrier.start()
         return carrier
 

@@ -265,6 +265,10 @@ class UserSpaceDatagrams(Associations):
             return None
         our = association.our_address
         association.session.handle_datagram(message, now, None if our is None else AddressPair(our, address))
+        proven = association.state == "negotiating" and association.session.established
+        if proven and association.peer.route is not None:
+            # RFC 7296 2.23: whoever begins at port 500 proves itself from 4500, and is there from then on
+            association.peer.carrier = address
         # RFC 7296 2.11: answered to where it came from
         self._drive(association, address, now)
         return None
