@@ -19,12 +19,13 @@ __all__ = ["ANY_USER", "Applied", "UserRule", "encrypted_only"]
 
 
 class UserRule(NamedTuple):
-    """What the main mode policy in force says of users: whether ours may be proven, whether the peer's may, and whether
-    a machine may come without one."""
+    """What the main mode policy in force says of users: whether ours may be proven, whether the peer's may, whether a
+    machine may come without one, and whether ours has to be wherever this end begins (impersonation)."""
 
     prove: bool = True
     accept: bool = True
     machines: bool = True
+    impersonates: bool = False
 
 
 ANY_USER: Final = UserRule()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from ..errors import LocalMisuse
@@ -113,15 +114,15 @@ def connecting(
         raise LocalMisuse(
             f"{user.principal.name} cannot be proven under the main mode policy in force, which names no method for it"
         )
-    if user is None and not rule.machines:
-        raise LocalMisuse("the main mode policy in force has no other method than EAP: give user_name and password")
+    if user is None and (rule.impersonates or not rule.machines):
+        raise LocalMisuse("the main mode policy in force wants a user proven: give user_name and password")
     return KeyingConfig(
         role=Role.INITIATOR,
         policy=UNMARKED if applied is None else applied.mark,
         carrier=carrier,
         identity=context.identity if applied is None else applied.identity,
         main_mode=context.main_mode if applied is None else applied.main_mode,
-        quick_mode=_quick_mode(context.quick_mode if applied is None else applied.quick_mode, settings, standard),
+        quick_mode=_quick_mode_of(context, settings, standard, applied),
         our_address=numeric_address(our),
         peer_address=numeric_address(peer),
         wall_offset_s=wall_offset_s,
@@ -171,7 +172,7 @@ def accepting(
         expected_peer=expected,
         identity=context.identity if applied is None else applied.identity,
         main_mode=context.main_mode if applied is None else applied.main_mode,
-        quick_mode=_quick_mode(context.quick_mode if applied is None else applied.quick_mode, settings, standard),
+        quick_mode=_quick_mode_of(context, settings, standard, applied),
         our_address=numeric_address(our),
         peer_address=numeric_address(peer),
         wall_offset_s=wall_offset_s,
@@ -244,10 +245,28 @@ def read_public_addresses(addresses: Iterable[Address]) -> tuple[Address, ...]:
     return tuple(checked)
 
 
-def _quick_mode(
-    policy: QuickModePolicy, settings: SecuritySettings, standard: StandardHost | None = None
+def _quick_mode_of(
+    context: SecurityContext, settings: SecuritySettings, standard: StandardHost | None, applied: Applied | None
 ) -> QuickModePolicy:
-    """guarantee_encryption: only cipher suites, whatever policy prefers.  A standard host gets its own default."""
+    if applied is None:
+        return _quick_mode(context.quick_mode, settings, standard)
+    stored = applied.mark.quick_mode_policy is not None
+    return _quick_mode(applied.quick_mode, settings, standard, stored=stored)
+
+
+def _quick_mode(
+    policy: QuickModePolicy,
+    settings: SecuritySettings,
+    standard: StandardHost | None = None,
+    *,
+    stored: bool = False,
+) -> QuickModePolicy:
+    """guarantee_encryption: only cipher suites, whatever policy prefers.  A standard host gets its own default.
+
+    ``stored``: the policy is a provider context's, which cannot say how packets are numbered.
+    """
     if standard is not None and policy is DEFAULT_QUICK_MODE:
         policy = STANDARD_QUICK_MODE
+    elif standard is not None and stored:
+        policy = replace(policy, offers=tuple(replace(each, esn=(True, False)) for each in policy.offers))
     return encrypted_only(policy) if settings.guarantee_encryption else policy

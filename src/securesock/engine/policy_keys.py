@@ -77,6 +77,7 @@ from ..policy.negotiation import IDLE_S, ChildOffer, IkeOffer, MainModePolicy, Q
 from ..types import IPsecSettings, Lifetimes
 from .applied import UserRule
 from .context import SecurityContext
+from .user import proves_a_user
 
 __all__ = [
     "MAIN_MODE_TYPES",
@@ -219,6 +220,7 @@ def check_named(settings: IPsecSettings, context: SecurityContext | None) -> Non
         main_mode_of(main_mode)
         if context is not None:
             identity_for(main_mode, context.identity)
+            _check_users(main_mode, context, settings)
     key = named(settings.quick_mode_policy)
     if key is not None:
         quick_mode_of(find_context(engine, key, QUICK_MODE_TYPES))
@@ -257,8 +259,8 @@ def _check_methods(context: ProviderContext, content: IkePolicy) -> bool:
         raise _cannot(context, "it lets anonymous peers in, which only a policy with allow_anonymous=True may")
     for method in content.methods:
         _check_parameters(context, method)
-    if content.impersonation is not ImpersonationType.NONE:
-        raise _cannot(context, "it wants the user proven who made the socket, and only AuthIP's methods do that")
+    if content.impersonation is not ImpersonationType.NONE and not users_of(context).prove:
+        raise _cannot(context, "it wants the user proven who made the socket, and none of its methods proves one")
     return anonymous
 
 
@@ -323,11 +325,22 @@ def users_of(context: ProviderContext) -> UserRule:
     content = context.content
     methods = content.methods if isinstance(content, IkePolicy) else ()
     flags = [each.parameters.flags for each in methods if isinstance(each.parameters, EapAuthentication)]
+    told = isinstance(content, IkePolicy) and content.impersonation is not ImpersonationType.NONE
     return UserRule(
         prove=any(not each & _REMOTE_AUTH_ONLY for each in flags),
         accept=any(not each & _LOCAL_AUTH_ONLY for each in flags),
         machines=len(flags) < len(methods),
+        impersonates=told,
     )
+
+
+def _check_users(policy: ProviderContext, context: SecurityContext, settings: IPsecSettings) -> None:
+    """LocalMisuse where a user that is to be proven has no method, or there is no user where there has to be one."""
+    rule, user = users_of(policy), proves_a_user(context, settings)
+    if user and not rule.prove:
+        raise _cannot(policy, "a user is to be proven, and none of its methods is EAP for this end")
+    if not user and context.users is None and (rule.impersonates or not rule.machines):
+        raise _cannot(policy, "it wants a user proven: give user_name and password, or accept users")
 
 
 def _roots(shown: Iterable[CertificateAuthentication]) -> tuple[bytes, ...]:
