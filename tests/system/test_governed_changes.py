@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 import securesock as ss
+from securesock.drivers.aio_transport import SecuredTransport
 from securesock.policy import ActionType, Field, Filter, FilterEngine, Layer, Sublayer, allow, match
 from tests.support.governed import AES_128_GCM, INTEGRITY_ONLY, policy_filter, quick_mode, socket_filters, under
 from tests.support.loopback import Server, client_context, echo, server_context, serving, until
@@ -172,13 +173,32 @@ def test_asyncio_connections_are_broken_and_tell_too(engine: FilterEngine, serve
         )
         writer.write(b"hello")
         assert await reader.readexactly(5) == b"hello"
+        transport = writer.transport
+        assert isinstance(transport, SecuredTransport)
+        assert Layer.ALE_AUTH_CONNECT_V4 in {each.layer for each in transport.explain_policy()}
+        changes = transport.watch_policy()
         engine.filters.add(Filter("closed now", layer=Layer.OUTBOUND_TRANSPORT_V4, action=ActionType.BLOCK))
         with pytest.raises(ss.ConnectionBroken, match="closed now"):
             await reader.read(100)
         assert writer.get_extra_info("security").latch == "broken"
+        assert "closed now" in next(iter(changes)).broken
         writer.close()
         with pytest.raises(ss.ConnectionBroken):
             await writer.wait_closed()
+
+    asyncio.run(run())
+
+
+def test_asyncio_connections_without_a_filtering_platform_have_nothing_to_watch(server: Server) -> None:
+    async def run() -> None:
+        _, writer = await ss.aio.open_connection(*server.address[:2], peer=NAME, context=client_context())
+        transport = writer.transport
+        assert isinstance(transport, SecuredTransport)
+        for ask in (transport.watch_policy, transport.explain_policy):
+            with pytest.raises(ss.LocalMisuse, match="no filtering platform"):
+                ask()
+        writer.close()
+        await writer.wait_closed()
 
     asyncio.run(run())
 

@@ -12,9 +12,11 @@ import pytest
 import securesock as ss
 from securesock.policy import ActionType, Condition, Field, Filter, FilterEngine, Layer, allow, match
 from securesock.policy import identifiers as ids
+from securesock.policy.events import MmFailure
 from securesock.policy.ipsec import AuthenticationMethod, PresharedKeyAuthentication, SaLifetime
 from securesock.policy.ipsec_numbers import AuthMethodType
 from securesock.secret import Secret
+from securesock.sockets.datagram_socket import SecureDatagramSocket
 from tests.support.governed import (
     AES_128_GCM,
     INTEGRITY_ONLY,
@@ -276,11 +278,70 @@ def test_asyncio_endpoints_are_judged_too(engine: FilterEngine) -> None:
         here.sendto(b"hello")
         assert await hearer.data.get() == b"hello"
         assert here.query_security(address).filter_id in [each.id for each in socket_filters(engine)]
+        assert Layer.ALE_AUTH_CONNECT_V4 in {each.layer for each in here.explain_policy(address)}
+        changes = here.watch_policy()
         engine.filters.add(_block(Layer.ALE_AUTH_CONNECT_V4, match(Field.IP_REMOTE_PORT, address[1])))
         assert isinstance(await told.errors.get(), ss.ConnectionBroken)
+        assert next(iter(changes)).broken
         here.close()
         there.close()
         await asyncio.sleep(0)
 
     asyncio.run(run())
     until(lambda: not socket_filters(engine), "the filters are gone")
+
+
+def test_endpoints_and_sockets_without_a_filtering_platform_have_nothing_to_watch(server: ss.SecureSocket) -> None:
+    async def run() -> None:
+        endpoint, _ = await ss.aio.create_datagram_endpoint(
+            asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0), context=client_context()
+        )
+        for ask in (endpoint.watch_policy, lambda: endpoint.explain_policy(server.getsockname())):
+            with pytest.raises(ss.LocalMisuse, match="no filtering platform"):
+                ask()
+        endpoint.close()
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+    for ask in (server.watch_policy, lambda: server.explain_policy(server.getsockname())):
+        with pytest.raises(ss.LocalMisuse, match="no filtering platform"):
+            ask()
+
+
+def _stranger() -> ss.SecurityContext:
+    return ss.SecurityContext(ss.Identity.ephemeral("host/stranger.example"))
+
+
+def _is_refused(server: ss.SecureSocket, sock: ss.SecureSocket) -> None:
+    sock.set_peer_target_name(NAME, server.getsockname())
+    with pytest.raises(ss.AuthenticationFailed):
+        sock.sendto(b"x", server.getsockname())
+
+
+def test_a_negotiation_that_fails_is_a_net_event_at_either_end(engine: FilterEngine) -> None:
+    with (
+        FilterEngine.open() as theirs,
+        _socket(under(server_context(), theirs), bind=True) as server,
+        _socket(under(_stranger(), engine)) as sock,
+    ):
+        _is_refused(server, sock)
+        event = engine.net_events.enumerate()[-1]
+        assert isinstance(event.detail, MmFailure)
+        assert event.detail.remote_principal == NAME
+        assert (event.protocol, event.remote_port) == (17, server.getsockname()[1])
+        until(lambda: theirs.net_events.enumerate() != [], "it is told at the other end")
+        assert theirs.net_events.enumerate()[-1].remote_port == sock.getsockname()[1]
+
+
+def test_nothing_is_kept_of_strangers(engine: FilterEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("securesock.planes.userspace.associations.LINGER_S", 0.2)
+    with (
+        _socket(under(server_context(), engine), bind=True) as server,
+        _socket(_stranger()) as sock,
+    ):
+        assert isinstance(server, SecureDatagramSocket)
+        judges = server._judges
+        assert judges is not None
+        _is_refused(server, sock)
+        assert judges.applied(("127.0.0.1", sock.getsockname()[1])) is not None
+        until(lambda: not judges._judged, "it is forgotten")

@@ -31,7 +31,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
-from typing import Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from ..engine.fork import process, refuse_inherited
 from ..engine.live_sas import LIVE_SAS
@@ -41,6 +41,10 @@ from ..errors import SecureSocketError
 from ..types import SecurityInfo
 from .aio_transport import Data, SecuredTransport
 from .closing import Closing, close_now, linger_of, reset
+
+if TYPE_CHECKING:
+    from ..engine.live_flows import PolicyChange
+    from ..policy import Explanation, Subscription
 
 __all__ = ["AioLink", "duplicate"]
 
@@ -60,6 +64,14 @@ class JudgedFlow(Protocol):
 
     def current(self, established: SecurityInfo) -> SecurityInfo:
         """What is said of the connection, with the policy of now."""
+        ...
+
+    def subscribe(self, callback: Callable[[PolicyChange], object] | None = None) -> Subscription[PolicyChange]:
+        """Hear of every change of it from now on."""
+        ...
+
+    def explain(self) -> tuple[Explanation, ...]:
+        """Why the connection is judged as it is."""
         ...
 
     def over(self) -> None:

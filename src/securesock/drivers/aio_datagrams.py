@@ -31,6 +31,9 @@ from .reconnecting import NO_WAY, reconnect
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+    from ..engine.live_flows import PolicyChange
+    from ..policy import Explanation, Subscription
+
 __all__ = ["AioDatagrams", "IkePortProtocol", "Directory", "SecuredDatagramTransport"]
 
 _CLOSE_S: Final = 2.0  # how long close() waits for first datagrams (semantics "Datagrams")
@@ -54,6 +57,14 @@ class Directory(Protocol):
 
     def info(self, machine: SecuredDatagrams, address: Address) -> SecurityInfo | None:
         """What is in force with an address."""
+        ...
+
+    def watch_policy(self, callback: Callable[[PolicyChange], object] | None = None) -> Subscription[PolicyChange]:
+        """Hear of every change of any peer's policy; LocalMisuse without a filtering platform."""
+        ...
+
+    def explain_policy(self, address: Address) -> tuple[Explanation, ...]:
+        """Why the flow with an address is judged as it is; LocalMisuse without a filtering platform."""
         ...
 
     def closed(self) -> None:
@@ -320,6 +331,14 @@ class SecuredDatagramTransport(asyncio.DatagramTransport):
         if info is None:
             raise LocalMisuse(f"nothing is negotiated with {where[0]} port {where[1]}", errno=errno.ENOTCONN)
         return info
+
+    def watch_policy(self, callback: Callable[[PolicyChange], object] | None = None) -> Subscription[PolicyChange]:
+        """As SecureSocket.watch_policy(): ``callback`` is called by a daemon thread, outside the loop."""
+        return self._endpoint.directory.watch_policy(callback)
+
+    def explain_policy(self, address: Address | None = None) -> tuple[Explanation, ...]:
+        """As SecureSocket.explain_policy()."""
+        return self._endpoint.directory.explain_policy(self._where(address))
 
     @property
     def refusals(self) -> Mapping[str, int]:

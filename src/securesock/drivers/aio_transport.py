@@ -7,13 +7,16 @@ own transport and adds only what SecurityInfo says of it.  Neither decides anyth
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
+from ..errors import LocalMisuse
 from ..types import SecurityInfo
 
 if TYPE_CHECKING:
-    from .aio import AioLink
+    from ..engine.live_flows import PolicyChange
+    from ..policy import Explanation, Subscription
+    from .aio import AioLink, JudgedFlow
     from .aio_clear import ClearGuard
 
 __all__ = ["ClearTransport", "Data", "SecuredTransport"]
@@ -43,6 +46,19 @@ class SecuredTransport(asyncio.Transport):
         if name == "security":
             return self._link.security()
         return self._link.carrier.get_extra_info(name, default)
+
+    def watch_policy(self, callback: Callable[[PolicyChange], object] | None = None) -> Subscription[PolicyChange]:
+        """As SecureSocket.watch_policy(): ``callback`` is called by a daemon thread, outside the loop."""
+        return self._judged().subscribe(callback)
+
+    def explain_policy(self) -> tuple[Explanation, ...]:
+        """As SecureSocket.explain_policy()."""
+        return self._judged().explain()
+
+    def _judged(self) -> JudgedFlow:
+        if self._link.live is None:
+            raise LocalMisuse("no filtering platform judges this connection: it has to be made under policy=...")
+        return self._link.live
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         """The application's protocol."""

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias
 
-from ..errors import ConnectionBroken, LocalMisuse, PolicyRefused
+from ..errors import ConnectionBroken, LocalMisuse, PolicyRefused, SecureSocketError
 from ..identity.names import PeerTargetName
 from ..keying.contract import Admission, Establishment
 from ..policy.changes import Subscription
@@ -70,6 +70,18 @@ class DatagramPolicy:
     def admission(self, peer: Address, otherwise: Admission, *, outbound: bool) -> Admission:
         """Who may be at ``peer``, judged when it is known who it is."""
         return self._policy.admission(self._our_address(peer), peer, otherwise, outbound=outbound)
+
+    def failed(self, peer: Address, error: SecureSocketError, direction: Direction) -> None:
+        """What was begun with ``peer``, or by it, came to nothing: a net event."""
+        judged = self._judged.get(peer)
+        if judged is not None and judged.applied.flow is not None:
+            our = (judged.applied.flow.our_host, judged.applied.flow.our_port)
+            self._policy.failed(our, peer, error, direction, judged.expected, judged.applied)
+
+    def forget(self, peer: Address) -> None:
+        """Nobody knows ``peer`` any more."""
+        with self._lock:
+            self._judged.pop(peer, None)
 
     def applied(self, peer: Address) -> Applied | None:
         """What policy made of the flow with ``peer``; None where nothing was begun."""

@@ -306,6 +306,14 @@ class DatagramKeying(Protocol):
         """The same for a datagram that comes in clear."""
         ...
 
+    def failed(self, role: Role, peer: Address, error: SecureSocketError) -> None:
+        """A negotiation with ``peer`` came to nothing."""
+        ...
+
+    def forgotten(self, peer: Address) -> None:
+        """Nothing is known of ``peer`` any more."""
+        ...
+
     def route(self, address: Address) -> Route | None:
         """The way to ``address`` by a standard host, None where its own port is spoken to.  LocalMisuse: by whom, is
         not said.  OSError: there is no way."""

@@ -22,6 +22,7 @@ from ..engine.ports import SecuredDatagrams
 from ..engine.report import Asked, datagram_info
 from ..engine.user import proves_a_user, wipe_password
 from ..entropy import SystemEntropy
+from ..errors import LocalMisuse
 from ..types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer, SecurityInfo
 from .address_book import AddressBook, LocalAddress
 from .datagram_keying import SocketKeying
@@ -30,7 +31,9 @@ from .planes import datagram_machine
 
 if TYPE_CHECKING:
     from ..engine.datagram_policy import DatagramPolicy
+    from ..engine.live_flows import PolicyChange
     from ..engine.socket_policy import SocketPolicy
+    from ..policy import Explanation, Subscription
 
 __all__ = ["hear_at_ike_port", "make_endpoint", "routed"]
 
@@ -55,6 +58,17 @@ class _Directory:
         wipe_password(self._asked.settings)
         if self._judges is not None:
             self._judges.over()
+
+    def watch_policy(self, callback: Callable[[PolicyChange], object] | None = None) -> Subscription[PolicyChange]:
+        return self._judging().subscribe(callback)
+
+    def explain_policy(self, address: Address) -> tuple[Explanation, ...]:
+        return self._judging().explain(address)
+
+    def _judging(self) -> DatagramPolicy:
+        if self._judges is None:
+            raise LocalMisuse("no filtering platform judges this endpoint: it has to be made under policy=...")
+        return self._judges
 
     def expected(self, peer: str | AnyTrustedPeer) -> ExpectedPeer:
         return expected_peer(peer)

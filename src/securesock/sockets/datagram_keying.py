@@ -19,6 +19,7 @@ from ..engine.half_open import HALF_OPEN, HalfOpen, HalfOpenTable, source_of
 from ..engine.ports import HalfOpenPlace, Route
 from ..engine.routes import route_from, route_to
 from ..entropy import Entropy
+from ..errors import SecureSocketError
 from ..identity.names import PeerTargetName
 from ..keying.contract import Admission, KeyingSession, Role, StandardHost
 from ..keying.cookies import CookieJar
@@ -126,6 +127,16 @@ class SocketKeying:
     def may_come_in_clear(self, peer: Address) -> bool:
         """See the port."""
         return self._policy is None or self._policy.may_come_in_clear(peer)
+
+    def failed(self, role: Role, peer: Address, error: SecureSocketError) -> None:
+        """See the port."""
+        if self._policy is not None:
+            self._policy.failed(peer, error, "outbound" if role is Role.INITIATOR else "inbound")
+
+    def forgotten(self, peer: Address) -> None:
+        """See the port."""
+        if self._policy is not None:
+            self._policy.forget(peer)
 
     def route(self, address: Address) -> Route | None:
         """See the port."""

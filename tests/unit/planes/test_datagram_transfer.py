@@ -221,6 +221,22 @@ def test_what_is_no_packet_is_counted_and_harms_nothing(identities: Identities) 
 # time
 
 
+def test_a_policy_says_after_how_long_an_idle_sa_goes(identities: Identities) -> None:
+    def hasty(context: SecurityContext) -> SecurityContext:
+        return replace(context, quick_mode=replace(DEFAULT_QUICK_MODE, idle_s=20.0))
+
+    net = Net(identities)
+    a, b = net.host(A, adapt=hasty), net.host(B)
+    a.send(b"first", B)
+    net.run(1)
+    assert b.received == [b"first"]
+    net.run(18)
+    assert [peer for peer, _ in a.machine.live()] == [B]
+    net.run(3)
+    assert not a.machine.live()
+    assert not b.machine.live()  # it was told
+
+
 def test_an_idle_peers_sas_go_at_both_ends_and_come_again(identities: Identities) -> None:
     net = Net(identities)
     a, b = established(net)

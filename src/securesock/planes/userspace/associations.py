@@ -500,6 +500,8 @@ class Associations(PeerDirectory):
             self.counters["latch-broken"] += 1
             self._delete(old, now)
         self.counters[getattr(error, "reason", "") or type(error).__name__] += 1
+        if negotiating:
+            self._keying.failed(association.role, peer.carrier, error)
         self._end(association, now)
         self._close_inbound(association)
         if negotiating and association.role is Role.INITIATOR and not peer.occupied:

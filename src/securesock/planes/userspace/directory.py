@@ -124,6 +124,8 @@ class PeerDirectory:
 
     def _forget_stranger(self, peer: Peer) -> None:
         if peer.forgettable:
+            for address in {peer.address, peer.carrier}:
+                self._keying.forgotten(address)
             if peer.route is None:
                 if self._peers.get(peer.address) is peer:
                     del self._peers[peer.address]
