@@ -16,6 +16,7 @@ from securesock.engine.policy_keys import identity_for, main_mode_of, quick_mode
 from securesock.errors import LocalMisuse
 from securesock.identity.identity import Identity
 from securesock.identity.names import parse_peer_target_name
+from securesock.identity.users import Users
 from securesock.policy import FilterEngine, ProviderContext
 from securesock.policy import identifiers as ids
 from securesock.policy.builtin import MODERN_MAIN_MODE, MODERN_QUICK_MODE, SSE_MAIN_MODE, SSE_QUICK_MODE
@@ -515,3 +516,57 @@ def test_eap_stands_beside_certificates_alone() -> None:
     shared = AuthenticationMethod(AuthMethodType.PRESHARED_KEY, PresharedKeyAuthentication(Secret(bytes(16))))
     with pytest.raises(LocalMisuse, match="beside EAP"):
         main_mode_of(main_mode(eap(), shared))
+
+
+# -- users at set time -------------------------------------------------------------------------------------------------
+
+
+def _impersonating(*methods: AuthenticationMethod) -> ProviderContext:
+    return _ike(main_mode(*methods), impersonation=ImpersonationType.SOCKET_PRINCIPAL)
+
+
+def test_impersonation_is_the_user_of_the_socket_proven_by_eap() -> None:
+    for methods, there in (
+        ((CERTIFICATE, eap()), True),
+        ((CERTIFICATE, eap(1)), True),
+        ((CERTIFICATE, eap(2)), False),
+    ):
+        context = _impersonating(*methods)
+        assert users_of(context).impersonates
+        if there:
+            main_mode_of(context)
+        else:
+            with pytest.raises(LocalMisuse, match="none of its methods proves one"):
+                main_mode_of(context)
+
+
+@pytest.mark.parametrize(
+    ("policy", "user", "users", "why"),
+    [
+        (main_mode(eap()), False, False, "wants a user proven"),
+        (main_mode(eap()), True, False, ""),
+        (main_mode(eap()), False, True, ""),
+        (main_mode(eap(1)), True, False, ""),
+        (main_mode(eap(2)), True, False, "none of its methods is EAP for this end"),
+        (main_mode(CERTIFICATE), True, False, "none of its methods is EAP for this end"),
+        (main_mode(CERTIFICATE), False, True, ""),
+        (main_mode(CERTIFICATE, eap()), True, False, ""),
+        (main_mode(CERTIFICATE, eap()), False, False, ""),
+        (_impersonating(CERTIFICATE, eap()), False, False, "wants a user proven"),
+        (_impersonating(CERTIFICATE, eap()), True, False, ""),
+    ],
+)
+def test_settings_and_a_policys_methods_for_users_have_to_fit_when_they_are_set(
+    identity: Identity, policy: ProviderContext, user: bool, users: bool, why: str
+) -> None:
+    with FilterEngine.open() as engine:
+        stored = engine.provider_contexts.add(policy)
+        context = SecurityContext(identity, policy=engine, users=Users(certificates=True) if users else None)
+        settings = IPsecSettings(
+            main_mode_policy=stored.key, user_name="alice@example.org" if user else "", password="x" if user else ""
+        )
+        if why:
+            with pytest.raises(LocalMisuse, match=why):
+                check_settings(settings, context)
+        else:
+            check_settings(settings, context)

@@ -212,7 +212,7 @@ def test_a_stored_main_mode_policy_says_what_may_be_done_about_users(machine: Id
     assert connecting(context, asked, SERVER, OUR, PEER, 0.0, applied=applied(ANY_USER)).user is not None
     assert accepted(ANY_USER).users is context.users
     # EAP and nothing else: no machine comes in by itself, and none of ours goes without a user
-    with pytest.raises(LocalMisuse, match="no other method than EAP"):
+    with pytest.raises(LocalMisuse, match="wants a user proven"):
         connecting(plain, asked, SERVER, OUR, PEER, 0.0, applied=applied(alone))
     admission = accepted(alone).admission
     assert admission.pins == ()
