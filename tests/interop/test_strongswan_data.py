@@ -251,6 +251,22 @@ def test_strongswan_that_was_not_told_begins_at_port_500_where_we_may_have_it(
     assert "from 10.90.0.2[4500] to 10.90.0.1[4500]" in log
 
 
+def test_the_tunnel_itself_may_run_over_ipv6(namespaces: Namespaces, tmp_path: Path) -> None:
+    ours = script(family=6)
+    ours["peers"][0]["gateway"] = "fd90::2"
+    for namespace, device, host in ((namespaces.ours, "end0", "fd90::1"), (namespaces.peers, "end1", "fd90::2")):
+        ip("-n", namespace, "addr", "add", f"{host}/64", "dev", device, "nodad")
+    config = connection(local="fd90::2", remote="fd90::1", remote_port="")
+    with (
+        strongswan.charon(namespaces.peers, tmp_path, config, SHARED, pools=POOLS),
+        behind(namespaces.peers) as echo,
+        secured_user(namespaces.ours, ours) as user,
+    ):
+        sizes = [100, 1400, 3000]
+        assert user.ask("echo", [f"::ffff:{echo[0]}", ECHO], sizes) == sizes
+        assert user.ask("refusals") == {}
+
+
 IKE: Final = {
     "x25519": "aes256gcm16-prfsha256-x25519",
     "ecp384": "chacha20poly1305-prfsha256-ecp384",

@@ -16,8 +16,9 @@ from ..errors import LocalMisuse
 from ..identity.names import PeerTargetName, expected_name_for_host, parse_peer_target_name
 from ..sad.spec import Mode
 from ..types import ANY_TRUSTED_PEER, AnyTrustedPeer
+from ..wire.inet import packed_host
 
-__all__ = ["Carrier", "PeerEntry", "entry_for", "entry_of_carrier", "packed_host"]
+__all__ = ["Carrier", "PeerEntry", "entry_for", "entry_of_carrier"]
 
 Carrier: TypeAlias = Literal["own", "4500", "auto"]
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -43,11 +44,6 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     if isinstance(address, ipaddress.IPv6Address):
         return address.ipv4_mapped or address
     return address
-
-
-def packed_host(host: str) -> bytes:
-    """4 or 16 bytes, an IPv4-mapped address as IPv4."""
-    return _address(host).packed
 
 
 @dataclass(frozen=True, slots=True)

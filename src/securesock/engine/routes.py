@@ -13,10 +13,11 @@ from ..errors import LocalMisuse
 from ..keying.contract import StandardHost
 from ..sad.spec import Span
 from ..types import Address
+from ..wire.inet import packed_host
 from ..wire.numbers import IpProtocol
 from ..wire.udp_encapsulation import NAT_TRAVERSAL_PORT
 from .connect import numeric_address
-from .peer_entry import PeerEntry, entry_for, entry_of_carrier, packed_host
+from .peer_entry import PeerEntry, entry_for, entry_of_carrier
 from .ports import Route
 
 __all__ = ["route_from", "route_to"]

@@ -8,7 +8,9 @@ and IPv6 extension headers other than the fragment's are refused.
 
 from __future__ import annotations
 
+import ipaddress
 import struct
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from ..errors import WireError
@@ -19,6 +21,7 @@ __all__ = [
     "IpHeader",
     "internet_checksum",
     "ip_header_length",
+    "packed_host",
     "read_ip_header",
     "read_ip_packet",
     "read_udp_header",
@@ -64,6 +67,18 @@ class IpHeader(NamedTuple):
     payload_offset: int
     end: int
     fragment: Fragment | None = None
+
+
+@lru_cache(maxsize=4096)  # a sender asks for the same few again and again
+def packed_host(host: str) -> bytes:
+    """A numeric host as headers and selectors have it: 4 or 16 bytes, an IPv4-mapped address as IPv4, no scope.
+
+    ValueError: it is none.
+    """
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or address
+    return address.packed
 
 
 def internet_checksum(data: bytes) -> int:

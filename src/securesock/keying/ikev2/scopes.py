@@ -14,10 +14,10 @@ from typing import Final
 from ...errors import PeerIncompatible, PeerMisbehaved
 from ...sad.spec import InnerFlow, Scope, Span
 from ...wire.ikev2.payloads import Configuration, TrafficSelector, TrafficSelectors
+from ...wire.inet import packed_host
 from ...wire.numbers import ConfigAttribute, ConfigType, IpProtocol, PayloadType, TrafficSelectorType
 from ..contract import StandardHost
 from .core import Core
-from .selectors import canonical_host
 
 __all__ = [
     "agreed_scope",
@@ -134,7 +134,7 @@ def seen_by(core: Core, standard: StandardHost, translated: bool) -> tuple[bytes
     if standard.mode != "transport" or not translated:
         return None
     ends = core.config.our_address, core.config.peer_address
-    ours, peers = (ipaddress.ip_address(canonical_host(each[0])).packed for each in ends)
+    ours, peers = (packed_host(each[0]) for each in ends)
     return ours, peers
 
 

@@ -42,6 +42,7 @@ from ...sad.ciphers import CIPHERS
 from ...sad.entries import InboundSa, OutboundSa
 from ...sad.spec import SaSpec
 from ...types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer
+from ...wire.inet import packed_host
 from ...wire.tcp_encapsulation import NON_ESP_MARKER
 from ...wire.udp_encapsulation import NAT_KEEPALIVE
 from .directory import PeerDirectory
@@ -61,7 +62,6 @@ from .peers import (
     Peer,
     choose_sealing,
     covering,
-    packed_host,
 )
 from .reassembly import Reassembly
 from .rest import Rest

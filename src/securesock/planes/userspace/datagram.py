@@ -21,6 +21,7 @@ from ...identity.names import PeerTargetName
 from ...keying.contract import AddressPair, Establishment, Role
 from ...types import Address, AnyTrustedPeer
 from ...wire.esp import ESP_HEADER, ESP_HEADER_LENGTH
+from ...wire.inet import packed_host
 from ...wire.isakmp import IkeHeader, read_header_untrusted
 from ...wire.numbers import ExchangeType, HeaderFlag
 from ...wire.tcp_encapsulation import NON_ESP_MARKER
@@ -32,7 +33,6 @@ from .peers import (
     Association,
     LatchAdmission,
     inner_address,
-    packed_host,
 )
 
 __all__ = ["MAX_QUEUED", "MAX_QUEUED_BYTES", "UserSpaceDatagrams"]

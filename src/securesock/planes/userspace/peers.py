@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Collection, Iterable
-from functools import lru_cache
 from math import inf
 from typing import Final, Literal, TypeAlias, cast
 
@@ -23,6 +22,7 @@ from ...keying.contract import Establishment, KeyingSession, Role
 from ...sad.ciphers import CIPHERS
 from ...sad.entries import SEALING_SHARE, InboundSa, Limits
 from ...types import Address, AnyTrustedPeer, Principal
+from ...wire.inet import packed_host
 from .host_packet import HostSealer
 from .packet import PacketOpener, PacketSealer
 from .reassembly import Reassembly
@@ -46,7 +46,6 @@ __all__ = [
     "choose_sealing",
     "covering",
     "inner_address",
-    "packed_host",
     "same_principal",
     "session_at_rest",
     "stay_awake",
@@ -601,15 +600,6 @@ class Association:
             and not self.session.peer_speaks_ike
             and self.peer.latched is None
         )
-
-
-@lru_cache(maxsize=4096)  # a sender asks for the same few again and again
-def packed_host(host: str) -> bytes:
-    """4 or 16 bytes, an IPv4-mapped address as IPv4."""
-    address = ipaddress.ip_address(host.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address):
-        address = address.ipv4_mapped or address
-    return address.packed
 
 
 def inner_address(carrier: Address, host: bytes, port: int) -> Address:
