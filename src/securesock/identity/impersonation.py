@@ -57,7 +57,7 @@ class _Step:
 
     def __init__(self, before: ThreadCredentials, principal: Principal, steps: _Steps) -> None:
         self.before = before
-        self.has_ended = False
+        self.has_ended = True  # until it begins
         self.principal = principal
         self.thread = weakref.ref(steps)
 
@@ -67,13 +67,19 @@ class _Step:
 
     def end(self) -> None:
         """Be as before again, and end what was begun later and never ended; or the process."""
+        if self.has_ended:
+            return
         steps = _threads.steps
         if self not in steps:  # another thread's
             _end_process(self.principal)
+        is_back = False
         try:
             _put_back(self.before, self.principal)
+            is_back = True
         finally:
-            # also with a signal's exception on its way: whoever comes here is himself again
+            if not is_back:  # a signal's exception, possibly before its first line
+                _put_back(self.before, self.principal)
+            # whoever comes here is himself again
             for each in steps[steps.index(self) :]:
                 each.has_ended = True
             del steps[steps.index(self) :]
@@ -116,15 +122,18 @@ class Impersonation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._step is not None and not self._step.has_ended:
+        if self._step is not None:
             self._step.end()
 
     def __del__(self) -> None:
         """A signal's exception may strike where __exit__ begins, before its first line: the object, which nobody needs
         then but the traceback, goes with the exception, and puts the thread back."""
         step = getattr(self, "_step", None)
-        if step is not None and not step.has_ended and step.is_alive():
-            step.end()
+        if step is not None and step.is_alive():
+            try:
+                step.end()
+            finally:
+                step.end()  # to no effect, unless a second one struck
 
     def until_reverted(self) -> LocalAccount:
         """Enter for good: what ends it is revert_to_self(), and not this object's end (WSAImpersonateSocketPeer)."""
@@ -140,16 +149,20 @@ class Impersonation:
             groups=account.groups, fsgid=account.gid, fsuid=account.uid, effective=before.effective & ~CAP_FS_MASK
         )
         _check_privilege(before, wanted, self.principal)
-        step = self._step = _Step(before, self.principal, _threads.steps)
+        steps = _threads.steps
+        step = self._step = _Step(before, self.principal, steps)
         is_done = False
         try:
-            _threads.steps.append(step)
+            steps.append(step)
+            step.has_ended = False
             if wanted != before:  # a service's own account takes no privilege
                 _become(wanted, account, self.principal)
             is_done = True
         finally:
             if not is_done:
                 step.end()
+                if step in steps:  # it was interrupted before it had begun
+                    steps.remove(step)
         return account
 
 
