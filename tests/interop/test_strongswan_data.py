@@ -251,6 +251,26 @@ def test_strongswan_that_was_not_told_begins_at_port_500_where_we_may_have_it(
     assert "from 10.90.0.2[4500] to 10.90.0.1[4500]" in log
 
 
+def test_one_sa_carries_both_versions_of_ip_to_addresses_that_the_peer_assigned(
+    namespaces: Namespaces, tmp_path: Path
+) -> None:
+    config = connection(behind="10.92.0.0/24, fd92::/64")
+    ours = script(family=6)
+    ours["peers"][0]["networks"] = ["10.92.0.0/24", "fd92::/64"]
+    with (
+        strongswan.charon(namespaces.peers, tmp_path, config, SHARED, pools=POOLS) as peer,
+        behind(namespaces.peers, "4") as four,
+        behind(namespaces.peers, "6") as six,
+        secured_user(namespaces.ours, ours) as user,
+    ):
+        for where in ([f"::ffff:{four[0]}", ECHO], six):
+            assert user.ask("echo", where, [100, 3000]) == [100, 3000]
+        assert user.ask("refusals") == {}
+        log = peer.log
+    assert "TS 10.92.0.0/24[udp] fd92::/64[udp] === 10.91.0.1/32[udp] fd91::1/128[udp]" in log
+    assert "CHILD_SA net{2}" not in log
+
+
 def test_the_tunnel_itself_may_run_over_ipv6(namespaces: Namespaces, tmp_path: Path) -> None:
     ours = script(family=6)
     ours["peers"][0]["gateway"] = "fd90::2"

@@ -546,3 +546,72 @@ def test_who_begins_at_port_500_is_answered_where_it_proves_itself(identities: I
     net.run(1)
     assert (b.received, a.received) == ([b"question"], [b"answer"])
     assert [to for (to, source), _ in travelled if source == GATEWAY] == [first, then, then]
+
+
+@pytest.mark.parametrize("who", ["a", "b"])
+def test_transport_mode_behind_translators_is_replaced_by_either_end(identities: Identities, who: str) -> None:
+    net = Net(identities)
+    outside: Address = ("198.51.100.1", 40000)
+    public: Address = ("198.51.100.2", 4500)
+    net.translate = lambda route: {(public, A): (GATEWAY, outside), (outside, GATEWAY): (A, public)}.get(route, route)
+    few = {"packets": 60}
+    a = net.host(A, adapt=knowing(PeerEntry(public[0], carrier="4500", peer=NAMES[B]), **(few if who == "a" else {})))
+    b = net.host(
+        GATEWAY,
+        identity=identities.by_address[B],
+        adapt=knowing(
+            PeerEntry(outside[0], carrier="4500", inner_port=7, peer=NAMES[A]), **(few if who == "b" else {})
+        ),
+    )
+    seen_by_b: Address = (outside[0], A[1])
+    a.send(b"first", (public[0], 7))
+    net.run(2)
+    for number in range(100):
+        a.send(b"%d" % number, (public[0], 7))
+        b.send(b"%d" % number, seen_by_b)
+        net.run(0.1)
+    everything = [b"%d" % number for number in range(100)]
+    assert (b.received, a.received) == ([b"first", *everything], everything)
+    assert a.machine.report((public[0], 7)).rekeys >= 2
+    assert {each.address for each in b.arrivals} == {seen_by_b}
+
+
+def test_a_datagram_whose_last_piece_is_lost_is_forgotten_and_counted(identities: Identities) -> None:
+    net, a, b = tunnel(identities)
+    a.send(b"first", SERVICE)
+    net.run(2)
+    network: Any = net.network
+    send, lost = network.send, []
+
+    def losing(route: Route, data: bytes, now: float) -> None:
+        if len(data) < 1400 and not lost:
+            lost.append(data)
+        else:
+            send(route, data, now)
+
+    network.send = losing
+    a.send(bytes(4000), SERVICE)
+    net.run(29)
+    assert b.machine.counters["fragments-incomplete"] == 0
+    net.run(2)
+    assert b.machine.counters["fragments-incomplete"] == 1
+    a.send(bytes(4000), SERVICE)
+    net.run(1)
+    assert [len(each) for each in b.received] == [5, 4000]
+
+
+def test_one_socket_speaks_to_its_own_kind_and_through_a_gateway(identities: Identities) -> None:
+    net, a, b = tunnel(identities)
+    c = net.host(C)
+    a.send(b"to b", SERVICE)
+    a.send(b"to c", C)
+    net.run(2)
+    b.send(b"from b", OUR_INNER)
+    c.send(b"from c", A)
+    net.run(1)
+    assert (b.received, c.received) == ([b"to b"], [b"to c"])
+    assert sorted((each.data, each.address) for each in a.arrivals) == [(b"from b", SERVICE), (b"from c", C)]
+    proven = [a.machine.report(each).establishment for each in (SERVICE, C)]
+    assert [each.peer.name for each in proven if each is not None] == [NAMES[B], NAMES[C]]
+    a.machine.forget(SERVICE, net.clock.now())
+    assert a.machine.report(C).state == "established"

@@ -39,6 +39,13 @@ def contexts(identity: ss.Identity) -> list[ss.SecurityContext]:
         ss.SecurityContext(identity, plane="userspace", key_exchange="hybrid-required"),
         ss.SecurityContext(
             identity,
+            peers=(
+                ss.PeerEntry("10.92.0.0/24", gateway="192.0.2.2", inner="assigned", peer="vpn.example"),
+                ss.PeerEntry(("192.0.2.7", "2001:db8::7"), carrier="auto", mode="transport", inner_port=7000),
+            ),
+        ),
+        ss.SecurityContext(
+            identity,
             users=ss.Users({"alice@example.org": "password", "bob": ss.NtHash(bytes(16))}, certificates=True),
             user=identity,
             eap_only=True,
