@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import pickle
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, asdict, replace
@@ -498,3 +499,10 @@ def test_errors_have_both_numbers_and_survive_pickle(code: WSAErrorCode) -> None
         assert each.errno
         assert each.needed_length == 24
         assert str(each) == str(error)
+
+
+def test_a_code_that_only_windows_has_told_is_kept() -> None:
+    for error in (WSAError(1332, "whose SID"), pickle.loads(pickle.dumps(WSAError(1332, "whose SID")))):
+        assert error.winerror == 1332
+        assert error.errno == errno.EIO
+        assert str(error) == "Windows error (1332): whose SID"
