@@ -110,6 +110,8 @@ class AioLink(asyncio.BufferedProtocol):
         "_resting",
         "_scratch",
         "_short",
+        "_spill",
+        "_surplus",
         "_timer",
         "carrier",
         "closing",
@@ -147,6 +149,8 @@ class AioLink(asyncio.BufferedProtocol):
         self._eof_told = False
         self._short = True  # the last read was no more than a small message
         self._scratch: memoryview | None = None
+        self._surplus = bytearray()  # came while no more was wanted
+        self._spill: memoryview | None = None  # room for more of it
         # outbound
         self._carrier_paused = paused
         self._lent = 0  # bytes of connection.outbound() that the carrier's transport may still refer to
@@ -193,10 +197,18 @@ class AioLink(asyncio.BufferedProtocol):
         if self._short and connection.quiet:
             self._scratch = _scratches.pop() if _scratches else memoryview(bytearray(_SCRATCH_SIZE))
             return self._scratch
-        return connection.inbound_buffer()
+        room = connection.inbound_buffer()
+        if not room or self._surplus:
+            # The proactor of Windows hands over all that it has read, also what goes beyond what was wanted.
+            room = self._spill = memoryview(bytearray(max(sizehint, 1)))
+        return room
 
     def buffer_updated(self, nbytes: int) -> None:
         """Open it and deliver what it holds."""
+        if self._spill is not None:
+            self._surplus += self._spill[:nbytes]
+            self._spill = None
+            return
         connection, scratch = self._connection, self._scratch
         self._short = nbytes < _SCRATCH_SIZE
         if scratch is not None:
@@ -259,6 +271,9 @@ class AioLink(asyncio.BufferedProtocol):
 
     def _carrier_broke(self, exc: OSError | None) -> None:
         connection = self._connection
+        if self._surplus:
+            self._deliver(even_if_paused=True)
+            self._catch_up(even_if_paused=True)
         if not connection.carrier_ended:
             connection.inbound_received(0, monotonic())
         # The connection says in its own words what the carrier's silent end, or its reset, means.
@@ -300,6 +315,8 @@ class AioLink(asyncio.BufferedProtocol):
         connection = self._connection
         try:
             self._deliver()
+            if self._surplus:
+                self._catch_up()
         finally:
             connection.inbound_release()
         if connection.error is not None and self._may_break():
@@ -331,6 +348,17 @@ class AioLink(asyncio.BufferedProtocol):
             self._eof_told = True
             if not cast(asyncio.Protocol, self.protocol).eof_received():
                 self.close()
+
+    def _catch_up(self, *, even_if_paused: bool = False) -> None:
+        """Open what came while no more was wanted, as far as more is wanted now."""
+        connection = self._connection
+        while self._surplus and connection.wants_input:
+            room = connection.inbound_buffer()
+            taken = self._surplus[: len(room)]
+            del self._surplus[: len(room)]
+            room[: len(taken)] = taken
+            connection.inbound_received(len(taken), monotonic())
+            self._deliver(even_if_paused=even_if_paused)
 
     def _balance(self) -> None:
         """Read the carrier exactly while the connection wants more."""

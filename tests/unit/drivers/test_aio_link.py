@@ -16,6 +16,7 @@ from securesock.drivers import aio
 from securesock.drivers.aio import AioLink
 from securesock.drivers.aio_transport import SecuredTransport
 from securesock.drivers.closing import Closing
+from securesock.errors import StreamTruncated
 from securesock.keying.contract import Role
 from securesock.planes.userspace.buffers import BUFFERS, BufferPool
 from securesock.planes.userspace.stream import StreamConnection
@@ -510,3 +511,58 @@ def test_the_machines_deadline_is_kept_and_a_closed_link_has_no_timer(monkeypatc
     assert pair.server.application.told == ["lost"]
     assert len(pair.loop.later) == 3
     assert pair.loop.later[-1].cancelled
+
+
+PROACTOR_READ = 1 << 16  # what asyncio's proactor reads at once, and hands over whether it is wanted or not
+
+
+def hand_over(end: End, chunk: bytes) -> None:
+    """As asyncio's proactor feeds a BufferedProtocol: all of what was read, whatever it is told meanwhile."""
+    while chunk:
+        room = end.link.get_buffer(len(chunk))
+        count = min(len(room), len(chunk))
+        assert count, "get_buffer() returned an empty buffer"
+        room[:count] = chunk[:count]
+        end.link.buffer_updated(count)
+        chunk = chunk[count:]
+
+
+def paused_with_too_much() -> tuple[Pair, bytes]:
+    """A server whose application reads nothing, and whose carrier handed over more than it keeps."""
+    pair, sent = Pair(), bytes(range(256)) * (1 << 14)
+    pair.server.link.pause_reading()
+    pair.client.link.write(sent)
+    wire = pair.client.carrier.wire
+    while pair.server.carrier.reading:
+        chunk = bytes(wire[:PROACTOR_READ])
+        del wire[:PROACTOR_READ]
+        assert chunk, "it never had enough"
+        hand_over(pair.server, chunk)
+    assert pair.server.link._surplus
+    return pair, sent
+
+
+def test_what_a_proactor_hands_over_unasked_is_kept_in_order() -> None:
+    pair, sent = paused_with_too_much()
+    pair.server.link.resume_reading()
+    pair.loop.until_idle()
+    wire = pair.client.carrier.wire
+    while wire:
+        chunk = bytes(wire[:PROACTOR_READ])
+        del wire[:PROACTOR_READ]
+        assert pair.server.carrier.reading
+        hand_over(pair.server, chunk)
+        pair.loop.until_idle()
+    assert pair.server.application.data == sent
+    assert not pair.server.link._surplus
+
+
+def test_it_is_delivered_too_when_the_carrier_is_lost() -> None:
+    pair, sent = paused_with_too_much()
+    handed_over = pair.server.connection.readable()
+    pair.server.carrier.abort()
+    pair.loop.until_idle()
+    received = pair.server.application.data
+    assert len(received) > handed_over
+    assert sent.startswith(received)
+    assert isinstance(pair.server.application.error, StreamTruncated)
