@@ -186,8 +186,8 @@ def as_oneself() -> Iterator[None]:
         yield
         return
     first, acting = steps[0], read_credentials()
-    _put_back(first.before, first.principal)
     try:
+        _put_back(first.before, first.principal)
         yield
     finally:
         _put_back(acting, first.principal)
