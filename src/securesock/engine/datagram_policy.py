@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias
 
-from ..errors import ConnectionBroken, LocalMisuse, PolicyRefused, SecureSocketError
+from ..errors import ConnectionBroken, KeyingTimeout, LocalMisuse, PolicyRefused, SecureSocketError
 from ..identity.names import PeerTargetName
 from ..keying.contract import Admission, Establishment
 from ..policy.changes import Subscription
@@ -72,8 +72,10 @@ class DatagramPolicy:
         return self._policy.admission(self._our_address(peer), peer, otherwise, outbound=outbound)
 
     def failed(self, peer: Address, error: SecureSocketError, direction: Direction) -> None:
-        """What was begun with ``peer``, or by it, came to nothing: a net event."""
+        """What was begun with ``peer``, or by it, came to nothing: a net event, unless a stranger just fell silent."""
         judged = self._judged.get(peer)
+        if direction == "inbound" and isinstance(error, KeyingTimeout):
+            return  # anybody can begin so, from any address, and would push out the events that matter
         if judged is not None and judged.applied.flow is not None:
             our = (judged.applied.flow.our_host, judged.applied.flow.our_port)
             self._policy.failed(our, peer, error, direction, judged.expected, judged.applied)
