@@ -14,6 +14,7 @@ import pytest
 from securesock.engine.context import SecurityContext
 from securesock.engine.peer_entry import PeerEntry
 from securesock.errors import AuthenticationFailed, KeyingTimeout, LocalMisuse, PeerIncompatible
+from securesock.planes.userspace.host_packet import HostSealer
 from securesock.policy.negotiation import STANDARD_QUICK_MODE
 from securesock.types import ANY_TRUSTED_PEER, Address, Lifetimes, SecuritySettings
 from securesock.wire.tcp_encapsulation import NON_ESP_MARKER
@@ -233,9 +234,10 @@ def test_wrong_selectors_inside_a_valid_sa_are_dropped_and_counted(identities: I
     a.send(b"first", SERVICE)
     net.run(2)
     machine: Any = a.machine
-    sealer = machine._hosts[GATEWAY].active.host_sealers[0]
+    active = machine._hosts[GATEWAY].active
+    (sealer,) = active.host_sealers
     peers = tuple(each._replace(first=bytes(4), last=b"\xff" * 4) for each in sealer.scope.peers)
-    sealer.scope = sealer.scope._replace(peers=peers)
+    active.host_sealers = (HostSealer(sealer.sa, sealer.scope._replace(peers=peers)),)
     a.send(b"to nobody", ("10.93.0.1", 7))
     a.send(b"to another port", (SERVICE[0], 8))
     net.run(1)

@@ -54,6 +54,7 @@ __all__ = ["HostOpener", "HostSealer", "Received"]
 
 _LOW_32: Final = 0xFFFFFFFF
 _OUTER_UDP: Final = 8
+_MOST_KNOWN: Final = 256  # ends of one SA whose answer is kept; a server behind a gateway has some dozens of clients
 _LEAST_ROOM: Final = 68
 """RFC 791 3.2: what every IPv4 hop carries uncut; below that no path is believed in."""
 _TUNNEL: Final = {4: NEXT_HEADER_IPV4, 16: NEXT_HEADER_IPV6}
@@ -72,14 +73,40 @@ class Received:
         self.port = port
 
 
+class _Ends:
+    """Which of our addresses goes with which of the peer's: the answers of one scope, which is asked for every packet
+    and has many selectors to look through."""
+
+    __slots__ = ("_known", "_scope")
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._known: dict[tuple[bytes, int], bytes | None] = {}
+
+    def ours(self, host: bytes, port: int) -> bytes | None:
+        """See Scope.our_host."""
+        key = host, port
+        if key in self._known:
+            return self._known[key]
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        found = self._known[key] = self._scope.our_host(host, port)
+        return found
+
+
 class HostSealer:
     """The outbound half of an SA pair with a standard host."""
 
-    __slots__ = ("sa", "scope")
+    __slots__ = ("_ends", "sa", "scope")
 
     def __init__(self, sa: OutboundSa, scope: Scope) -> None:
         self.sa = sa
         self.scope = scope
+        self._ends = _Ends(scope)
+
+    def covers(self, host: bytes, port: int) -> bool:
+        """Whether the selectors allow datagrams to there."""
+        return self._ends.ours(host, port) is not None
 
     def inner(
         self,
@@ -99,7 +126,7 @@ class HostSealer:
         mode writes the UDP checksum; without it IPv4 sends none, because addresses are translated (RFC 3948 3.1.2).
         """
         scope = self.scope
-        ours = scope.our_host(host, port)
+        ours = self._ends.ours(host, port)
         if ours is None:
             raise OSError(errno.ENETUNREACH, "the peer's SA does not cover this address")
         header = ip_header_length(host) if scope.mode == "tunnel" else 0
@@ -152,12 +179,13 @@ class HostOpener:
     under its successor.
     """
 
-    __slots__ = ("pieces", "replay", "sa", "scope")
+    __slots__ = ("_ends", "pieces", "replay", "sa", "scope")
 
     def __init__(self, sa: InboundSa, scope: Scope, pieces: Reassembly) -> None:
         self.sa = sa
         self.scope = scope
         self.pieces = pieces
+        self._ends = _Ends(scope)
         self.replay = ReplayWindow(esn=sa.spec.suite.esn)
 
     def open_untrusted(self, packet: memoryview, low: int, carrier_host: bytes, now: float) -> Received | None:
@@ -238,6 +266,6 @@ class HostOpener:
 
     def _check(self, peer_host: bytes, peer_port: int, our_host: bytes | None, our_port: int) -> None:
         scope = self.scope
-        ours = scope.our_host(peer_host, peer_port)
+        ours = self._ends.ours(peer_host, peer_port)
         if ours is None or our_port != scope.our_port or our_host not in (None, ours):
             raise Dropped("wrong-selectors")

@@ -622,9 +622,7 @@ def covering(peer: Peer, address: Address) -> HostSealer | None:
     if peer.active is None:
         return None
     host, port = packed_host(address[0]), address[1]
-    return next(
-        (each for each in reversed(peer.active.host_sealers) if each.scope.our_host(host, port) is not None), None
-    )
+    return next((each for each in reversed(peer.active.host_sealers) if each.covers(host, port)), None)
 
 
 def session_at_rest(parts: object) -> KeyingSession:
