@@ -55,7 +55,7 @@ class SharedTicketBook(TicketBook):
         with self._in_this_process():
             return super().take(peer, now)
 
-    def drop(self, peer: Hashable, kept: KeptTicket) -> None:
+    def drop(self, peer: Hashable, ticket: bytes) -> None:
         """See TicketBook."""
         with self._in_this_process():
-            super().drop(peer, kept)
+            super().drop(peer, ticket)

@@ -167,10 +167,10 @@ class TicketBook:
             self._count += len(live)
         return taken
 
-    def drop(self, peer: Hashable, kept: KeptTicket) -> None:
+    def drop(self, peer: Hashable, ticket: bytes) -> None:
         """The SA that it stands for was ended or replaced (RFC 5723 6.2)."""
         tickets = self._kept.get(peer, [])
-        if kept in tickets:
+        for kept in [each for each in tickets if each.ticket == ticket]:
             tickets.remove(kept)
             self._count -= 1
             kept.state.wipe()

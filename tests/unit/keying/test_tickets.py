@@ -146,11 +146,11 @@ def test_a_dropped_ticket_is_gone_and_its_copy_wiped() -> None:
     one, other = kept(1), kept(2)
     ours.keep("peer", one)
     ours.keep("peer", other)
-    ours.drop("peer", other)
-    ours.drop("peer", other)
+    ours.drop("peer", other.ticket)
+    ours.drop("peer", other.ticket)
     assert not other.state
     assert ours.take("peer", 0.0) == one
-    ours.drop("peer", one)
+    ours.drop("peer", one.ticket)
     assert len(ours) == 0
 
 

@@ -7,11 +7,12 @@ from typing import Any, Final
 
 import pytest
 
+from securesock.engine.context import SecurityContext
 from securesock.keying.contract import KeyingSession
 from securesock.keying.ikev2.session import IkeSession
 from securesock.testing import SeededEntropy
 from securesock.types import Address
-from tests.support.datagram_net import A, B, Host, Identities, Net
+from tests.support.datagram_net import A, B, C, Host, Identities, Net
 
 A2: Final[Address] = ("198.51.100.1", A[1])
 B2: Final[Address] = ("198.51.100.2", B[1])
@@ -153,3 +154,55 @@ def test_an_intruder_cannot_move_a_peer(identities: Identities) -> None:
         b.receive(datagram, ("203.0.113.66", 4500))
     net.run(2)
     assert b.machine._peers[A].carrier == A2
+
+
+def proving(context: SecurityContext) -> SecurityContext:
+    return replace(context, main_mode=replace(context.main_mode, reauthentication_s=100.0))
+
+
+def test_whoever_moved_proves_itself_anew_from_there_and_stays_who_it_is(identities: Identities) -> None:
+    net = Net(identities)
+    a, b = net.host(A, adapt=proving), net.host(B)
+    a.send(b"first", B)
+    net.run(1)
+    a.move(A2)
+    talk(net, a, b, 120)
+    assert a.machine.counters["proving-again"] == 1
+    assert {each.address for each in b.arrivals} == {A}
+    assert set(b.machine._peers) == {A}
+    assert b.machine._peers[A].carrier == A2
+    assert a.received[-1] in (b"b1199", b"b1198")
+
+
+def test_somebody_else_at_an_address_where_a_lost_peer_was_is_itself(identities: Identities) -> None:
+    net = Net(identities)
+    a, b = net.host(A), net.host(B)
+    a.send(b"first", B)
+    net.run(1)
+    a.move(A2)
+    talk(net, a, b, 3)
+    del net.hosts[A2]
+    for _ in range(50):
+        b.send(b"gone?", A)
+        net.run(1)
+    c = net.host(A2, identity=identities.by_address[C])
+    c.send(b"I live here now", B)
+    net.run(1)
+    assert b.arrivals[-1].address == A2
+    assert b.received[-1] == b"I live here now"
+
+
+def test_whoever_comes_home_after_it_was_started_again_is_answered_there(identities: Identities) -> None:
+    net = Net(identities)
+    a, b = net.host(A), net.host(B)
+    a.send(b"first", B)
+    net.run(1)
+    a.move(A2)
+    talk(net, a, b, 3)
+    del net.hosts[A2]
+    again = net.host(A, seed="again")
+    again.send(b"home", B)
+    net.run(1)
+    b.send(b"welcome", A)
+    net.run(3)
+    assert again.received == [b"welcome"]

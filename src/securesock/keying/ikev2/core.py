@@ -367,8 +367,12 @@ class Core:
 
     def void_ticket(self) -> None:
         """RFC 5723 6.2: with its IKE_SA a ticket ends."""
-        if self.ticket is not None:
-            self.ticket.void()
+        held, book = self.ticket, self.config.tickets
+        if held is not None and book is not None:
+            if held.peer is not None:
+                book.drop(held.peer, held.token)
+            else:
+                book.spend(held.token, held.expires_at)
             self.ticket = None
 
     def forget_ike(self, sa: IkeSa, now: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from ...identity.names import IkeId
@@ -22,8 +21,13 @@ class Parties(NamedTuple):
 
 
 class HeldTicket(NamedTuple):
-    """The ticket of the IKE_SA in use, and how to make it worthless."""
+    """The ticket of the IKE_SA in use.
+
+    An initiator's ``token`` is the ticket itself, kept under ``peer``; a responder's is its id, and ``peer`` is None.
+    """
 
     sa: IkeSa
     parties: Parties
-    void: Callable[[], None]
+    token: bytes
+    expires_at: float
+    peer: tuple[object, ...] | None

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from ...crypto.suites import IkeSuite
@@ -149,7 +150,7 @@ def _keep(core: Core, sa: IkeSa, parties: Parties, offered: Notify, now: float) 
     kept = KeptTicket(data[_LIFETIME.size :], Secret(_write_state(core, sa, parties)), now + lifetime_s)
     key = peer_key(core)
     book.keep(key, kept)
-    core.ticket = HeldTicket(sa, parties, lambda: book.drop(key, kept))
+    core.ticket = HeldTicket(sa, parties, kept.ticket, kept.expires_at, key)
 
 
 def refresh_ticket(core: Core) -> None:
@@ -157,12 +158,11 @@ def refresh_ticket(core: Core) -> None:
     held = core.ticket
     if held is None or core.ike is None or held.sa is core.ike:
         return
-    held.void()
+    core.void_ticket()
     if core.we_are_initiator:
-        core.ticket = None
-        core.tasks.append(lambda now: _ask(core, held.parties, now))
+        core.tasks.append(partial(_ask, core, held.parties))
     else:
-        core.ticket = held._replace(sa=core.ike, void=lambda: None)
+        core.ticket = held._replace(sa=core.ike)  # who it is stays known, for when another one is asked for
 
 
 def _ask(core: Core, parties: Parties, now: float) -> None:
@@ -215,12 +215,8 @@ def _seal(core: Core, sa: IkeSa, parties: Parties, now: float) -> Notify:
     ticket, ticket_id = book.seal(_write_state(core, sa, parties), now, lifetime_s)
     if len(ticket) > MAX_TICKET:
         return Notify(NotifyType.TICKET_NACK)
-    core.ticket = HeldTicket(sa, parties, lambda: _call_back(book.spend, ticket_id, now + lifetime_s))
+    core.ticket = HeldTicket(sa, parties, ticket_id, now + lifetime_s, None)
     return Notify(NotifyType.TICKET_LT_OPAQUE, _LIFETIME.pack(int(lifetime_s)) + ticket)
-
-
-def _call_back(spend: Callable[[bytes, float], bool], ticket_id: bytes, expires_at: float) -> None:
-    spend(ticket_id, expires_at)
 
 
 def answer_ticket_request(core: Core, sa: IkeSa, opened: Opened, now: float) -> tuple[Payload, ...]:
@@ -230,5 +226,5 @@ def answer_ticket_request(core: Core, sa: IkeSa, opened: Opened, now: float) -> 
     held = core.ticket
     if held is None or core.we_are_initiator or sa is not core.ike:
         return (Notify(NotifyType.TICKET_NACK),)
-    held.void()
+    core.void_ticket()
     return (_seal(core, sa, held.parties, now),)

@@ -332,7 +332,7 @@ class Associations(PeerDirectory):
         if path.peer != association.peer.carrier:
             self.counters["moved"] += 1
             self.moves += 1
-            association.peer.carrier = path.peer
+            self._carry(association.peer, path.peer)
         if is_translated is not None:
             association.translated = is_translated
 
@@ -406,6 +406,10 @@ class Associations(PeerDirectory):
             peer.latched, peer.anchor = establishment.peer, establishment.anchor
         if association.role is Role.INITIATOR:
             peer.asked = None
+        elif peer.carrier != association.source:
+            # it began from there: whoever had moved has come back, or was started again
+            self._carry(peer, association.source)
+            self.moves += 1
         peer.why_clear = ""
         if association.place is not None:
             association.place.leave()
@@ -485,6 +489,7 @@ class Associations(PeerDirectory):
             self._forget_stranger(peer)
             raise LocalMisuse("nobody said who should be at this address: name the peer, or name its host")
         peer.failure = None
+        self._carry(peer, peer.address)  # whoever had moved and was lost is looked for where the application means
         peer.any_trusted = peer.any_trusted or expected is ANY_TRUSTED_PEER
         self._start(peer, expected, standard, now, otherwise=otherwise)
 
@@ -625,7 +630,7 @@ class Associations(PeerDirectory):
         association.ike_spis = ()
         peer = association.peer
         if association.role is Role.RESPONDER:
-            self._beginnings.pop((peer.address, association.rank), None)
+            self._beginnings.pop((association.source, association.rank), None)
         if association.place is not None:
             association.place.leave()
         if association in peer.associations:

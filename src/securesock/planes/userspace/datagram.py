@@ -241,7 +241,7 @@ class UserSpaceDatagrams(Associations):
             # RFC 7296 2.23: a translator moved the peer; only the newest authentic packet tells where to
             self.counters["moved"] += 1
             self.moves += 1
-            peer.carrier = address
+            self._carry(peer, address)
         if (sa.packets >= sa.check_packets or sa.byte_count >= sa.check_bytes) and sa.ask_once():
             association.session.rekey_child(now)
             self._drive(association, peer.carrier, now)
@@ -312,7 +312,7 @@ class UserSpaceDatagrams(Associations):
         if proven:
             place.speaks_ike()
         route = self._keying.arriving(address)
-        peer = self._own_peer(address) if route is None else self._host(address, route)
+        peer = self._beginner(address) if route is None else self._host(address, route)
         expected = peer.expected if route is None else peer.expected or route.expected
         standard = None if route is None else route.standard
         try:
@@ -326,6 +326,7 @@ class UserSpaceDatagrams(Associations):
             self._forget_stranger(peer)
             return None
         association = Association(peer, session, Role.RESPONDER, header.initiator_spi, now)
+        association.source = address
         association.place = place
         peer.associations.append(association)
         return association

@@ -43,6 +43,7 @@ class PeerDirectory:
         self._peers: dict[Address, Peer] = {}
         self._hosts: dict[Address, Peer] = {}
         self._behind: dict[Address, Peer] = {}
+        self._strayed: dict[Address, Peer] = {}
         self._carriers: dict[str, str] = {}
         self._claims: dict[str | tuple[str, int], Principal] = {}
         self._waking: Callable[[Peer], None] = stay_awake
@@ -65,6 +66,23 @@ class PeerDirectory:
             peer = self._peers[address] = Peer(address)
             peer.wake = self._waking
         return peer
+
+    def _beginner(self, address: Address) -> Peer:
+        """Who begins from ``address``: a peer that moved there and lives proves itself anew, and stays who it is to the
+        application."""
+        strayed = self._strayed.get(address)
+        if strayed is not None and not strayed.begun:
+            self._carry(strayed, strayed.address)
+            strayed = None
+        return strayed or self._own_peer(address)
+
+    def _carry(self, peer: Peer, address: Address) -> None:
+        """Where packets for ``peer`` go from now on."""
+        if self._strayed.get(peer.carrier) is peer:
+            del self._strayed[peer.carrier]
+        peer.carrier = address
+        if address != peer.address:
+            self._strayed[address] = peer
 
     def _host(self, carrier: Address, route: Route) -> Peer:
         """The standard host at ``carrier``."""
@@ -126,6 +144,7 @@ class PeerDirectory:
         if peer.forgettable:
             for address in {peer.address, peer.carrier}:
                 self._keying.forgotten(address)
+            self._carry(peer, peer.address)
             if peer.route is None:
                 if self._peers.get(peer.address) is peer:
                     del self._peers[peer.address]

@@ -295,6 +295,7 @@ class Association:
         "retire_at",
         "role",
         "scheduled",
+        "source",
         "started",
         "state",
         "translated",
@@ -337,6 +338,7 @@ class Association:
         self.confirm_by = self.hard_at = self.retire_at = self.bury_at = inf
         self.prove_at = self.prove_by = inf
         self.renews: Association | None = None
+        self.source = peer.carrier  # where its negotiation comes from, or goes to
         self.scheduled = inf
 
     # what an idle peer's is at rest, and comes back when it is asked for

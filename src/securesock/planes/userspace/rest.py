@@ -82,7 +82,7 @@ class Rest:
         association.principal = self._resting.shared(association.principal)
         peer.latched = self._resting.shared(peer.latched)
         # whoever asks for its first answer again has long had it
-        self._beginnings.pop((peer.address, association.rank), None)
+        self._beginnings.pop((association.source, association.rank), None)
         return True
 
     def wake(self, peer: Peer) -> None:
