@@ -66,6 +66,15 @@ def test_a_shared_secret_and_another() -> None:
     assert greeted == "with the key: hello host/b.example"
 
 
+def test_a_user_and_one_who_guesses() -> None:
+    done = run_example("users.py")
+
+    assert done.returncode == 0, done.stderr
+    refused, *greeted = done.stdout.splitlines()
+    assert refused.startswith("refused: the responder did not accept the user alice@example.org")
+    assert sorted(greeted) == ["the client reads HELLO", "the server sees alice@example.org"]
+
+
 @pytest.fixture
 def identities(tmp_path: Path) -> dict[str, str]:
     """Configurations of two machines, made with the commands that examples/README.md gives."""
