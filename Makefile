@@ -19,7 +19,7 @@ check: ## style, types, import directions, house rules, documents, and the built
 	@$(PYTHON) -m tools.bootstrap dev
 	@$(VENV_PYTHON) -m tools.run_checks $(CHECKS)
 
-bench: ## speed and memory beside ssl and asyncio, in alternating rounds; writes benchmarks/results.json. CASES="bulk" picks
+bench: ## speed and memory beside ssl, plain sockets and (root) other IPsec; writes benchmarks/results.json. CASES="bulk" picks
 	@$(PYTHON) -m tools.bootstrap dev
 	@$(VENV_PYTHON) -m benchmarks $(CASES)
 

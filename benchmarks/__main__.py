@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.harness import Case, Row, is_bounded, load_cases, run_case
+from tools import system_packages
 
 RESULTS = Path(__file__).resolve().parent / "results.json"
 _LINE = "{:<44} {:>10} {:>10}  {:<9} {:<40} {:>6} {:>6}  {}"
@@ -28,11 +29,18 @@ def main() -> int:
     wanted = [each for each in cases if not sys.argv[1:] or any(part in each.name for part in sys.argv[1:])]
     if not wanted:
         sys.exit(f"no case has a name with {' or '.join(sys.argv[1:])}; there are: {'; '.join(c.name for c in cases)}")
+    if any(_lacks(each) for each in wanted):
+        system_packages.install_missing()
     print(_machine(), flush=True)
     print(_LINE.format("", "ours", "peer", "unit", "peer is", "ratio", "spread", ""), flush=True)
     rows: list[Row] = []
     broken = 0
+    left_out = 0
     for each in wanted:
+        if lacks := _lacks(each):
+            left_out += 1
+            print(f"{each.name}: left out, it needs {', '.join(lacks)}", flush=True)
+            continue
         found = run_case(each)
         for row in found:
             verdict = _verdict(each, row, found)
@@ -41,10 +49,17 @@ def main() -> int:
             shown = [row.name, *numbers, row.unit, row.peer_name, f"{row.ratio:.2f}", f"{row.spread:.2f}", verdict]
             print(_LINE.format(*shown), flush=True)
         rows += found
-    if len(wanted) == len(cases):
+    if len(wanted) == len(cases) and not left_out:
         RESULTS.write_text(json.dumps([row._asdict() for row in rows], indent=2) + "\n")
         print(f"written to {RESULTS.relative_to(Path.cwd()) if RESULTS.is_relative_to(Path.cwd()) else RESULTS}")
     return 1 if broken else 0
+
+
+def _lacks(case: Case) -> list[str]:
+    """What a case needs and is not there."""
+    lacks = [each for each in case.needs if system_packages.find_program(each) is None]
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    return ["root", *lacks] if case.needs and not root else lacks
 
 
 def _verdict(case: Case, row: Row, rows: list[Row]) -> str:

@@ -26,6 +26,9 @@ from statistics import median, quantiles
 from typing import Literal, NamedTuple
 
 LEAST_ROUNDS = 9
+LEAST_LONG_ROUNDS = 5
+LONG_S = 5.0
+"""A measurement of so many seconds has in itself what short ones take more rounds for."""
 
 Measure = Callable[[], float]
 Better = Literal["higher", "lower"]
@@ -80,7 +83,10 @@ class Contest:
 
 @dataclass(frozen=True)
 class Case:
-    """A comparison by name; ``ready`` makes the sides ready and takes them down again."""
+    """A comparison by name; ``ready`` makes the sides ready and takes them down again.
+
+    ``needs`` are programs, all of which also need root: without them the case is left out, and says so.
+    """
 
     name: str
     unit: str
@@ -89,6 +95,7 @@ class Case:
     bound: Bound | None
     aim: float | None
     ready: Callable[[], AbstractContextManager[Contest]]
+    needs: tuple[str, ...] = ()
 
 
 _cases: dict[str, Case] = {}
@@ -102,15 +109,21 @@ def case(
     bound: Bound | None = None,
     aim: float | None = None,
     rounds: int = LEAST_ROUNDS,
+    each_s: float = 0.0,
+    needs: tuple[str, ...] = (),
 ) -> Callable[[Callable[[], Iterator[Contest]]], Callable[[], Iterator[Contest]]]:
-    """Register a generator function that yields one Contest.  Under nine rounds, or a second name, is a ValueError."""
-    if rounds < LEAST_ROUNDS:
-        raise ValueError(f"{name}: {rounds} rounds; {LEAST_ROUNDS} are the least from which a median is taken")
+    """Register a generator function that yields one Contest; ``each_s`` is how long one measurement takes at least.
+
+    Under nine rounds, or five of five seconds each, or a second name, is a ValueError.
+    """
+    least = LEAST_LONG_ROUNDS if each_s >= LONG_S else LEAST_ROUNDS
+    if rounds < least:
+        raise ValueError(f"{name}: {rounds} rounds; {least} are the least from which a median is taken")
     if name in _cases:
         raise ValueError(f"two cases are called {name}")
 
     def register(ready: Callable[[], Iterator[Contest]]) -> Callable[[], Iterator[Contest]]:
-        _cases[name] = Case(name, unit, better, rounds, bound, aim, contextmanager(ready))
+        _cases[name] = Case(name, unit, better, rounds, bound, aim, contextmanager(ready), needs)
         return ready
 
     return register

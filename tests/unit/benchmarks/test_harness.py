@@ -120,3 +120,13 @@ def test_every_committed_case_loads() -> None:
 
     assert "import securesock" in names
     assert len(names) == len(set(names))
+
+
+def test_five_rounds_do_where_each_takes_five_seconds() -> None:
+    def nothing() -> Iterator[Contest]:
+        yield Contest(lambda: 1.0)
+
+    with pytest.raises(ValueError, match="4 rounds; 5 are the least"):
+        harness.case("a short case", unit="s", better="lower", rounds=4, each_s=5.0)(nothing)
+    with pytest.raises(ValueError, match="5 rounds; 9 are the least"):
+        harness.case("another", unit="s", better="lower", rounds=5, each_s=4.9)(nothing)

@@ -1,0 +1,101 @@
+"""Datagrams between two namespaces over one cable: ours beside plain UDP, wireguard-go and strongSwan.
+
+One way: 1400 bytes, application bytes delivered per second at no more than 1 % loss; the same Python program at both
+ends of every side.  Echo: 64 bytes there and back, the median.  Root only; benchmarks.tunnels says what is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from benchmarks.bulk_contexts import write_identities
+from benchmarks.harness import Bound, Contest, Measure, case
+from benchmarks.tcp_through import transfer
+from benchmarks.tunnels import CABLE, End, Route, Way, paced, strongswan_tunnel, wireguard_tunnel
+from tests.interop.network import Namespaces, cable
+from tools import leftovers
+
+SECONDS: Final = 5.0
+ROUNDS: Final = 5
+TRIPS: Final = 2000
+TUNNELS: Final = ("ip", "wireguard-go", "wg", "charon-systemd", "swanctl")
+WIREGUARD: Final = "wireguard-go"
+STRONGSWAN: Final = "strongSwan kernel-libipsec"
+
+
+def way(stack: ExitStack, both: Namespaces, folder: Path, kind: str, route: Route, how: str) -> Way:
+    """Two ends of ``kind`` at a route's addresses."""
+    places = zip(both, route.hosts, strict=True)
+    sender, receiver = (stack.enter_context(End(namespace, folder, kind, host)) for namespace, host in places)
+    return Way(sender, receiver, how, route.size)
+
+
+def _paced(which: Way) -> Measure:
+    return lambda: paced(which, SECONDS)
+
+
+def _trips(which: Way) -> Measure:
+    return lambda: which.trips(TRIPS)
+
+
+def _rig(stack: ExitStack) -> tuple[Namespaces, Path]:
+    both = stack.enter_context(cable())
+    folder = stack.enter_context(leftovers.folder("bench"))
+    write_identities(folder)
+    return both, folder
+
+
+@case(
+    "datagrams of 1400 bytes one way, in batches",
+    unit="MB/s",
+    better="higher",
+    bound=Bound("ratio", at_least=5.0),
+    rounds=ROUNDS,
+    each_s=SECONDS,
+    needs=TUNNELS,
+)
+def batches() -> Iterator[Contest]:
+    """Both tunnels loaded by the same sender with UDP_SEGMENT on plain UDP; their TCP figure beside that."""
+    with ExitStack() as stack:
+        both, folder = _rig(stack)
+        wireguard = stack.enter_context(wireguard_tunnel(both, folder))
+        swan = stack.enter_context(strongswan_tunnel(both, folder))
+        ours = way(stack, both, folder, "ours", CABLE, "batch")
+        rivals = {WIREGUARD: wireguard, STRONGSWAN: swan}
+        peers = {name: _paced(way(stack, both, folder, "plain", each, "batch")) for name, each in rivals.items()}
+        peers |= {f"{name}, TCP": transfer(both, each.hosts, SECONDS) for name, each in rivals.items()}
+        yield Contest(_paced(ours), peers)
+
+
+@case(
+    "datagrams of 1400 bytes one way, one a call",
+    unit="MB/s",
+    better="higher",
+    bound=Bound("ratio", at_least=0.6),
+    rounds=ROUNDS,
+    each_s=SECONDS,
+    needs=("ip",),
+)
+def singles() -> Iterator[Contest]:
+    """sendto and recvfrom beside those of plain UDP."""
+    with ExitStack() as stack:
+        both, folder = _rig(stack)
+        ours = way(stack, both, folder, "ours", CABLE, "single")
+        plain = way(stack, both, folder, "plain", CABLE, "single")
+        yield Contest(_paced(ours), {"plain UDP": _paced(plain)})
+
+
+@case("64-byte echo of datagrams, p50", unit="us", better="lower", bound=Bound("ratio", at_most=1.6), needs=TUNNELS)
+def echo() -> Iterator[Contest]:
+    """Beside plain UDP, and plain UDP through both tunnels."""
+    with ExitStack() as stack:
+        both, folder = _rig(stack)
+        wireguard = stack.enter_context(wireguard_tunnel(both, folder))
+        swan = stack.enter_context(strongswan_tunnel(both, folder))
+        ours = way(stack, both, folder, "ours", CABLE, "single")
+        others = {"plain UDP": CABLE, WIREGUARD: wireguard, STRONGSWAN: swan}
+        peers = {name: _trips(way(stack, both, folder, "plain", each, "single")) for name, each in others.items()}
+        yield Contest(_trips(ours), peers)
