@@ -449,6 +449,8 @@ class DatagramCarrier:
         return None if arrival is None or not self._is_wanted(arrival) else arrival
 
     def _note_path_error(self, error: OSError) -> None:
+        if self._closed and error.errno == errno.EBADF:
+            self._check()  # the descriptor went while we were about to read it
         if error.errno not in _FROM_THE_PATH:
             raise error
         self.counters["carrier-error"] += 1
