@@ -33,7 +33,19 @@ LONG = (
     "tests/system/test_closing.py::test_close_after_sendall_loses_no_byte_even_when_the_peer_rekeys_at_that_moment",
 )
 
-
+# Bulk through wine's completion ports takes minutes; a reset again is told as an end.
+SLOW_LOOPS = tuple(
+    f"tests/system/test_aio_streams.py::{name}"
+    for name in (
+        "test_much_data_in_both_directions_at_once_arrives_whole",
+        "test_rekeys_in_the_middle_of_a_transfer_lose_nothing",
+        "test_an_end_that_only_sends_goes_on_through_rekeys",
+        "test_nothing_of_what_was_written_is_lost_when_it_is_closed_at_once",
+        "test_small_messages_go_to_and_fro",
+        "test_a_reset_carrier_is_a_truncated_stream_too",
+        "test_a_forgotten_writer_is_an_abort",
+    )
+)
 # Under wine the interpreter sometimes does not come to its end when all is done; the tests that are about a process's
 # end have processes of their own.
 PYTEST = "import os, sys, pytest; code = pytest.main(sys.argv[1:]); sys.stdout.flush(); os._exit(code)"
@@ -66,6 +78,7 @@ GROUPS = {
         ),
         50,
     ),
+    "asyncio": Group(("tests/system/test_aio_streams.py",), 25, SLOW_LOOPS),
     "winsock and policy": Group(
         (
             "tests/unit/winsock/test_winsock_arguments.py",

@@ -66,6 +66,8 @@ class NativeSocket(SecureSocket):
         context: SecurityContext | None = None,
     ) -> None:
         self._clear_state(context)
+        if context is not None and context.policy is not None:
+            raise LocalMisuse("Windows judges by filters of its own: leave policy= out where it protects the socket")
         if fileno is not None:
             raise LocalMisuse("a descriptor comes with settings of its own: make a SecureSocket and connect with it")
         kind = socket.SOCK_STREAM if type == -1 else type

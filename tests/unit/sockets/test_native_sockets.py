@@ -12,6 +12,7 @@ import pytest
 import securesock as ss
 from securesock import winsock as ws
 from securesock.errors import PlaneError
+from securesock.policy import FilterEngine
 from securesock.sockets import native as native_sockets
 from securesock.sockets.native import NativeSocket
 from securesock.winsock import native
@@ -93,6 +94,8 @@ def test_a_listener_neither_names_nor_connects_and_a_connected_socket_does_not_l
 
 
 def test_what_cannot_be_made(system: FakeExtensions, context: ss.SecurityContext) -> None:
+    with FilterEngine.open() as engine, pytest.raises(ss.LocalMisuse, match="filters of its own"):
+        ss.SecureSocket(context=ss.SecurityContext(context.identity, plane="windows", policy=engine))
     with pytest.raises(ss.LocalMisuse):
         ss.SecureSocket(fileno=7, context=context)
     with pytest.raises(ss.LocalMisuse):

@@ -8,12 +8,15 @@ what becomes of its answers and of each of its errors.
 from __future__ import annotations
 
 import ctypes
+import os
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -34,6 +37,7 @@ PEER = ("203.0.113.7", 27015)
 TEMPLATE = ws.SOCKET_SECURITY_QUERY_TEMPLATE(ws.SOCKET_SECURITY_PROTOCOL_IPSEC)
 NAME = ws.SOCKET_PEER_TARGET_NAME(ws.SOCKET_SECURITY_PROTOCOL_IPSEC, None, "host/db.example")
 PATIENCE_S = 20
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "winsock_secure_echo.py"
 
 
 def told() -> bytes:
@@ -272,6 +276,36 @@ def test_an_impersonation_is_of_one_thread(context: ss.SecurityContext) -> None:
 def test_datagram_sockets_have_the_functions_alone(context: ss.SecurityContext) -> None:
     with ss.SecureSocket(type=socket.SOCK_DGRAM, context=context) as sock, pytest.raises(ss.PlaneError):
         sock.bind(("127.0.0.1", 0))
+
+
+def test_the_script_for_two_machines_runs(tmp_path: Path) -> None:
+    """docs/windows.md, "For whoever has two machines": both ends here, and the system's part is the stand-in's."""
+    environment = os.environ | {"SECURESOCK_CONFIG": str(tmp_path / "configured")}
+    cli = [sys.executable, "-c", "import sys; from securesock.cli import main; sys.exit(main())"]
+    example = [sys.executable, str(EXAMPLE)]
+    subprocess.run([*cli, "identity", "init", "srv.example.com"], env=environment, check=True, timeout=60)
+    server = subprocess.Popen(
+        [*example, "server", "-native", "-port", "0"], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    with server:
+        try:
+            assert server.stdout is not None
+            listening = server.stdout.readline()
+            assert listening.endswith("protected by windows\n")
+            port = listening.split()[3].strip(",")
+            arguments = ["client", "-native", "-port", port, "-name", "srv.example.com", "127.0.0.1"]
+            done = subprocess.run(
+                [*example, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            said = done.stdout.splitlines()
+            assert said[0] == "secured: yes, encrypted: yes"
+            assert said[1].startswith("peer machine: ")
+            assert said[2:] == ["main mode SA 0x11, quick mode SA 0x22", "received 91011121314"]
+            heard = [server.stdout.readline().rstrip() for _ in range(5)]
+            assert heard[3:] == ["received 12345678", "impersonated, and reverted"]
+        finally:
+            server.kill()
 
 
 # -- the Winsock names on a socket of the plane ----------------------------------------------------------------------
