@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import select
 import selectors
 import socket
 import threading
@@ -23,6 +24,7 @@ from typing import Final, TypeAlias
 
 from ..engine.fork import in_child
 from ..identity.impersonation import as_oneself
+from .many_selector import ManySelector
 from .waiting import READ, WRITE
 
 __all__ = ["Handler", "Reactor", "Timer", "at_once", "in_reactor", "reactor"]
@@ -99,7 +101,9 @@ class Reactor:
     """One thread, one selector.  All but ``call`` and ``run_and_wait`` is for functions that run in the thread."""
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
+        # with select() alone a listener's strangers would be more than it takes
+        self._selector = selectors.DefaultSelector() if hasattr(select, "poll") else ManySelector()
+        # first, so that whatever waits is woken at once
         self._inbox, self._outbox = socket.socketpair()
         self._inbox.setblocking(False)
         self._outbox.setblocking(False)
