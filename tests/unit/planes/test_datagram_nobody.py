@@ -10,6 +10,9 @@ from securesock.engine.context import SecurityContext
 from securesock.errors import AuthenticationFailed
 from securesock.identity.identity import Identity
 from securesock.identity.names import parse_peer_target_name
+from securesock.keying.ikev2 import first_child
+from securesock.wire.ikev2.payloads import Notify, Payload
+from securesock.wire.numbers import NotifyType
 from tests.support.datagram_net import A, B, Host, Identities, Net
 
 
@@ -88,3 +91,19 @@ def test_an_anonymous_machine_is_nobody_to_whoever_begins(net: Net) -> None:
     net.run(5)
     assert peer.received == []
     assert isinstance(ours.machine.report(B).error, AuthenticationFailed)
+
+
+def test_nobody_who_says_initial_contact_ends_nothing(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 7619 2.2 and 4: two of nobody may be two; which of them has gone is not the other's to say."""
+    original = first_child.FirstChildWish.payloads
+
+    def payloads(self: first_child.FirstChildWish) -> tuple[Payload, ...]:
+        return (*original(self), Notify(NotifyType.INITIAL_CONTACT))
+
+    monkeypatch.setattr(first_child.FirstChildWish, "payloads", payloads)
+    peer = net.host(B, adapt=letting_in)
+    for seed, live in (("one", 1), ("another", 2)):
+        net.host(A, identity=nobody(net), seed=seed).send(seed.encode(), B)
+        net.run(0.5)
+        assert len([each for each in peer.machine._peers[A].associations if each.state == "live"]) == live
+    assert peer.received == [b"one", b"another"]
