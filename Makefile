@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV_PYTHON = .venv/bin/python
 
-.PHONY: help demo test check bench soak fuzz fresh-check coverage lock clean
+.PHONY: help demo test check bench soak interop-full fuzz fresh-check coverage lock clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 20
@@ -26,6 +26,11 @@ bench: ## speed and memory beside ssl, plain sockets and (root) other IPsec; wri
 soak: ## many connections and much data against one process: nothing grows, nothing is lost
 	@$(PYTHON) -m tools.bootstrap dev
 	@SECURESOCK_SOAK=full $(VENV_PYTHON) -m pytest tests/soak
+
+interop-full: ## other people's implementations, all features with all instead of pairwise; as root on Debian
+	@$(PYTHON) -m tools.bootstrap dev
+	@$(VENV_PYTHON) -c "from tools import system_packages; system_packages.install_missing()"
+	@INTEROP_FULL=1 $(VENV_PYTHON) -m pytest -rs tests/interop tests/kernel
 
 fuzz: ## every parser against what the fuzzer thinks of, for SECONDS in all (3600). TARGETS="ikev2_message" picks
 	@$(PYTHON) -m tools.bootstrap dev

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-__all__ = ["combinations", "pairwise"]
+__all__ = ["FULL", "combinations", "pairwise"]
 
 FULL: Final = "INTEROP_FULL"
 

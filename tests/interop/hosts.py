@@ -5,10 +5,12 @@ The host is b.test at 10.90.0.2; we are a.test at 10.90.0.1, and 10.91.0.1 insid
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection
 from typing import Any, Final, Literal
 
 from tests.interop.certificates import Proofs
+from tests.interop.combinations import FULL
 from tests.interop.network import OUR_HOST, PEER_HOST, Namespaces, ip
 from tests.interop.strongswan import wait_until
 from tests.interop.users import SecuredUser, asked_plainly, secured_user
@@ -26,6 +28,11 @@ NO_FAULT: Final = {"unexpected-reply", "unknown-spi"}
 peer sealed before it answered our CREATE_CHILD_SA (libreswan installs first), when nobody here has the keys yet."""
 AS_IT_SHOULD_BE: Final = ("host/b.test", set[str]())
 SAS: Final = ("main_mode_sa_id", "quick_mode_sa_id")
+
+
+def seconds(of_a_choice: float) -> float:
+    """The time of a file that runs combinations: of the pairwise choice, or six times that for all with all."""
+    return of_a_choice * (6 if os.environ.get(FULL) else 1)
 
 
 def echo_at(mode: Mode) -> list[Any]:

@@ -7,6 +7,7 @@ Inside, this module only says so over the serial line.  A file that says ``OUTSI
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import sys
@@ -16,6 +17,7 @@ from typing import Any, Final
 
 import pytest
 
+from tests.interop.combinations import FULL
 from tests.support import user_mode_linux
 
 HERE: Final = Path(__file__).resolve().parent
@@ -24,7 +26,7 @@ SECONDS: Final = 150.0
 """A file's time inside, unless it says otherwise: all its tests, on one CPU that may be a fifth as fast as ours."""
 PREPARING_S: Final = 300.0
 MARK: Final = "@outcome "
-STRICT: Final = "SECURESOCK_REQUIRE_SYSTEM"
+TOLD: Final = ("SECURESOCK_REQUIRE_SYSTEM", FULL)
 
 
 class Inside(pytest.Item):
@@ -32,6 +34,7 @@ class Inside(pytest.Item):
 
     def runtest(self) -> None:
         """Fail or skip as it did there."""
+        faulthandler.cancel_dump_traceback_later()  # pytest's: the first of a file takes as long as all of it
         boots = self.session.stash.setdefault(BOOTS, {})
         if self.path not in boots:
             boots[self.path] = Boot(self)
@@ -53,7 +56,7 @@ class Boot:
 
     def __init__(self, first: Inside) -> None:
         module = _module(first)
-        environment = {name: os.environ[name] for name in (STRICT,) if name in os.environ}
+        environment = {name: os.environ[name] for name in TOLD if name in os.environ}
         for prepare in getattr(module, "PREPARED", ()):
             prepare()
         tests = [item.nodeid for item in first.session.items if item.path == first.path]

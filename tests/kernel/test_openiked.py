@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
 from tests.interop import certificates, hosts
+from tests.interop.combinations import combinations
 from tests.interop.network import OUR_HOST, PEER_HOST, Namespaces, cable
 from tests.interop.openiked import iked, openiked
 from tests.interop.users import echo_program, secured_user
 
 PREPARED: Final = (openiked,)
-SECONDS: Final = 300.0
+SECONDS: Final = hosts.seconds(300.0)
 
+IKE: Final = {
+    "x25519": "enc aes-256-gcm prf hmac-sha2-256 group curve25519",
+    "ecp256": "enc aes-256 prf hmac-sha2-256 auth hmac-sha2-256 group ecp256",
+    "modp2048": "enc aes-128 prf hmac-sha2-256 auth hmac-sha2-256 group modp2048",
+}
+ESP: Final = {"128": "enc aes-128 auth hmac-sha2-512", "256": "enc aes-256 auth hmac-sha2-384"}
+COMBINED: Final = combinations(
+    {"proof": ("psk", "ecdsa", "rsa"), "mode": ("transport", "tunnel"), "ike": tuple(IKE), "esp": tuple(ESP)}
+)
 POLICY: Final = """ikev2 "net" {who} {mode} esp proto udp from {theirs} to {ours} local 10.90.0.2 peer 10.90.0.1 \\
-\tikesa enc aes-256-gcm prf hmac-sha2-256 group curve25519 \\
-\tchildsa enc aes-128 auth hmac-sha2-512 group curve25519 \\
+\tikesa {ike} \\
+\tchildsa {esp} group {group} \\
 \tsrcid b.test dstid a.test ikelifetime {ike_seconds} lifetime {child_seconds}"""
 
 
@@ -28,24 +38,30 @@ def namespaces() -> Iterator[Namespaces]:
         yield pair
 
 
-def policy(mode: hosts.Mode, who: str = "passive", **seconds: str) -> str:
+def policy(mode: hosts.Mode, who: str = "passive", ike: str = "x25519", esp: str = "128", **seconds: str) -> str:
     theirs, ours = (PEER_HOST, OUR_HOST) if mode == "transport" else (hosts.NETWORK, hosts.INNER)
-    lifetimes = {"ike_seconds": "3h", "child_seconds": "3h"} | seconds
-    return POLICY.format(mode=mode, who=who, theirs=theirs, ours=ours, **lifetimes)
+    values = {
+        "ike_seconds": "3h",
+        "child_seconds": "3h",
+        "ike": IKE[ike],
+        "esp": ESP[esp],
+        "group": IKE[ike].split()[-1],
+    }
+    return POLICY.format(mode=mode, who=who, theirs=theirs, ours=ours, **(values | seconds))
 
 
-@pytest.mark.parametrize(
-    ("proof", "mode"), [("psk", "transport"), ("psk", "tunnel"), ("ecdsa", "transport"), ("rsa", "tunnel")]
-)
+@pytest.mark.parametrize("combined", COMBINED, ids=lambda each: "-".join(each.values()))
 def test_we_begin_and_data_goes_both_ways_through_our_rekeys(
-    namespaces: Namespaces, tmp_path: Path, proof: str, mode: hosts.Mode
+    namespaces: Namespaces, tmp_path: Path, combined: dict[str, Any]
 ) -> None:
+    mode, proof, ike = combined["mode"], combined["proof"], combined["ike"]
     proofs = hosts.SECRET if proof == "psk" else certificates.proofs(proof)
     hosts.furnish(namespaces.peers, mode)
+    ours = hosts.script(mode, proofs, ike=ike, rekey_packets=240, rekey_ike_packets=400)
     with (
-        iked(namespaces.peers, tmp_path, policy(mode), proofs),
+        iked(namespaces.peers, tmp_path, policy(mode, ike=ike, esp=combined["esp"]), proofs),
         echo_program(namespaces.peers, *hosts.echo_at(mode)),
-        secured_user(namespaces.ours, hosts.script(mode, proofs, rekey_packets=240, rekey_ike_packets=400)) as user,
+        secured_user(namespaces.ours, ours) as user,
     ):
         user.ask("reach", hosts.echo_at(mode))  # iked answers before its kernel has the SA: what comes first is lost
         assert user.ask("echo", hosts.echo_at(mode), hosts.SIZES) == hosts.SIZES
