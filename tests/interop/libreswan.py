@@ -105,7 +105,9 @@ class Pluto:
 
 
 @contextlib.contextmanager
-def pluto(namespace: str, folder: Path, options: dict[str, str], proofs: Proofs | str) -> Iterator[Pluto]:
+def pluto(
+    namespace: str, folder: Path, options: dict[str, str], proofs: Proofs | str, *, ppk: str = ""
+) -> Iterator[Pluto]:
     """pluto with one connection, net; ``options`` are further lines of it, ``proofs`` a secret or certificates."""
     assert INSIDE_VARIABLE in os.environ, "it would leave files on this machine"
     root = libreswan()
@@ -116,7 +118,8 @@ def pluto(namespace: str, folder: Path, options: dict[str, str], proofs: Proofs 
     made = running.run("usr/bin/certutil", "-N", "-d", f"sql:{folder}", "--empty-password")
     assert made.returncode == 0, made.stdout
     if isinstance(proofs, str):
-        (folder / "ipsec.secrets").write_text(f'@a.test @b.test : PSK "{proofs}"\n')
+        line = f'@a.test @b.test : PPKS "our ppk" "{ppk}"\n' if ppk else ""
+        (folder / "ipsec.secrets").write_text(f'@a.test @b.test : PSK "{proofs}"\n{line}')
     else:
         options = options | {
             "rightcert": "b.test",

@@ -69,14 +69,22 @@ class Iked:
 
 
 @contextlib.contextmanager
-def iked(namespace: str, folder: Path, policy: str, proofs: Proofs | str, *, options: str = "-t") -> Iterator[Iked]:
-    """iked with one policy, started quiet; ``proofs`` a secret or certificates.  "-t": UDP 4500 alone."""
+def iked(
+    namespace: str, folder: Path, policy: str, proofs: Proofs | str, *, user: tuple[str, str] | None = None
+) -> Iterator[Iked]:
+    """iked with one policy, started quiet, on UDP 4500 alone; ``proofs`` a secret or certificates.
+
+    With ``user``, a name and a password, whoever begins must be that user, by EAP-MSCHAPv2.
+    """
     assert INSIDE_VARIABLE in os.environ, "it would leave files on this machine"
     running = Iked(folder, openiked())
     _settle(folder, proofs)
     proof = f'psk "{proofs}"' if isinstance(proofs, str) else ""
     configuration = folder / "iked.conf"
-    configuration.write_text(f"set nomobike\n{policy} \\\n\t{proof}\n")
+    known = ""
+    if user is not None:
+        known, proof = 'user "{}" "{}"\n'.format(*user), 'eap "mschap-v2"'
+    configuration.write_text(f"set nomobike\n{known}{policy} \\\n\t{proof}\n")
     configuration.chmod(0o600)
     with (folder / "iked.log").open("w") as log:
         child = subprocess.Popen(
@@ -90,7 +98,7 @@ def iked(namespace: str, folder: Path, policy: str, proofs: Proofs | str, *, opt
                     "-d",
                     "-vv",
                     "-S",
-                    *options.split(),
+                    "-t",
                 ),
                 *("-f", str(configuration), "-s", str(folder / "iked.sock")),
             ],

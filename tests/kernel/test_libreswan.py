@@ -33,6 +33,9 @@ ESP: Final = {"gcm": "aes_gcm256-null", "chacha": "chacha20_poly1305-null", "cbc
 COMBINED: Final = combinations({"proof": tuple(AUTHBY), "mode": tuple(ENDS), "ike": tuple(IKE), "esp": tuple(ESP)})
 
 
+PPK: Final = "a ppk of more than thirty-two bytes, as RFC 8784 has it"
+
+
 @pytest.fixture
 def namespaces() -> Iterator[Namespaces]:
     with cable() as pair:
@@ -50,6 +53,7 @@ def test_we_begin_and_data_goes_both_ways_through_rekeys_of_either_end(
     mode, proof = combined["mode"], combined["proof"]
     proofs = hosts.SECRET if proof == "psk" else certificates.proofs(proof)
     ours = hosts.script(mode, proofs, ike=combined["ike"], suite=combined["esp"], rekey_packets=240)
+    ours |= {"rekey_ike_packets": 400}
     hosts.furnish(namespaces.peers, mode)
     with (
         pluto(namespaces.peers, tmp_path, options(**combined), proofs) as peer,
@@ -57,7 +61,7 @@ def test_we_begin_and_data_goes_both_ways_through_rekeys_of_either_end(
         secured_user(namespaces.ours, ours) as user,
     ):
         assert user.ask("echo", hosts.echo_at(mode), hosts.SIZES) == hosts.SIZES
-        hosts.ask_until_replaced(user, mode, ["quick_mode_sa_id"])  # by us, who count packets
+        hosts.ask_until_replaced(user, mode, hosts.SAS)  # by us, who count packets
         hosts.ask_until_replaced(user, mode, ["main_mode_sa_id"], peer.rekey_ike)
         hosts.ask_until_replaced(user, mode, ["quick_mode_sa_id"], peer.rekey_child)
         assert hosts.judged(user, mode) == hosts.AS_IT_SHOULD_BE
@@ -75,3 +79,16 @@ def test_libreswan_begins_and_an_ordinary_program_asks_us(
             peer.wait_for("established Child SA")
 
         assert hosts.they_begin_and_ask(namespaces, mode, begin) == "host/b.test"
+
+
+def test_a_post_quantum_preshared_key_goes_into_the_keys(namespaces: Namespaces, tmp_path: Path) -> None:
+    ours = hosts.script("tunnel", ppks=[("our ppk", PPK, True)])
+    hosts.furnish(namespaces.peers, "tunnel")
+    with (
+        pluto(namespaces.peers, tmp_path, options("tunnel") | {"ppk": "insist"}, hosts.SECRET, ppk=PPK) as peer,
+        echo_program(namespaces.peers, *hosts.echo_at("tunnel")),
+        secured_user(namespaces.ours, ours) as user,
+    ):
+        assert user.ask("echo", hosts.echo_at("tunnel"), hosts.SIZES) == hosts.SIZES
+        assert user.ask("security", hosts.echo_at("tunnel"))["key_exchange"].endswith("+PPK")
+        assert "PPK AUTH calculated as responder" in peer.log

@@ -17,6 +17,7 @@ from tests.interop.users import echo_program, secured_user
 PREPARED: Final = (openiked,)
 SECONDS: Final = hosts.seconds(300.0)
 
+PASSWORD: Final = "a password of alice"
 IKE: Final = {
     "x25519": "enc aes-256-gcm prf hmac-sha2-256 group curve25519",
     "ecp256": "enc aes-256 prf hmac-sha2-256 auth hmac-sha2-256 group ecp256",
@@ -94,3 +95,22 @@ def test_data_goes_on_while_openiked_replaces_both_sas(namespaces: Namespaces, t
         user.ask("reach", hosts.echo_at("tunnel"))
         hosts.ask_until_replaced(user, "tunnel", hosts.SAS)
         assert hosts.judged(user, "tunnel") == hosts.AS_IT_SHOULD_BE
+
+
+def test_a_user_is_proven_to_openiked_by_password(namespaces: Namespaces, tmp_path: Path) -> None:
+    proofs = certificates.proofs("ecdsa")
+    password = {"user_name": "alice", "domain_name": "example.org", "password": PASSWORD}
+    ours = hosts.script("tunnel", proofs, settings=password)
+    hosts.furnish(namespaces.peers, "tunnel")
+    anybody = policy("tunnel").replace("dstid a.test", "")
+    with (
+        iked(namespaces.peers, tmp_path, anybody, proofs, user=("alice@example.org", PASSWORD)) as peer,
+        echo_program(namespaces.peers, *hosts.echo_at("tunnel")),
+        secured_user(namespaces.ours, ours) as user,
+    ):
+        user.ask("reach", hosts.echo_at("tunnel"))
+        assert user.ask("echo", hosts.echo_at("tunnel"), hosts.SIZES) == hosts.SIZES
+        assert hosts.judged(user, "tunnel") == hosts.AS_IT_SHOULD_BE
+        log = peer.log
+    assert "sa_state: SA_INIT -> EAP" in log
+    assert "policy_lookup: peerid 'alice@example.org'" in log
