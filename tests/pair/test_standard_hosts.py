@@ -14,6 +14,7 @@ import pytest
 from securesock.engine.context import SecurityContext
 from securesock.engine.peer_entry import PeerEntry
 from securesock.errors import AuthenticationFailed, KeyingTimeout, LocalMisuse, PeerIncompatible
+from securesock.identity.identity import Identity
 from securesock.planes.userspace.host_packet import HostSealer
 from securesock.policy.negotiation import STANDARD_QUICK_MODE
 from securesock.types import ANY_TRUSTED_PEER, Address, Lifetimes, SecuritySettings
@@ -617,3 +618,41 @@ def test_one_socket_speaks_to_its_own_kind_and_through_a_gateway(identities: Ide
     assert [each.peer.name for each in proven if each is not None] == [NAMES[B], NAMES[C]]
     a.machine.forget(SERVICE, net.clock.now())
     assert a.machine.report(C).state == "established"
+
+
+def echoing(net: Net, at: Address, identity: Identity) -> list[bytes]:
+    """An ordinary echo program at an address; what came there."""
+    came: list[bytes] = []
+    program: Any = net.host(at, identity=identity)
+
+    def receive(datagram: bytes, source: Address) -> None:
+        came.append(datagram)
+        net.network.send((source, at), datagram, net.clock.now())
+
+    program.receive = receive
+    return came
+
+
+def test_an_echo_program_at_the_own_port_is_taken_for_no_peer(identities: Identities) -> None:
+    net = Net(identities)
+    a = net.host(A, adapt=knowing(EITHER))
+    came = echoing(net, OWN_B, identities.by_address[B])
+    b = net.host(GATEWAY, identity=identities.by_address[B], adapt=knowing(EITHER_A))
+    a.send(b"question", OWN_B)
+    net.run(3)
+    assert b.received == [b"question"]
+    assert a.machine.counters["our-own-message"] == len(came) > 0
+    assert a.machine.report(OWN_B).state == "established"
+
+
+def test_an_echo_program_without_ike_is_spoken_to_in_clear_where_that_is_allowed(identities: Identities) -> None:
+    net = Net(identities)
+    a = net.host(A, settings=SecuritySettings(allow_insecure=True))
+    came = echoing(net, OWN_B, identities.by_address[B])
+    a.send(b"question", OWN_B)
+    net.run(1.9)
+    assert b"question" not in came
+    net.run(1)
+    assert came[-1] == b"question"
+    assert a.received == [b"question"]
+    assert a.machine.report(OWN_B).state == "clear"

@@ -257,6 +257,10 @@ class UserSpaceDatagrams(Associations):
             return None
         from_initiator = bool(header.flags & HeaderFlag.INITIATOR)
         if header.responder_spi == bytes(8) and from_initiator and not header.flags & HeaderFlag.RESPONSE:
+            if header.initiator_spi in self._by_ike_spi:
+                # an echo program sends us our own beginning: that is no sign of IKE, and nobody to negotiate with
+                self.counters["our-own-message"] += 1
+                return None
             self._handle_beginning_untrusted(header, message, address, now)
             return None
         association = self._by_ike_spi.get(header.responder_spi if from_initiator else header.initiator_spi)
