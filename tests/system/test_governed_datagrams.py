@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
 from collections.abc import Iterator
 
@@ -306,6 +307,30 @@ def test_endpoints_and_sockets_without_a_filtering_platform_have_nothing_to_watc
     for ask in (server.watch_policy, lambda: server.explain_policy(server.getsockname())):
         with pytest.raises(ss.LocalMisuse, match="no filtering platform"):
             ask()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_child_that_closes_what_it_inherited_takes_nothing_from_its_parent(
+    engine: FilterEngine, server: ss.SecureSocket
+) -> None:
+    with _to(server, under(client_context(), engine)) as sock:
+        assert _hears(server, sock)
+        own = {each.id for each in socket_filters(engine)}
+        child = os.fork()
+        if not child:
+            sock.close()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert {each.id for each in socket_filters(engine)} == own
+        assert _hears(server, sock)
+
+
+def test_nothing_is_explained_that_was_not_begun(engine: FilterEngine, server: ss.SecureSocket) -> None:
+    with _to(server, under(client_context(), engine)) as sock:
+        with pytest.raises(ss.LocalMisuse, match="nothing is negotiated"):
+            sock.explain_policy(server.getsockname())
+        assert _hears(server, sock)
+        assert sock.explain_policy(server.getsockname())
 
 
 def _stranger() -> ss.SecurityContext:
