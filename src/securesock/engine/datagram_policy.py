@@ -11,24 +11,37 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Final, NamedTuple, TypeAlias
 
 from ..errors import ConnectionBroken, KeyingTimeout, LocalMisuse, PolicyRefused, SecureSocketError
 from ..identity.names import PeerTargetName
-from ..keying.contract import Admission, Establishment
+from ..keying.contract import Admission, Establishment, StandardHost
 from ..policy.changes import Subscription
 from ..policy.errors import PolicyStateError
 from ..policy.explain import Explanation
-from ..types import Address, AnyTrustedPeer
+from ..types import Address, AnyTrustedPeer, Flow, Principal
 from .applied import Applied
 from .live_flows import PolicyChange, Schedule, allows, watch
 from .socket_policy import SocketPolicy
-from .verdicts import Direction
+from .verdicts import Direction, ip_version
 
 __all__ = ["DatagramPolicy", "LivePeers"]
 
 LivePeers: TypeAlias = Callable[[], list[tuple[Address, Establishment]]]
 """Who has an SA with the socket now."""
+
+
+MAX_BEHIND: Final = 4096
+"""Addresses behind standard hosts of which it is remembered how they were judged; beyond that it is judged again."""
+
+
+class _Behind(NamedTuple):
+    """How a flow with an address behind a standard host was judged: in the direction that it began in, and when."""
+
+    direction: Direction
+    generation: int
+    refused: SecureSocketError | None
 
 
 class _Judged(NamedTuple):
@@ -45,6 +58,8 @@ class DatagramPolicy:
         self._our_address: Final = our_address
         self._lock = threading.Lock()
         self._judged: dict[Address, _Judged] = {}
+        self._behind: dict[Address, _Behind] = {}
+        self._generation = 0
         self._live: LivePeers | None = None
         self._break_off: Callable[[Address, ConnectionBroken], None] | None = None
         self._run: Schedule | None = None
@@ -70,6 +85,53 @@ class DatagramPolicy:
     def admission(self, peer: Address, otherwise: Admission, *, outbound: bool) -> Admission:
         """Who may be at ``peer``, judged when it is known who it is."""
         return self._policy.admission(self._our_address(peer), peer, otherwise, outbound=outbound)
+
+    def why_not_behind(
+        self,
+        address: Address,
+        carrier: Address,
+        standard: StandardHost,
+        principal: Principal | None,
+        direction: Direction,
+    ) -> SecureSocketError | None:
+        """Why nothing may go to (or come from) an address that the standard host at ``carrier`` reaches.
+
+        What was let through one way goes the other way too, as long as policy lets it.
+        """
+        known, generation = self._behind.get(address), self._generation
+        if known is not None and known.generation == generation and known.refused is None:
+            return None
+        if known is not None and known.generation == generation and known.direction == direction:
+            return known.refused
+        flow = self._flow_behind(address, carrier, standard)
+        began = direction if known is None or known.refused is not None else known.direction
+        refused = self._why_not(flow, principal, began)
+        if refused is not None and began != direction:
+            began, refused = direction, self._why_not(flow, principal, direction)
+        if len(self._behind) >= MAX_BEHIND:
+            self._behind.clear()
+        if principal is not None or refused is not None:
+            self._behind[address] = _Behind(began, generation, refused)
+        return refused
+
+    def _flow_behind(self, address: Address, carrier: Address, standard: StandardHost) -> Flow:
+        """The flow inside: our own end is what the entry says, or where it is not known before it is assigned, any."""
+        flow = self._policy.flow_of(self._our_address(carrier), address)
+        version = ip_version(flow.peer_host)
+        hosts = [str(ip_address(each)) for each in standard.our_hosts]
+        if standard.assigned or ip_version(flow.our_host) != version:
+            hosts.append("0.0.0.0" if version == 4 else "::")
+        our_host = next((each for each in hosts if ip_version(each) == version), flow.our_host)
+        return flow._replace(our_host=our_host, our_port=standard.our_port)
+
+    def _why_not(self, flow: Flow, principal: Principal | None, direction: Direction) -> SecureSocketError | None:
+        try:
+            applied = self._policy.judge(flow, direction)
+            if principal is not None:
+                self._policy.meets(applied, direction, None, principal)
+        except (PolicyRefused, LocalMisuse) as error:
+            return error.with_traceback(None)
+        return None
 
     def failed(self, peer: Address, error: SecureSocketError, direction: Direction) -> None:
         """What was begun with ``peer``, or by it, came to nothing: a net event, unless a stranger just fell silent."""
@@ -124,6 +186,7 @@ class DatagramPolicy:
 
     def look(self) -> None:
         """Policy has changed."""
+        self._generation += 1
         if self._run is not None:
             self._run(self._look)
 

@@ -306,6 +306,13 @@ class DatagramKeying(Protocol):
         """The same for a datagram that comes in clear."""
         ...
 
+    def why_not_behind(
+        self, address: Address, carrier: Address, standard: StandardHost, principal: Principal | None, *, outbound: bool
+    ) -> SecureSocketError | None:
+        """Why policy forbids datagrams to, or from, ``address`` behind the standard host at ``carrier``; None where it
+        does not."""
+        ...
+
     def failed(self, role: Role, peer: Address, error: SecureSocketError) -> None:
         """A negotiation with ``peer`` came to nothing."""
         ...

@@ -24,7 +24,7 @@ from ..identity.names import PeerTargetName
 from ..keying.contract import Admission, KeyingSession, Role, StandardHost
 from ..keying.cookies import CookieJar
 from ..keying.ikev2.cookie_gate import ask_for_cookie_untrusted
-from ..types import Address, AnyTrustedPeer, SecuritySettings
+from ..types import Address, AnyTrustedPeer, Principal, SecuritySettings
 from .path import UNKNOWN_PATH, Path
 from .watched import WatchedSession, watch_again
 
@@ -127,6 +127,14 @@ class SocketKeying:
     def may_come_in_clear(self, peer: Address) -> bool:
         """See the port."""
         return self._policy is None or self._policy.may_come_in_clear(peer)
+
+    def why_not_behind(
+        self, address: Address, carrier: Address, standard: StandardHost, principal: Principal | None, *, outbound: bool
+    ) -> SecureSocketError | None:
+        """See the port."""
+        if self._policy is None:
+            return None
+        return self._policy.why_not_behind(address, carrier, standard, principal, "outbound" if outbound else "inbound")
 
     def failed(self, role: Role, peer: Address, error: SecureSocketError) -> None:
         """See the port."""

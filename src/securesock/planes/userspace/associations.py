@@ -14,6 +14,7 @@ import heapq
 import itertools
 from collections import ChainMap, Counter, deque
 from collections.abc import Container, Sequence
+from copy import copy
 from math import inf
 from typing import Final, cast
 
@@ -136,6 +137,8 @@ class Associations(PeerDirectory):
         """For an address that a standard host reaches: fragments but the last go to ``outgoing``."""
         peer = self._known(address)
         association = None if peer is None else peer.active
+        if peer is not None:
+            self._check_behind(peer, address)
         if peer is None or association is None:
             may = peer is not None and peer.why_clear and not peer.begun and now < peer.clear_used_at + IDLE_S
             if peer is not None and may:
@@ -196,6 +199,15 @@ class Associations(PeerDirectory):
             self._schedule(association)
         self.sealed_for = peer.carrier
         return SealedRun(sealer.seal_run(batch[begin:stop]), size, stop - begin)
+
+    def _check_behind(self, peer: Peer, address: Address) -> None:
+        """PolicyRefused where the host may be spoken to, and what is behind it may not."""
+        if peer.route is None:
+            return
+        standard, principal = peer.route.standard, None if peer.active is None else peer.active.principal
+        forbidden = self._keying.why_not_behind(address, peer.carrier, standard, principal, outbound=True)
+        if forbidden is not None:
+            raise copy(forbidden)
 
     def _seal_run_for_host(
         self, batch: Sequence[bytes | memoryview], begin: int, most: int, most_bytes: int, address: Address, now: float

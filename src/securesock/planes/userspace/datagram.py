@@ -135,6 +135,7 @@ class UserSpaceDatagrams(Associations):
             peer.failure = None
             self._forget_stranger(peer)
             peer = self._own_peer(address)
+        self._check_behind(peer, address)
         self._begin(peer, address, host, now)
 
     def enqueue(self, data: bytes, address: Address) -> bool:
@@ -222,12 +223,22 @@ class UserSpaceDatagrams(Associations):
                 self._schedule(association)
             return None
         sender = inner_address(association.peer.address, received.host, received.port)
+        if not self._may_come_from_behind(association, sender):
+            self.counters["policy"] += 1
+            return None
         if not self._claim(association.peer, sender):
             self.counters["other-principal"] += 1
             return None
         if sender in self._behind:
             self._behind[sender] = association.peer  # answers go where it spoke from last
         return Arrival(received.data, sender, association.principal, opener.sa.spec.sa_id)
+
+    def _may_come_from_behind(self, association: Association, sender: Address) -> bool:
+        peer, principal = association.peer, association.principal
+        if peer.route is None:
+            return True
+        standard = peer.route.standard
+        return self._keying.why_not_behind(sender, peer.carrier, standard, principal, outbound=False) is None
 
     def _heard_untrusted_address(
         self, association: Association, opener: PacketOpener | HostOpener, low: int, address: Address, now: float
