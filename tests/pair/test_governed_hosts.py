@@ -141,9 +141,10 @@ def test_what_is_remembered_is_bounded(identities: Identities, engine: FilterEng
     _, a, _ = both(identities)
     judges = govern(a, engine)
     engine.filters.add(block(Layer.ALE_AUTH_CONNECT_V4))
-    judges._behind = dict.fromkeys(((f"10.92.{number >> 8}.{number & 255}", 9) for number in range(MAX_BEHIND)), None)  # type: ignore[assignment]
+    for number in range(MAX_BEHIND + 1):
+        judges.why_not_behind((f"10.92.{number >> 8}.{number & 255}", 9), GATEWAY, STANDARD, None, "outbound")
     assert isinstance(judges.why_not_behind(SERVICE, GATEWAY, STANDARD, None, "outbound"), PolicyRefused)
-    assert len(judges._behind) == 1
+    assert len(judges._behind) == 2
 
 
 def test_what_is_of_another_version_than_the_way_to_its_host_is_judged_by_its_own(
