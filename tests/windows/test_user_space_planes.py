@@ -75,6 +75,7 @@ GROUPS = {
         (
             "tests/system/test_datagrams.py",
             "tests/system/test_fork_and_threads.py",
+            "tests/windows/on_windows/test_many_descriptors.py",
         ),
         50,
     ),
