@@ -140,6 +140,17 @@ def test_a_user_without_a_domain_is_one_too(client: Identity, server: Identity) 
     assert_user_proven(Pair(client, server, initiator=initiator, responder=accepting(PASSWORDS)).establish(), "bob")
 
 
+@pytest.mark.parametrize("name", ["192.0.2.2", "spiffe://example.org/" + "a/" * 200 + "z"])
+def test_a_machine_of_any_name_asks_for_a_password(client: Identity, server: Identity, name: str) -> None:
+    """Its name in MSCHAPv2 is what people read of it, and as much as RFC 2759 has room for."""
+    machine = Identity.ephemeral(name, authority=server.authority)
+    pair = Pair(client, machine, expected=name, initiator=by_password(), responder=accepting(PASSWORDS)).establish()
+    assert pair.responder.establishment is not None
+    assert pair.responder.establishment.peer.name == ALICE
+    assert pair.initiator.establishment is not None
+    assert pair.initiator.establishment.peer.name == name
+
+
 def test_a_hash_stands_for_the_password(client: Identity, server: Identity) -> None:
     users = Users({ALICE: NtHash(nt_hash(PASSWORD.encode()))})
     assert_user_proven(Pair(client, server, initiator=by_password(), responder=accepting(users)).establish())

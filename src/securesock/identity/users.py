@@ -24,6 +24,9 @@ _FORBIDDEN: Final = frozenset('/\\[]:;=,<>@"')
 MAX_USER_NAME: Final = 104
 """Windows' own limit for a logon name."""
 
+MAX_WHOLE: Final = 256
+"""RFC 2759 4: what MSCHAPv2 has room for, the domain included."""
+
 GivenPassword: TypeAlias = "str | bytes | bytearray | Secret | NtHash"
 
 
@@ -56,7 +59,13 @@ def read_user_name_untrusted(data: bytes) -> UserName:
         raise WireError("a user's name has characters that no logon name has, or none")
     if not domain and name.replace(".", "").isdigit():
         raise WireError("a user's name is no number or address")
-    return UserName(name, fqdn_id(domain).data.decode() if domain else "")
+    return _fitting(UserName(name, fqdn_id(domain).data.decode() if domain else ""))
+
+
+def _fitting(user: UserName) -> UserName:
+    if len(user.principal.encode()) > MAX_WHOLE:
+        raise WireError(f"a user's name and domain are longer than {MAX_WHOLE} bytes")
+    return user
 
 
 def parse_user_name(user: str, domain: str = "") -> UserName:
@@ -67,7 +76,7 @@ def parse_user_name(user: str, domain: str = "") -> UserName:
             return found
         if found.domain:
             raise LocalMisuse(f"{printable(user)} has a domain already: leave domain_name out")
-        return UserName(found.name, fqdn_id(domain).data.decode())
+        return _fitting(UserName(found.name, fqdn_id(domain).data.decode()))
     except WireError as error:
         raise LocalMisuse(f"{printable(user)} is no user: {error}") from None
 

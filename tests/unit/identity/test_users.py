@@ -44,8 +44,9 @@ def test_a_domain_may_stand_apart() -> None:
     assert parse_user_name("alice", "Example.ORG").principal == "alice@example.org"
     with pytest.raises(LocalMisuse, match="has a domain already"):
         parse_user_name("alice@example.org", "example.org")
-    with pytest.raises(LocalMisuse, match="no user"):
-        parse_user_name("alice", "not a domain")
+    for user, domain in (("alice", "not a domain"), ("a" * 100, ".".join(["b" * 60] * 3))):
+        with pytest.raises(LocalMisuse, match="no user"):
+            parse_user_name(user, domain)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +68,7 @@ def test_a_domain_may_stand_apart() -> None:
         b"192.0.2.1",
         b"12345",
         b"a" * (MAX_USER_NAME + 1),
+        b"a" * 100 + b"@" + b".".join([b"b" * 60] * 3),
     ],
 )
 def test_what_names_no_user_is_refused(data: bytes) -> None:

@@ -16,10 +16,11 @@ from typing import Final
 
 from ...clock import utc_at
 from ...errors import AuthenticationFailed, PeerMisbehaved, SecureSocketError, WireError
-from ...identity.names import IkeId, PeerTargetName, canonical_id
+from ...identity.names import IkeId, PeerTargetName, canonical_id, describe_id
 from ...identity.users import UserName, read_user_name_untrusted
 from ...secret import Secret
 from ...types import Principal
+from ...wire.eap import MAX_NAME
 from ...wire.ikev2.payloads import Authentication, Eap, Identification, Notify, Payload
 from ...wire.numbers import ExchangeType, IdType, NotifyType, PayloadType
 from ..contract import UserProof
@@ -298,7 +299,9 @@ def _methods(answered: _Answered, now: float, *, only_tls: bool) -> list[ServerM
     if users is not None and users.by_password and not only_tls:
         from ..eap.mschapv2 import PasswordServer
 
-        found.append(PasswordServer(users, answered.our_id.data, core.entropy))
+        # RFC 2759 3: a name as people read it
+        our_name = describe_id(IkeId(answered.our_id.id_type, answered.our_id.data)).encode()[:MAX_NAME]
+        found.append(PasswordServer(users, our_name, core.entropy))
     return found
 
 
