@@ -144,7 +144,8 @@ class MessageProtection:
 
 def make_aead(encryption: Encryption, key: bytes) -> AESGCM | ChaCha20Poly1305:
     """The library's AEAD for a suite's encryption; ``key`` without the salt."""
-    return ChaCha20Poly1305(key) if encryption == CHACHA20_POLY1305 else AESGCM(key)
+    # by number: comparing all fields of two suites costs as much as sealing a small packet
+    return ChaCha20Poly1305(key) if encryption.transform_id == CHACHA20_POLY1305.transform_id else AESGCM(key)
 
 
 class _CbcWithHmac:

@@ -134,4 +134,4 @@ class MessageWindow:
     def traffic_came(self) -> None:
         """The peer uses the CHILD_SA of IKE_AUTH, whose reply it has read, then: nobody will ask for it again."""
         if self._reply_in_auth:
-            self._reply = ()
+            self._reply, self._request_digest = (), b""

@@ -36,15 +36,12 @@ class Ciphers:
 
     def make(self, sa: InboundSa | OutboundSa) -> EspCipher:
         """The cipher of an SA for a packet that is about to be counted."""
-        cipher = sa.cipher
-        self._queue.pop(sa, None)
-        self._queue[sa] = sa.packets + 1
-        for _ in range(len(self._queue) + 1):
-            if len(self._queue) <= self._most:
-                break
-            oldest, packets = self._queue.popitem(last=False)
+        cipher, queue = sa.cipher, self._queue
+        queue[sa] = sa.packets + 1
+        while len(queue) > self._most:
+            oldest, packets = queue.popitem(last=False)
             if oldest.packets > packets:
-                self._queue[oldest] = oldest.packets  # used since then: to the end, once for all those packets
+                queue[oldest] = oldest.packets  # used since then: to the end, once for all those packets
             else:
                 oldest.ready = None
         return cipher

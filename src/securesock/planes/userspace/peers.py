@@ -401,6 +401,10 @@ class Association:
         """Let go of what no packet touches; ``wake`` takes it again."""
         session = self.session
         self._session_due, self._session_heard = self.session_due, session.last_heard
+        if self._session_heard <= self.last_in:
+            self._session_heard = self.last_in  # the same to heard_at, and one object less
+        if not self.translated:
+            self.kept_at = self.last_out  # nobody is reminded
         for sealer in self._sealers:
             CIPHERS.drop(sealer.sa)
         parts = session, self._establishment, self._limits, self._sealers

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Container, Mapping, MutableMapping
+from dataclasses import replace
 from math import inf
-from typing import Final
+from typing import Final, cast
 
+from ...crypto.kdf import DirectionKeys
 from ...engine.ports import DatagramKeying
 from ...keying.contract import KeyingSession
+from ...sad.entries import InboundSa
+from ...sad.spec import InnerFlow, SaSpec
 from ...types import Address
 from .peers import QUIET_S, Association, AssociationOpener, Peer, session_at_rest
 from .resting import Resting
@@ -23,6 +27,9 @@ __all__ = ["Rest"]
 MAX_AWAKE: Final = 1024
 """Peers whose key exchange is at hand: some 10 KiB each, half a KiB at rest, and a tenth of a millisecond to wake."""
 _LOOKS: Final = 4  # how many more than those that are too many are looked at: some are in the middle of something
+
+_NO_FLOW: Final = InnerFlow(0, "", 0, "", 0)
+"""Of an SA at rest: what opens its packets has long noted the flow's ports."""
 
 
 class Rest:
@@ -47,6 +54,7 @@ class Rest:
         self._note_due = note_due
         self._awake: OrderedDict[Association, None] = OrderedDict()
         self._resting = Resting()
+        self._ours: dict[Address, Address] = {}
 
     def note_awake(self, association: Association, now: float) -> None:
         """It was established, or woken: if it is one too many, the longest idle ones go to rest."""
@@ -73,12 +81,18 @@ class Rest:
         """Put a peer to rest, if it is idle."""
         if not association.may_rest(now):
             return False
-        peer, parts = association.peer, association.rest()
-        peer.resting = self._resting.freeze(parts, self._kept_awake(peer, association))
+        peer, parts, sa = association.peer, association.rest(), self._inbound(association)
+        peer.resting = self._resting.freeze((parts, sa.spec), (peer, self._spis, sa.spec.keys))
         if peer.resting is None:
             association.wake(parts)
             return False
         peer.sealer = None
+        sa.spec = replace(sa.spec, flow=_NO_FLOW)
+        # one object for what is equal
+        if association.source == peer.address:
+            association.source = peer.address
+        if association.our_address is not None:
+            association.our_address = self._ours.setdefault(association.our_address, association.our_address)
         association.principal = self._resting.shared(association.principal)
         peer.latched = self._resting.shared(peer.latched)
         # whoever asks for its first answer again has long had it
@@ -90,7 +104,9 @@ class Rest:
         if peer.resting is None:
             return
         association = next(each for each in peer.associations if each.at_rest)
-        association.wake(self._resting.thaw(peer.resting, self._kept_awake(peer, association)))
+        sa = self._inbound(association)
+        parts, sa.spec = self._thaw(peer.resting, peer, sa.spec.keys)
+        association.wake(parts)
         peer.resting = None
         if peer.active is association and association.sealers:
             peer.sealer = association.sealers[-1]
@@ -103,12 +119,14 @@ class Rest:
         for peer in tuple(self._peers.values()):
             frozen = peer.resting
             if frozen is not None:
-                # what packets touch is not looked at in a copy, whose SA may have ended by now
-                own = peer, self._spis, None
-                found.append(session_at_rest(self._resting.thaw(frozen, own)))
+                # the keys of a copy, whose SA may have ended by now, are nobody's to look at
+                found.append(session_at_rest(self._thaw(frozen, peer, None)[0]))
         return found
 
-    def _kept_awake(self, peer: Peer, association: Association) -> tuple[object, ...]:
-        """What things at rest refer to, and packets touch."""
+    def _thaw(self, frozen: bytes, peer: Peer, keys: DirectionKeys | None) -> tuple[object, SaSpec]:
+        return cast("tuple[object, SaSpec]", self._resting.thaw(frozen, (peer, self._spis, keys)))
+
+    def _inbound(self, association: Association) -> InboundSa:
+        """What opens its packets, all the time."""
         (spi,) = association.inbound
-        return peer, self._spis, self._openers[spi].sa.spec
+        return self._openers[spi].sa
