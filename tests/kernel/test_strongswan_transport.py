@@ -116,3 +116,36 @@ def test_strongswan_begins_and_an_ordinary_program_asks_us(namespaces: Namespace
     assert {sender[0] for sender in senders} == {PEER_HOST}
     assert info["peer_machine"]["name"] == "host/b.test"
     assert only_ipsec(packets)
+
+
+def test_auto_finds_strongswan_behind_a_program_that_echoes_whatever_comes(
+    namespaces: Namespaces, tmp_path: Path
+) -> None:
+    config = CONNECTION.format(esp="aes256gcm16", port="")
+    ours = script(peers=[{"networks": [PEER_HOST], "peer": "b.test"}])
+    with (
+        strongswan.charon(namespaces.peers, tmp_path, config, SHARED, esp=strongswan.IN_KERNEL),
+        echo_program(namespaces.peers, PEER_HOST, ECHO),
+        secured_user(namespaces.ours, ours) as user,
+    ):
+        sizes = [10, 1000]
+        assert user.ask("echo", [PEER_HOST, ECHO], sizes) == sizes
+        info = user.ask("security", [PEER_HOST, ECHO])
+        refusals = user.ask("refusals")
+    assert info["peer_machine"]["name"] == "host/b.test"
+    assert refusals.keys() == {"our-own-message"}
+
+
+def test_an_ordinary_program_asks_us_at_a_port_inside(namespaces: Namespaces, tmp_path: Path) -> None:
+    config = CONNECTION.format(esp="aes256gcm16", port="/7000")
+    ours = script(bind=[OUR_HOST, 4500])
+    ours["peers"][0]["inner_port"] = 7000
+    with (
+        strongswan.charon(namespaces.peers, tmp_path, config, SHARED, esp=strongswan.IN_KERNEL) as peer,
+        secured_user(namespaces.ours, ours) as user,
+    ):
+        peer.initiate()
+        sizes = [10, 1000, 1300]
+        user.begin("serve", len(sizes))
+        assert asked_plainly(namespaces.peers, PEER_HOST, OUR_HOST, 7000, sizes) == sizes
+        assert {sender[0] for sender in user.take()} == {PEER_HOST}
