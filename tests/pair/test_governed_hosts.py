@@ -137,6 +137,20 @@ def test_who_the_host_is_counts_for_what_is_behind_it(identities: Identities, en
     assert b.received == [b"first"]
 
 
+def test_an_address_behind_a_host_is_explained_as_the_flow_inside(identities: Identities, engine: FilterEngine) -> None:
+    net, a, _ = both(identities)
+    judges = govern(a, engine)
+    a.send(b"first", SERVICE)
+    net.run(2)
+    a.send(b"second", SERVICE)
+    flows = [dict(each.flow) for each in judges.explain(SERVICE)]
+    assert {each["IP_REMOTE_ADDRESS"] for each in flows} == {SERVICE[0]}
+    assert {each["IP_LOCAL_ADDRESS"] for each in flows} == {INNER[0]}
+    applied = judges.applied(SERVICE)
+    assert applied is not None
+    assert applied == judges.applied(GATEWAY)  # there is one SA for all of them
+
+
 def test_what_is_remembered_is_bounded(identities: Identities, engine: FilterEngine) -> None:
     _, a, _ = both(identities)
     judges = govern(a, engine)

@@ -39,6 +39,8 @@ MAX_BEHIND: Final = 4096
 class _Behind(NamedTuple):
     """How a flow with an address behind a standard host was judged: in the direction that it began in, and when."""
 
+    flow: Flow
+    carrier: Address
     direction: Direction
     generation: int
     refused: SecureSocketError | None
@@ -111,7 +113,7 @@ class DatagramPolicy:
         if len(self._behind) >= MAX_BEHIND:
             self._behind.clear()
         if principal is not None or refused is not None:
-            self._behind[address] = _Behind(began, generation, refused)
+            self._behind[address] = _Behind(flow, carrier, began, generation, refused)
         return refused
 
     def _flow_behind(self, address: Address, carrier: Address, standard: StandardHost) -> Flow:
@@ -148,8 +150,9 @@ class DatagramPolicy:
             self._judged.pop(peer, None)
 
     def applied(self, peer: Address) -> Applied | None:
-        """What policy made of the flow with ``peer``; None where nothing was begun."""
-        judged = self._judged.get(peer)
+        """What policy made of the flow with ``peer``, or with the host that it is behind; None: nothing was begun."""
+        behind = self._behind.get(peer)
+        judged = self._judged.get(peer if behind is None else behind.carrier)
         return None if judged is None else judged.applied
 
     def may_fall_back(self, peer: Address) -> bool:
@@ -163,6 +166,9 @@ class DatagramPolicy:
 
     def explain(self, peer: Address) -> tuple[Explanation, ...]:
         """Why the flow with ``peer`` is judged as it is.  LocalMisuse: nothing was begun with it."""
+        behind = self._behind.get(peer)
+        if behind is not None:
+            return self._policy.explain(behind.flow, behind.direction)
         judged = self._judged.get(peer)
         if judged is None or judged.applied.flow is None:
             raise LocalMisuse(f"nothing is negotiated with {peer[0]} port {peer[1]}")
