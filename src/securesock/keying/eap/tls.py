@@ -88,7 +88,7 @@ class CertificateServer:
         self._claimed_id = claimed_id
         self._at = at
         self._fragments = TlsFragments()
-        self._handshake = TlsHandshake(identity, identity.trust.certificates, self._judge, server=True)
+        self._begun: TlsHandshake | None = None
         self._user: Principal | None = None
         self._anchor = ""
         self._failed: TlsFailed | None = None
@@ -98,6 +98,14 @@ class CertificateServer:
     def refused(self) -> bool:
         """Whether the certificate was refused."""
         return self._failed is not None
+
+    @property
+    def _handshake(self) -> TlsHandshake:
+        """Made for the first flight: a stranger who says no to EAP-TLS, or nothing, costs none."""
+        if self._begun is None:
+            anchors = self._identity.trust.certificates
+            self._begun = TlsHandshake(self._identity, anchors, self._judge, server=True)
+        return self._begun
 
     def begin(self, claimed: UserName | None, identifier: int) -> bytes:
         """EAP-TLS/Start."""

@@ -92,6 +92,16 @@ def test_both_ends_have_the_same_key(machine: Identity, alice: Identity) -> None
     assert not server.refused
 
 
+def test_a_stranger_who_says_nothing_costs_no_handshake(machine: Identity, alice: Identity) -> None:
+    peer, server = ends(machine, alice)
+    assert server._begun is None
+    assert server.answer(write_tls_data(EapTlsData(b"\x16", 200, more=True)), 2) == ACK
+    assert server._begun is None
+    peer, server = ends(machine, alice)
+    played(peer, server)
+    assert server._begun is not None
+
+
 def test_success_before_the_end_is_not_believed(machine: Identity, alice: Identity) -> None:
     peer, server = ends(machine, alice)
     with pytest.raises(AuthenticationFailed, match="before EAP-TLS was done"):
