@@ -271,6 +271,30 @@ def test_one_sa_carries_both_versions_of_ip_to_addresses_that_the_peer_assigned(
     assert "CHILD_SA net{2}" not in log
 
 
+def test_an_address_of_our_own_inside_needs_none_of_the_peers(namespaces: Namespaces, tmp_path: Path) -> None:
+    config = connection(ours=f"{INNER['4']}/32", connection="")
+    ours = script()
+    ours["peers"][0]["inner"] = INNER["4"]
+    with (
+        strongswan.charon(namespaces.peers, tmp_path, config, SHARED) as peer,
+        behind(namespaces.peers) as echo,
+        secured_user(namespaces.ours, ours) as user,
+    ):
+        assert user.ask("echo", echo, [100, 3000]) == [100, 3000]
+        assert user.ask("security", echo)["inner_address"][0] == INNER["4"]
+        assert "CPRQ" not in peer.log
+
+
+def test_a_peer_without_addresses_for_us_is_said_to_be_one(namespaces: Namespaces, tmp_path: Path) -> None:
+    with (
+        strongswan.charon(namespaces.peers, tmp_path, connection(connection=""), SHARED),
+        behind(namespaces.peers) as echo,
+        secured_user(namespaces.ours, script()) as user,
+        pytest.raises(Refused, match="PeerIncompatible"),
+    ):
+        user.ask("echo", echo, [100])
+
+
 def test_the_tunnel_itself_may_run_over_ipv6(namespaces: Namespaces, tmp_path: Path) -> None:
     ours = script(family=6)
     ours["peers"][0]["gateway"] = "fd90::2"
