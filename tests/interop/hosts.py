@@ -91,6 +91,7 @@ def they_begin_and_ask(namespaces: Namespaces, mode: Mode, begin: Callable[[], o
     return str(info["peer_machine"]["name"])
 
 
-def judged(user: SecuredUser, mode: Mode) -> tuple[str, set[str]]:
-    """Who the host has proven to be, and what was counted that is strange."""
-    return user.ask("security", echo_at(mode))["peer_machine"]["name"], set(user.ask("refusals")) - NO_FAULT
+def judged(user: SecuredUser, mode: Mode, besides: Collection[str] = ()) -> tuple[str, set[str]]:
+    """Who the host has proven to be, and what was counted that is strange; ``besides`` is not, with this host."""
+    counted = set(user.ask("refusals")) - NO_FAULT - set(besides)
+    return user.ask("security", echo_at(mode))["peer_machine"]["name"], counted

@@ -17,6 +17,9 @@ from tests.interop.users import echo_program, secured_user
 PREPARED: Final = (openiked,)
 SECONDS: Final = hosts.seconds(300.0)
 
+IN_CLEAR: Final = {"no-packet"}
+"""iked has neither trap nor block policies.  What the ordinary program says between two SAs may leave in the clear; it
+is dropped here, and counted as what it looks like."""
 PASSWORD: Final = "a password of alice"
 IKE: Final = {
     "x25519": "enc aes-256-gcm prf hmac-sha2-256 group curve25519",
@@ -67,7 +70,7 @@ def test_we_begin_and_data_goes_both_ways_through_our_rekeys(
         user.ask("reach", hosts.echo_at(mode))  # iked answers before its kernel has the SA: what comes first is lost
         assert user.ask("echo", hosts.echo_at(mode), hosts.SIZES) == hosts.SIZES
         hosts.ask_until_replaced(user, mode, hosts.SAS)
-        assert hosts.judged(user, mode) == hosts.AS_IT_SHOULD_BE
+        assert hosts.judged(user, mode, IN_CLEAR) == hosts.AS_IT_SHOULD_BE
 
 
 @pytest.mark.parametrize("mode", ["transport", "tunnel"])
@@ -94,7 +97,7 @@ def test_data_goes_on_while_openiked_replaces_both_sas(namespaces: Namespaces, t
     ):
         user.ask("reach", hosts.echo_at("tunnel"))
         hosts.ask_until_replaced(user, "tunnel", hosts.SAS)
-        assert hosts.judged(user, "tunnel") == hosts.AS_IT_SHOULD_BE
+        assert hosts.judged(user, "tunnel", IN_CLEAR) == hosts.AS_IT_SHOULD_BE
 
 
 def test_a_user_is_proven_to_openiked_by_password(namespaces: Namespaces, tmp_path: Path) -> None:
@@ -110,7 +113,7 @@ def test_a_user_is_proven_to_openiked_by_password(namespaces: Namespaces, tmp_pa
     ):
         user.ask("reach", hosts.echo_at("tunnel"))
         assert user.ask("echo", hosts.echo_at("tunnel"), hosts.SIZES) == hosts.SIZES
-        assert hosts.judged(user, "tunnel") == hosts.AS_IT_SHOULD_BE
+        assert hosts.judged(user, "tunnel", IN_CLEAR) == hosts.AS_IT_SHOULD_BE
         log = peer.log
     assert "sa_state: SA_INIT -> EAP" in log
     assert "policy_lookup: peerid 'alice@example.org'" in log
