@@ -182,20 +182,24 @@ def admit(
             item, tests = _completed_filter(view, item)
     _check_references(view, item, lifetime, session)
     key = new_key() if item.key == ids.ZERO_GUID else item.key
-    record = Record(replace(item, key=key, id=new_id()), lifetime, session, security, is_system)
-    return with_rule(record, view, tests)
+    complete = replace(item, key=key, id=new_id())
+    rule = _rule_of(view, complete, tests) if isinstance(complete, Filter) else None
+    return Record(complete, lifetime, session, security, is_system, rule=rule)
 
 
-def with_rule(record: Record, view: View, tests: tuple[FieldTest, ...] | None = None) -> Record:
+def with_rule(record: Record, view: View) -> Record:
     """The record with the rule of its filter; any other record as it is."""
-    if not isinstance(record.item, Filter):
+    item = record.item
+    if not isinstance(item, Filter):
         return record
-    sublayer = view.find(ObjectKind.SUBLAYER, record.item.sublayer)
+    return replace(record, rule=_rule_of(view, item, compile_conditions(item.layer.info, item.conditions)))
+
+
+def _rule_of(view: View, item: Filter, tests: tuple[FieldTest, ...]) -> Rule:
+    sublayer = view.find(ObjectKind.SUBLAYER, item.sublayer)
     if sublayer is None:
-        raise not_found(ObjectKind.SUBLAYER, record.item.sublayer)
-    if tests is None:
-        tests = compile_conditions(record.item.layer.info, record.item.conditions)
-    return replace(record, rule=Rule(record.item, tests, sublayer.item.id))
+        raise not_found(ObjectKind.SUBLAYER, item.sublayer)
+    return Rule(item, tests, sublayer.item.id)
 
 
 def check_delete(view: View, record: Record) -> None:

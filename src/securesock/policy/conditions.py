@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter
 from typing import Final, NamedTuple, TypeAlias, cast
 from uuid import UUID
 
@@ -93,6 +94,9 @@ def _typed(field: Field, value: object) -> Value:
     raise error_for(_CODE.TYPE_MISMATCH, f"{field.name}: {type(value).__name__} is no value of this field")
 
 
+_field_of: Final = attrgetter("field")
+
+
 def compile_conditions(info: LayerInfo, conditions: Iterable[Condition]) -> tuple[FieldTest, ...]:
     """The tests that ``conditions`` mean at this layer, one per field.
 
@@ -102,7 +106,7 @@ def compile_conditions(info: LayerInfo, conditions: Iterable[Condition]) -> tupl
     """
     tests: list[FieldTest] = []
     seen: set[int] = set()
-    for field, group in groupby(conditions, key=lambda condition: condition.field):
+    for field, group in groupby(conditions, key=_field_of):
         place = info.place_of(field)
         if place in seen:
             raise error_for(_CODE.DUPLICATE_CONDITION, f"{field.name} comes back after another field")
@@ -122,6 +126,13 @@ def keys_of_value(kind: Kind, value: int | str | bytes | Token) -> tuple[Key, ..
 
 def _compile_group(info: LayerInfo, place: int, group: list[Condition]) -> FieldTest:
     kind = info.kinds[place]
+    first = group[0]
+    value = first.value
+    if len(group) == 1 and first.match is MatchType.EQUAL and value.type is kind.data_type:
+        number = value.data
+        if type(number) is int and 0 <= number <= info.limits[place]:
+            # one number, as almost every condition of a large policy is: nothing is left to check or to merge
+            return FieldTest(place, _Within(number, number), ((number, number),), None, kind.bits << 8)
     for condition in group:
         _check(kind, condition)
     if kind.bits and len(group) == 1 and group[0].match not in _FLAG_MATCHES:
