@@ -62,6 +62,12 @@ def both(identities: Identities) -> tuple[Net, Host, Host]:
     return net, a, net.host(GATEWAY, identity=identities.by_address[B], adapt=through(FROM_A))
 
 
+def first(net: Net, a: Host, b: Host) -> None:
+    a.send(b"first", SERVICE)
+    net.run(2)
+    assert b.received == [b"first"]
+
+
 def block(layer: Layer, *conditions: Condition) -> Filter:
     return Filter("closed", layer=layer, action=ActionType.BLOCK, conditions=conditions)
 
@@ -83,9 +89,7 @@ def test_an_address_behind_a_host_is_judged_again_when_policy_changes(
 ) -> None:
     net, a, b = both(identities)
     judges = govern(a, engine)
-    a.send(b"first", SERVICE)
-    net.run(2)
-    assert b.received == [b"first"]
+    first(net, a, b)
     closed = engine.filters.add(block(Layer.ALE_AUTH_CONNECT_V4, match(Field.IP_REMOTE_ADDRESS, SERVICE[0])))
     judges.look()
     for _ in range(2):  # the second time it is known
@@ -107,8 +111,7 @@ def test_an_address_behind_a_host_is_judged_again_when_policy_changes(
 def test_what_comes_from_behind_a_host_is_judged_too(identities: Identities, engine: FilterEngine) -> None:
     net, a, b = both(identities)
     judges = govern(b, engine)
-    a.send(b"first", SERVICE)
-    net.run(2)
+    first(net, a, b)
     b.send(b"answer", INNER)
     engine.filters.add(block(Layer.ALE_AUTH_RECV_ACCEPT_V4, match(Field.IP_REMOTE_ADDRESS, INNER[0])))
     judges.look()
@@ -120,9 +123,7 @@ def test_what_comes_from_behind_a_host_is_judged_too(identities: Identities, eng
 def test_who_the_host_is_counts_for_what_is_behind_it(identities: Identities, engine: FilterEngine) -> None:
     net, a, b = both(identities)
     judges = govern(b, engine)
-    a.send(b"first", SERVICE)
-    net.run(2)
-    assert b.received == [b"first"]
+    first(net, a, b)
     engine.filters.add(
         Filter(
             "others alone",
@@ -138,10 +139,9 @@ def test_who_the_host_is_counts_for_what_is_behind_it(identities: Identities, en
 
 
 def test_an_address_behind_a_host_is_explained_as_the_flow_inside(identities: Identities, engine: FilterEngine) -> None:
-    net, a, _ = both(identities)
+    net, a, b = both(identities)
     judges = govern(a, engine)
-    a.send(b"first", SERVICE)
-    net.run(2)
+    first(net, a, b)
     a.send(b"second", SERVICE)
     flows = [dict(each.flow) for each in judges.explain(SERVICE)]
     assert {each["IP_REMOTE_ADDRESS"] for each in flows} == {SERVICE[0]}
