@@ -114,12 +114,7 @@ def charon(
     ``pools``: of addresses to assign; ``root``: the folder that it takes for the machine's root, in which ``folder`` is
     then seen under its own name.
     """
-    within: tuple[str, ...] = ()
-    if root is not None:
-        within = ("chroot", str(root))
-        seen = root / folder.relative_to("/")
-        seen.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["mount", "--bind", str(folder), str(seen)], check=True)
+    within: tuple[str, ...] = () if root is None else ("chroot", str(root))
     swanctl = folder / "swanctl"
     swanctl.mkdir(exist_ok=True)
     (swanctl / "swanctl.conf").write_text(
@@ -149,16 +144,29 @@ def charon(
 """
     )
     (folder / "charon.vici").unlink(missing_ok=True)  # of one that was killed
-    child = subprocess.Popen(
-        ["ip", "netns", "exec", namespace, *within, "/usr/sbin/charon-systemd"],
-        env={**os.environ, "STRONGSWAN_CONF": str(folder / "strongswan.conf")},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    with leftovers.process(child):
-        wait_until((folder / "charon.vici").exists, "charon did not start")
-        running = Charon(folder, child, within)
-        running.swanctl("--load-all", "--noprompt")
-        with last_words("charon", lambda: running.log):
-            yield running
+    with contextlib.nullcontext() if root is None else _seen_in(root, folder):
+        child = subprocess.Popen(
+            ["ip", "netns", "exec", namespace, *within, "/usr/sbin/charon-systemd"],
+            env={**os.environ, "STRONGSWAN_CONF": str(folder / "strongswan.conf")},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        with leftovers.process(child):
+            wait_until((folder / "charon.vici").exists, "charon did not start")
+            running = Charon(folder, child, within)
+            running.swanctl("--load-all", "--noprompt")
+            with last_words("charon", lambda: running.log):
+                yield running
+
+
+@contextlib.contextmanager
+def _seen_in(root: Path, folder: Path) -> Iterator[None]:
+    """``folder`` under its own name in another root; nothing of it is mounted afterwards."""
+    seen = root / folder.relative_to("/")
+    seen.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "--bind", str(folder), str(seen)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(seen)], check=True)
