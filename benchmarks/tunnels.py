@@ -201,11 +201,12 @@ class Way:
 LOST_AT_MOST: Final = 0.01
 PROBE_S: Final = 1.0
 CLOSE: Final = 1.05
-"""How near the pace comes to the one at which more is lost."""
+"""How near the pace comes to the one at which more is lost, and how much faster the next round is that lost next to
+nothing."""
 
 
 def paced(way: Way, seconds: float) -> float:
-    """MB/s delivered at no more than LOST_AT_MOST: the pace is sought once, and eased where it turns out too fast."""
+    """MB/s delivered at no more than LOST_AT_MOST: the pace is sought once, and follows what the rounds lose."""
     if not way.rate:
         delivered, lost = way.once(PROBE_S, 0.0)
         if lost <= LOST_AT_MOST:
@@ -222,5 +223,7 @@ def paced(way: Way, seconds: float) -> float:
     while True:
         delivered, lost = way.once(seconds, max(way.rate, 0.0))
         if lost <= LOST_AT_MOST:
+            if lost < LOST_AT_MOST / 4 and way.rate > 0:
+                way.rate *= CLOSE  # it may have been sought at a bad moment
             return delivered / 1e6
         way.rate = (delivered / way.size if way.rate < 0 else way.rate) * 0.95
