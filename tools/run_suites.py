@@ -115,6 +115,9 @@ def run_suite(suite: Suite, allowed: dict[str, str], strict: bool) -> Result:
     report.unlink(missing_ok=True)
     report.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pytest", "-rs", str(folder), f"--junitxml={report}"]
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # as a shell leaves it to what runs in the background; a suite would inherit that and could not be asked to end
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     started = time.monotonic()
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True) as process:
         try:

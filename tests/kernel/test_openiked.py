@@ -18,8 +18,8 @@ PREPARED: Final = (openiked,)
 SECONDS: Final = hosts.seconds(300.0)
 
 IN_CLEAR: Final = {"no-packet"}
-"""iked has neither trap nor block policies.  What the ordinary program says between two SAs may leave in the clear; that
-is dropped here, and counted as what it looks like.  Seen once; never recorded on the cable."""
+"""iked has neither trap nor block policies.  What the ordinary program says between two SAs may leave in the clear;
+that is dropped here, and counted as what it looks like.  Seen once; never recorded on the cable."""
 PASSWORD: Final = "a password of alice"
 IKE: Final = {
     "x25519": "enc aes-256-gcm prf hmac-sha2-256 group curve25519",
