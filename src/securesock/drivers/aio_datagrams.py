@@ -1,9 +1,9 @@
 """A secured UDP socket in an event loop: a protocol on the carrier's transport, a transport for the application.
 
-The loop makes an ordinary datagram transport, ``AioDatagrams`` is its protocol, and the application talks to a
-SecuredDatagramTransport.  Nothing but the public interfaces of transports is used, so that any loop will do.  Nothing
-waits: a first datagram is kept until its negotiation is over, and an application hears of a failure as asyncio tells
-it of any, through ``error_received``.
+``AioDatagrams`` is the protocol of a datagram transport, ours that reads and sends runs (aio_carrier) or the loop's
+own, and the application talks to a SecuredDatagramTransport.  Nothing but the public interfaces of transports is used,
+so that any loop will do.  Nothing waits: a first datagram is kept until its negotiation is over, and an application
+hears of a failure as asyncio tells it of any, through ``error_received``.
 
 Everything here runs in the loop's thread.  This module must not know how datagrams are protected, nor policy.
 """
@@ -14,6 +14,7 @@ import asyncio
 import errno
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Mapping
 from math import inf
 from time import monotonic
@@ -21,10 +22,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from ..engine.fork import process, refuse_inherited
-from ..engine.ports import SecuredDatagrams
+from ..engine.ports import Arrival, SecuredDatagrams
 from ..errors import LocalMisuse, SecureSocketError
 from ..identity.names import PeerTargetName
 from ..types import Address, AnyTrustedPeer, SecurityInfo
+from .aio_carrier import RunProtocol
 from .ike_port import IkePort
 from .reconnecting import NO_WAY, reconnect
 
@@ -72,7 +74,7 @@ class Directory(Protocol):
         ...
 
 
-class AioDatagrams(asyncio.DatagramProtocol):
+class AioDatagrams(RunProtocol):
     """Between the carrier's transport and the application's protocol.  Made before the carrier is.
 
     ``only``: the remote address, where the carrier itself has none because a standard host reaches it.
@@ -116,7 +118,29 @@ class AioDatagrams(asyncio.DatagramProtocol):
         self.settle()
         if arrival is None:
             self._tell_failure()
-        elif self.only is not None and arrival.address[:2] != self.only[:2]:
+        else:
+            self._deliver(arrival)
+
+    def run_received(self, run: bytes, size: int, addr: Address) -> None:
+        """Open the datagrams of ``size`` bytes in ``run``, the last of which may be shorter, and deliver them."""
+        if self._over or self._generation != process.generation:
+            return
+        arrivals = deque(self.machine.handle_run_untrusted(run, size, addr, monotonic()))
+        self.settle()
+        if not arrivals:
+            self._tell_failure()
+        self._deliver_all(arrivals)
+
+    def _deliver_all(self, arrivals: deque[Arrival]) -> None:
+        try:
+            while arrivals:
+                self._deliver(arrivals.popleft())
+        finally:
+            if arrivals:  # what the protocol raises is the loop's to tell, and costs the others nothing
+                self._deliver_all(arrivals)
+
+    def _deliver(self, arrival: Arrival) -> None:
+        if self.only is not None and arrival.address[:2] != self.only[:2]:
             self.others += 1
         elif not self.closing:
             self.protocol.datagram_received(arrival.data, arrival.address)

@@ -45,7 +45,7 @@ from ..keying.contract import AdmitAnyTrusted
 from ..types import Address, AnyTrustedPeer, SecuritySettings
 from .address_book import addresses_of
 from .aio_admitting import AioDoor
-from .aio_datagrams import hear_at_ike_port, make_endpoint, routed
+from .aio_datagrams import carry_bound, carry_taken_over, hear_at_ike_port, is_connected, make_endpoint, routed
 from .aio_opening import connect_judged, open_transport
 from .aio_streams import DEFAULT_LIMIT, ClientConnected, ProvenStreamProtocol, ProvenStreamReader, ProvenStreamWriter
 from .negotiation import Terms
@@ -283,20 +283,23 @@ async def create_datagram_endpoint(
     The first datagram to an address negotiates, and is kept until that is over; a failure is told to the protocol's
     ``error_received``: of the remote address at once, of others with the next datagram there.
     ``peer``: who must be at ``remote_addr``; the transport's ``set_peer_target_name(name, address)`` says it of others.
-    ``sock``: a bound UDP socket of the standard library's, which is taken over.
+    ``sock``: a bound UDP socket of the standard library's, which is taken over, with the remote address that it is
+    connected to; nothing else of its making may be given.
 
-    Raises LocalMisuse, and the system's own errors of binding.  Broadcasts have no peer that could prove anything:
-    ``allow_broadcast`` is LocalMisuse.
+    Raises LocalMisuse, ValueError as the loop's, and the system's own errors of binding.  Broadcasts have no peer that
+    could prove anything: ``allow_broadcast`` is LocalMisuse.
     """
-    _check_carrier(sock)
+    _check_carrier(sock, socket.SOCK_DGRAM)
+    if sock is not None and (local_addr or remote_addr or family or proto or flags or reuse_port):
+        raise ValueError("what is said of a socket's making is no use where sock= is given: it is made already")
     if allow_broadcast:
         raise LocalMisuse("a broadcast has no peer that could prove who it is: send to each peer")
-    connected = remote_addr is not None
+    connected = remote_addr is not None or (sock is not None and is_connected(sock))
     if peer is not None and not connected:
         raise LocalMisuse(
             "peer= is who must be at remote_addr; of others the transport's set_peer_target_name() is told"
         )
-    if connected and family == socket.AF_UNIX:
+    if family not in (0, socket.AF_INET, socket.AF_INET6):
         raise LocalMisuse("a secured endpoint is one of UDP")
     asked = _asked(settings, None if peer is None else expected_peer(peer), context, socket.IPPROTO_UDP)
     loop = asyncio.get_running_loop()
@@ -310,16 +313,10 @@ async def create_datagram_endpoint(
     remote = None if only is not None else remote_addr
     endpoint = make_endpoint(loop, protocol, asked, None if remote_addr is None else remote_addr[0], to_any, only)
     if sock is not None:
-        await loop.create_datagram_endpoint(lambda: endpoint, sock=sock)
+        await carry_taken_over(loop, endpoint, sock)
     else:
-        await loop.create_datagram_endpoint(
-            lambda: endpoint,
-            local_addr,
-            remote,
-            family=family,
-            proto=proto,
-            flags=flags,
-            reuse_port=reuse_port,
+        await carry_bound(
+            loop, endpoint, local_addr, remote, family=family, proto=proto, flags=flags, reuse_port=reuse_port
         )
     if asked.policy is not None:
         with ExitStack() as unless_allowed:
@@ -424,8 +421,11 @@ def _expected(host: str | None, sock: socket.socket | None, peer: str | AnyTrust
     return name_of_host(host or "")
 
 
-def _check_carrier(sock: socket.socket | None) -> None:
+def _check_carrier(sock: socket.socket | None, kind: int = socket.SOCK_STREAM) -> None:
     if isinstance(sock, RefusingSocket):
         raise LocalMisuse("sock= is the bare carrier: a plain socket.socket; a SecureSocket has its own calls")
-    if sock is not None and (sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_STREAM):
-        raise LocalMisuse("sock= is a TCP socket: AF_INET or AF_INET6, and SOCK_STREAM")
+    if sock is not None and (sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != kind):
+        named = "TCP socket: AF_INET or AF_INET6, and SOCK_STREAM"
+        if kind == socket.SOCK_DGRAM:
+            named = "UDP socket: AF_INET or AF_INET6, and SOCK_DGRAM"
+        raise LocalMisuse(f"sock= is a {named}")

@@ -12,6 +12,7 @@ from dataclasses import replace
 from time import monotonic, time
 from typing import TYPE_CHECKING, cast
 
+from ..drivers.aio_carrier import bind_udp, carry, may_watch
 from ..drivers.aio_datagrams import AioDatagrams, Directory, IkePortProtocol
 from ..drivers.ike_port import open_ike_port
 from ..drivers.reactor import in_reactor
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from ..engine.socket_policy import SocketPolicy
     from ..policy import Explanation, Subscription
 
-__all__ = ["hear_at_ike_port", "make_endpoint", "routed"]
+__all__ = ["carry_bound", "carry_taken_over", "hear_at_ike_port", "is_connected", "make_endpoint", "routed"]
 
 
 class _Directory:
@@ -129,6 +130,44 @@ def _judging(policy: SocketPolicy | None, our_address: Callable[[Address], Addre
     from ..engine.datagram_policy import DatagramPolicy  # of the filtering platform, which most do without
 
     return DatagramPolicy(policy, our_address)
+
+
+def is_connected(kernel: socket.socket) -> bool:
+    """Whether a UDP socket has a remote address."""
+    try:
+        kernel.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+async def carry_taken_over(loop: asyncio.AbstractEventLoop, endpoint: AioDatagrams, kernel: socket.socket) -> None:
+    """Have the loop carry the datagrams of a UDP socket, in runs where it may watch the descriptor for us."""
+    if may_watch(loop):
+        await carry(loop, kernel, endpoint)
+    else:
+        await loop.create_datagram_endpoint(lambda: endpoint, sock=kernel)
+
+
+async def carry_bound(
+    loop: asyncio.AbstractEventLoop,
+    endpoint: AioDatagrams,
+    local: tuple[str, int] | None,
+    remote: tuple[str, int] | None,
+    *,
+    family: int,
+    proto: int,
+    flags: int,
+    reuse_port: bool | None,
+) -> None:
+    """As carry_taken_over, of a socket that is bound and connected as loop.create_datagram_endpoint does."""
+    if not may_watch(loop):
+        await loop.create_datagram_endpoint(
+            lambda: endpoint, local, remote, family=family, proto=proto, flags=flags, reuse_port=reuse_port
+        )
+        return
+    kernel = await bind_udp(loop, local, remote, family=family, proto=proto, flags=flags, reuse_port=reuse_port)
+    await carry(loop, kernel, endpoint)
 
 
 async def hear_at_ike_port(loop: asyncio.AbstractEventLoop, context: SecurityContext, endpoint: AioDatagrams) -> None:
