@@ -27,6 +27,8 @@ MISSING_HERE = {
 RESETS = (
     "tests/system/test_in_clear_or_not.py::test_ike_that_fails_is_a_refusal_and_never_clear",
     "tests/system/test_in_clear_or_not.py::test_without_allow_insecure_a_clear_client_is_refused_and_counted",
+    "tests/system/test_listener.py::test_a_silent_client_delays_nobody_and_is_refused_after_two_seconds",
+    "tests/system/test_listener.py::test_half_a_message_and_silence_is_refused_in_two_seconds",
 )
 # A thousand connections: the system suite makes them, and here they would take all the time there is.
 LONG = (
@@ -64,11 +66,12 @@ GROUPS = {
         (
             "tests/system/test_secured_connection.py",
             "tests/system/test_closing.py",
+            "tests/system/test_listener.py",
             "tests/system/test_in_clear_or_not.py",
             "tests/system/test_nonblocking_and_timeouts.py",
             "tests/system/test_live_sas.py",
         ),
-        120,
+        140,
         (*RESETS, *LONG),
     ),
     "datagrams, threads": Group(
