@@ -24,6 +24,7 @@ from typing import Any, Final
 
 import securesock
 from benchmarks.bulk_contexts import SERVER_NAME, our_context
+from securesock.drivers.batches import RUNS_ROOM
 
 BATCH: Final = 44
 MESSAGE: Final = os.urandom(64)
@@ -49,6 +50,7 @@ class Plain:
         """Datagrams and bytes of one read."""
         if not self._joined:
             self.socket.setsockopt(SOL_UDP, UDP_GRO, 1)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RUNS_ROOM)  # as ours
             self._joined = True
         data, ancillary, _, _ = self.socket.recvmsg(65536, socket.CMSG_SPACE(4))
         size = next((struct.unpack("=i", value)[0] for _, kind, value in ancillary if kind == UDP_GRO), len(data))

@@ -10,12 +10,12 @@ See esp_cipher for what every such object promises, and for whose the SAs and se
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from .esp_runs import OneByOne
 from .suites import Encryption
 
 __all__ = ["Gmac"]
@@ -25,7 +25,7 @@ _IV: Final = 8
 _ICV: Final = 16  # RFC 4543 3.4: never truncated
 
 
-class Gmac:
+class Gmac(OneByOne):
     """One direction of an SA; see esp_cipher.EspCipher."""
 
     __slots__ = ("_aead", "_esn", "_salt", "alignment", "icv_length", "iv_length", "overhead")
@@ -62,13 +62,6 @@ class Gmac:
         packet = bytearray(header + bytes(_IV) + plaintext + bytes(_ICV))
         self.seal_packet(memoryview(packet), sequence)
         return bytes(packet)
-
-    def seal_run(
-        self, spi: bytes, head: bytes, batch: Sequence[bytes | memoryview], trailer: bytes, sequence: int
-    ) -> bytes:
-        """See EspCipher."""
-        numbered = enumerate(batch, sequence)
-        return b"".join(self.seal_bytes(spi, head + data + trailer, number) for number, data in numbered)
 
     def open_bytes(self, packet: bytes, sequence: int) -> bytes:
         """See EspCipher."""

@@ -7,6 +7,7 @@ not know them each datagram is a call of its own.  This module must not know wha
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import struct
@@ -16,6 +17,9 @@ from ..types import Address
 
 __all__ = ["MAX_RUN", "MAX_SEGMENTS", "Runs", "receive_run"]
 
+SO_BUF_LOCK: Final = 72
+"""Linux 5.16: which of its buffers' sizes an application has set (asm-generic/socket.h)."""
+SOCK_RCVBUF_LOCK: Final = 2
 SOL_UDP: Final = 17
 UDP_SEGMENT: Final = 103
 UDP_GRO: Final = 104
@@ -23,6 +27,8 @@ MAX_SEGMENTS: Final = 64
 """UDP_MAX_SEGMENTS of the kernels that know it first; later ones allow 128."""
 MAX_RUN: Final = 65507
 """What one IPv4 packet has room for before it is cut."""
+RUNS_ROOM: Final = 4 << 20
+"""Bytes that wait in the kernel: some 30 full runs, and no more than net.core.rmem_max allows."""
 _LARGEST: Final = 65536  # no run that the kernel joins is larger
 _NOT_SO: Final = (errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.ENOPROTOOPT, errno.EOPNOTSUPP)
 """What a kernel, or a route whose packets are too small for one segment, answers."""
@@ -31,6 +37,14 @@ _INT: Final = struct.Struct("=i")
 _CAN_RUN: Final = hasattr(socket, "CMSG_SPACE") and hasattr(socket.socket, "sendmsg")
 _ANCILLARY: Final = socket.CMSG_SPACE(_INT.size) if _CAN_RUN else 0
 _AT_ONCE: Final = int(getattr(socket, "MSG_DONTWAIT", 0))
+
+
+def _make_room(kernel: socket.socket) -> None:
+    """Let more runs wait than the kernel's default, which holds three: a receiver that was not running for a
+    millisecond would lose the next.  Not where the application has said how much, nor where the kernel cannot tell."""
+    with contextlib.suppress(OSError):
+        if not kernel.getsockopt(socket.SOL_SOCKET, SO_BUF_LOCK) & SOCK_RCVBUF_LOCK:
+            kernel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RUNS_ROOM)
 
 
 class Runs:
@@ -51,6 +65,7 @@ class Runs:
             except OSError:
                 return
             self.joined = True
+            _make_room(self._kernel)
 
     def may_send(self, size: int) -> bool:
         """Whether runs of packets of ``size`` bytes are worth trying: none of that size was refused yet."""

@@ -86,6 +86,11 @@ def readiness_pair() -> tuple[socket.socket, socket.socket]:
     return inbox, outbox
 
 
+def _room(arrivals: Sequence[Arrival]) -> int:
+    """How much of MAX_ARRIVED they take."""
+    return sum([len(data) for data, _, _, _ in arrivals]) + ARRIVED_OVERHEAD * len(arrivals)
+
+
 class DatagramCarrier:
     """``kernel`` is a UDP descriptor of our own, bound already; ``readiness`` as readiness_pair made it, where the
     application has asked for it before there was a carrier.  ``only``: whose datagrams alone are delivered, where the
@@ -462,9 +467,28 @@ class DatagramCarrier:
             self._plain = self._plain and not self._runs.joined
         batch = [self.receive(timeout)]
         with self._lock:
-            while len(batch) < most and (arrival := self._take(peek=False)) is not None:
-                batch.append(arrival)
+            while len(batch) < most:
+                if len(self._arrived) > 1:
+                    self._take_arrived(batch, most)
+                elif (arrival := self._take(peek=False)) is not None:
+                    batch.append(arrival)
+                else:
+                    break
         return batch
+
+    def _take_arrived(self, batch: list[Arrival], most: int) -> None:
+        """Under the lock: what arrived is added to ``batch``, which becomes ``most`` long at most."""
+        arrived = self._arrived
+        if len(batch) + len(arrived) <= most:
+            batch.extend(arrived)
+            self._arrived_bytes = 0
+            arrived.clear()
+        else:
+            taken = [arrived.popleft() for _ in range(most - len(batch))]
+            batch.extend(taken)
+            self._arrived_bytes -= _room(taken)
+        if not arrived and self._pair is not None:
+            self._pair[0].recv(1)
 
     def _wait_for_arrival(self, timeout: float | None, peek: bool) -> Arrival:
         limit = inf if timeout is None else monotonic() + timeout
@@ -543,9 +567,22 @@ class DatagramCarrier:
         self._settle()
         if self.only is not None:
             arrivals = [each for each in arrivals if self._is_wanted(each)]
-        for each in arrivals[1:]:
-            self._keep(each)
-        return arrivals[0] if arrivals else None
+        if not arrivals:
+            return None
+        self._keep_all(arrivals[1:])
+        return arrivals[0]
+
+    def _keep_all(self, arrivals: list[Arrival]) -> None:
+        """Under the lock: as ``_keep`` each of them."""
+        room = _room(arrivals)
+        if self._arrived_bytes + room > MAX_ARRIVED:
+            for each in arrivals:
+                self._keep(each)
+            return
+        if arrivals and not self._arrived and self._pair is not None:
+            self._pair[1].send(b"\0")
+        self._arrived.extend(arrivals)
+        self._arrived_bytes += room
 
     def _keep(self, arrival: Arrival, *, first: bool = False) -> None:
         """Under the lock: for the application's next call, unless too much waits already."""

@@ -416,7 +416,7 @@ class SecureDatagramSocket(SecureSocket):
         if max_datagrams < 1:
             raise ValueError("a batch is of one datagram at least")
         carrier = self._carrier or self._open()
-        return [(each.data, each.address) for each in carrier.receive_batch(max_datagrams, self._timeout)]
+        return [each[:2] for each in carrier.receive_batch(max_datagrams, self._timeout)]
 
     def pending(self) -> int:
         """Always 0: a datagram that is opened is delivered, or makes fileno() readable."""

@@ -74,3 +74,16 @@ def test_where_the_kernel_cannot_join_nothing_is_said_to_be_joined(monkeypatch: 
         runs = Runs(kernel)
         runs.join()
         assert not runs.joined
+
+
+def test_who_has_packets_joined_has_room_for_many_of_them(ends: tuple[socket.socket, socket.socket]) -> None:
+    before = ends[0].getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    Runs(ends[0]).join()
+    assert ends[0].getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) > before
+
+
+def test_room_that_the_application_has_chosen_stays_as_it_is(ends: tuple[socket.socket, socket.socket]) -> None:
+    ends[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 70_000)
+    chosen = ends[0].getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    Runs(ends[0]).join()
+    assert ends[0].getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == chosen

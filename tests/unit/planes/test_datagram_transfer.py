@@ -298,31 +298,55 @@ def test_a_beginning_that_cannot_be_answered_is_counted_and_nothing_more(
 # translation of addresses
 
 
-def test_a_translated_peer_is_followed_when_it_moves_and_reminded_of(identities: Identities) -> None:
-    outside: Address = ("198.51.100.7", 61001)
-    moved: Address = ("198.51.100.7", 61002)
-    current = outside
+OUTSIDE: Address = ("198.51.100.7", 61001)
+MOVED: Address = ("198.51.100.7", 61002)
 
-    def translate(route: Route) -> Route:
+
+class Translator:
+    """A's address as everybody else sees it."""
+
+    def __init__(self) -> None:
+        self.current = OUTSIDE
+
+    def __call__(self, route: Route) -> Route:
         to, source = route
         if source == A:
-            return to, current
-        return (A if to == current else to), source
+            return to, self.current
+        return (A if to == self.current else to), source
 
+
+def test_a_run_tells_where_a_translated_peer_has_moved_to(identities: Identities) -> None:
     net = Net(identities)
-    net.translate = translate
+    net.translate = Translator()
     a, b = net.host(A), net.host(B)
     a.send(b"from behind", B)
     net.run(1)
-    assert [(each.data, each.address) for each in b.arrivals] == [(b"from behind", outside)]
-    b.send(b"back", outside)
+    sealer = sealer_of(a, B)
+    run, size = sealer.seal_run([b"one", b"two"]), sealer.packet_length(3)
+    arrivals = b.machine.handle_run_untrusted(run, size, MOVED, net.clock.now())
+    assert [(each.data, each.address) for each in arrivals] == [(b"one", OUTSIDE), (b"two", OUTSIDE)]
+    assert b.machine.seal(b"back", OUTSIDE, net.clock.now())
+    assert b.machine.sealed_for == MOVED
+    b.machine.handle_run_untrusted(run, size, OUTSIDE, net.clock.now())
+    assert b.machine.seal(b"back", OUTSIDE, net.clock.now())
+    assert b.machine.sealed_for == MOVED, "repeated packets move nobody"
+
+
+def test_a_translated_peer_is_followed_when_it_moves_and_reminded_of(identities: Identities) -> None:
+    net = Net(identities)
+    net.translate = translator = Translator()
+    a, b = net.host(A), net.host(B)
+    a.send(b"from behind", B)
+    net.run(1)
+    assert [(each.data, each.address) for each in b.arrivals] == [(b"from behind", OUTSIDE)]
+    b.send(b"back", OUTSIDE)
     net.run(1)
     assert a.received == [b"back"]
-    current = moved
+    translator.current = MOVED
     a.send(b"moved", B)
     net.run(1)
-    assert [(each.data, each.address) for each in b.arrivals][1:] == [(b"moved", outside)]
-    b.send(b"back again", outside)
+    assert [(each.data, each.address) for each in b.arrivals][1:] == [(b"moved", OUTSIDE)]
+    b.send(b"back again", OUTSIDE)
     net.run(1)
     assert a.received == [b"back", b"back again"]
     carried = net.network.carried

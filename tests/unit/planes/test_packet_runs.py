@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import random
+import struct
+from collections import Counter
+from dataclasses import replace
+
 import pytest
 
 from securesock.crypto import suites
@@ -74,3 +79,101 @@ def test_there_is_room_until_the_limit_that_is_looked_at_next() -> None:
     assert sealer.room(101) == 5
     sealer.seal_run([bytes(100)] * 5)
     assert sealer.room(100) == 0
+
+
+def take(opener: PacketOpener, run: bytes, size: int, *, at_once: bool) -> tuple[list[bytes], Counter[str]]:
+    """The data of a run, opened at once as far as that goes, or one by one."""
+    dropped: Counter[str] = Counter()
+    count, data = opener.open_run_untrusted(run, size, dropped) if at_once else (0, [])
+    for packet in cut(run[count * size :], size):
+        try:
+            one = opened(opener, packet)
+        except Dropped as wrong:
+            dropped[wrong.reason] += 1
+        else:
+            data += [] if one is None else [one]
+    return data, dropped
+
+
+def crafted(sealer: PacketSealer, inner: bytes, next_header: int) -> bytes:
+    """An authentic packet with this in it."""
+    sa = sealer.sa
+    pad = -(len(inner) + 2) % sa.cipher.alignment
+    sa.packets += 1
+    trailer = bytes(range(1, pad + 1)) + bytes((pad, next_header))
+    return sa.cipher.seal_bytes(sa.spi.to_bytes(4, "big"), inner + trailer, sa.packets)
+
+
+def flipped(packet: bytes, position: int) -> bytes:
+    return packet[:position] + bytes([packet[position] ^ 1]) + packet[position + 1 :]
+
+
+def udp(source: int, data: bytes) -> bytes:
+    return struct.pack(">HHHH", source, FLOW.responder_port, 8 + len(data), 0) + data
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=lambda each: each.encryption.name)
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_stands_in_a_run_is_judged_as_it_would_be_alone(suite: EspSuite, seed: int) -> None:
+    dice = random.Random(seed)
+    sealer, together = ends(suite)
+    _, alone = ends(suite)
+    size = sealer.packet_length(40)
+    earlier: list[bytes] = []
+    for _ in range(6):
+        packets: list[bytes] = []
+        for _ in range(dice.randrange(1, 12)):
+            what = dice.randrange(12)
+            if what == 0 and earlier:
+                packet = dice.choice(earlier)
+            elif what == 1:
+                packet = flipped(sealer.seal(bytes(40)), dice.randrange(size))
+            elif what == 2:
+                packet = crafted(sealer, udp(9999, bytes(40)), 17)
+            elif what == 3:
+                packet = crafted(sealer, udp(FLOW.initiator_port, bytes(40)), 59)
+            elif what == 4:
+                packet = crafted(sealer, udp(FLOW.initiator_port, b"short") + bytes(35), 17)  # RFC 4303 2.7
+            elif what == 5:
+                packet = sealer.seal(dice.randbytes(39))
+            else:
+                packet = sealer.seal(dice.randbytes(40))
+            packets.append(packet)
+        if dice.randrange(3) == 0:
+            dice.shuffle(packets)
+        earlier += packets
+        run = b"".join(each for each in packets if len(each) == size)
+        if dice.randrange(3) == 0:
+            run += sealer.seal(b"the last one is shorter"[: dice.randrange(20)])
+        assert take(together, run, size, at_once=True) == take(alone, run, size, at_once=False)
+        one, other = together.sa, alone.sa
+        assert (one.packets, one.byte_count) == (other.packets, other.byte_count)
+        assert together.replay.top == alone.replay.top
+
+
+def test_a_run_in_turn_is_opened_at_once_by_an_aead() -> None:
+    sealer, opener = ends(SUITES[0])
+    batch = [b"%4d" % number for number in range(9)]
+    run, dropped = sealer.seal_run(batch), Counter[str]()
+    assert opener.open_run_untrusted(run, sealer.packet_length(4), dropped) == (9, batch)
+    assert opener.open_run_untrusted(run, sealer.packet_length(4), dropped) == (0, [])
+    assert take(opener, run, sealer.packet_length(4), at_once=True) == ([], {"replayed": 9})
+
+
+def test_near_a_limit_packets_are_opened_one_by_one() -> None:
+    sealer, opener = ends(SUITES[0], max_packets=20)
+    size = sealer.packet_length(4)
+    assert opener.open_run_untrusted(sealer.seal_run([b"four"] * 8), size, Counter())[0] == 8
+    assert opener.open_run_untrusted(sealer.seal_run([b"four"] * 8), size, Counter())[0] == 0
+
+
+@pytest.mark.parametrize("esn", [True, False])
+def test_where_the_low_half_begins_anew_packets_are_opened_one_by_one(esn: bool) -> None:
+    suite = replace(SUITES[0], esn=esn)
+    sealer, opener = ends(suite, max_packets=1 << 40)
+    sealer.sa.packets = opener.replay.top = (1 << 32) - 3
+    run, size = sealer.seal_run([b"four"] * 5), sealer.packet_length(4)
+    assert opener.open_run_untrusted(run, size, Counter()) == (0, [])
+    data, dropped = take(opener, run, size, at_once=True)
+    # RFC 4303 3.3.3: without ESN no number comes after the last
+    assert (len(data), dropped) == ((5, {}) if esn else (2, {"replayed": 3}))

@@ -156,15 +156,15 @@ class UserSpaceDatagrams(Associations):
         if len(packet) < ESP_HEADER_LENGTH:
             return self._handle_other_untrusted(packet, address)
         spi, low = ESP_HEADER.unpack_from(packet)
-        found = self._openers.get(spi)
-        if found is None:
+        opener = self._openers.get(spi)
+        if opener is None:
             if not spi:
                 return self._handle_ike_untrusted(packet, address, now)
             of_host = self._host_openers.get(spi)
             if of_host is not None:
                 return self._open_of_host_untrusted(of_host[0], of_host[1], packet, low, address, now)
             return self._handle_other_untrusted(packet, address)
-        opener, association = found, found.association
+        association = opener.association
         try:
             data = opener.open_untrusted(packet, low)
         except Dropped as dropped:
@@ -185,8 +185,26 @@ class UserSpaceDatagrams(Associations):
 
     def handle_run_untrusted(self, run: bytes, size: int, address: Address, now: float) -> list[Arrival]:
         """See the port."""
-        each = (self.handle_untrusted(run[at : at + size], address, now) for at in range(0, len(run), size))
-        return [arrival for arrival in each if arrival is not None]
+        arrivals: list[Arrival] = []
+        opener = self._openers.get(ESP_HEADER.unpack_from(run)[0]) if size >= ESP_HEADER_LENGTH else None
+        begin = 0
+        if opener is not None:
+            association = opener.association
+            count, opened = opener.open_run_untrusted(run, size, self.counters)
+            begin = count * size
+            if count:
+                association.last_in = now
+                if not association.confirmed or address != association.peer.carrier:
+                    low = ESP_HEADER.unpack_from(run, begin - size)[1]
+                    self._heard_untrusted_address(association, opener, low, address, now)
+            where, principal, sa_id = association.peer.address, association.principal, opener.sa.spec.sa_id
+            make = tuple.__new__
+            arrivals = [make(Arrival, (data, where, principal, sa_id)) for data in opened]
+        for at in range(begin, len(run), size):
+            arrival = self.handle_untrusted(run[at : at + size], address, now)
+            if arrival is not None:
+                arrivals.append(arrival)
+        return arrivals
 
     def _handle_other_untrusted(self, packet: bytes, address: Address) -> Arrival | None:
         """Neither ESP under one of our SPIs nor IKE."""

@@ -15,8 +15,9 @@ It knows nothing of keying, peers and time; who calls it holds the socket's lock
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 
@@ -48,23 +49,33 @@ class Dropped(Exception):
 class PacketSealer:
     """The outbound half of an SA pair.  The cipher is made with the first packet."""
 
-    __slots__ = ("_ports", "_spi", "sa")
+    __slots__ = ("_head", "_length", "_ports", "_spi", "_trailer", "sa")
 
     def __init__(self, sa: OutboundSa) -> None:
         self.sa = sa
         self._spi = sa.spi.to_bytes(4, "big")
         self._ports = sa.spec.our_port << 16 | sa.spec.peer_port
+        self._length = -1
+        self._head = self._trailer = b""  # for data of that length
 
     def seal(self, data: bytes | memoryview) -> bytes:
         """The packet for ``data``, at most 65527 bytes of it.  The caller has looked at the SA's limits."""
         sa = self.sa
         cipher = sa.ready or CIPHERS.make(sa)
-        size = UDP_HEADER_LENGTH + len(data)
+        length = len(data)
+        if length != self._length:
+            self._fit(length, cipher.alignment)
         sequence = sa.packets + 1
         sa.packets = sequence  # before sealing: whatever interrupts us, no number is used twice
-        sa.byte_count += len(data)
-        trailer = _UDP_TRAILERS[-(size + ESP_TRAILER_LENGTH) % cipher.alignment]
-        return cipher.seal_bytes(self._spi, _UDP_WORDS.pack(self._ports, size, 0) + data + trailer, sequence)
+        sa.byte_count += length
+        return cipher.seal_bytes(self._spi, self._head + data + self._trailer, sequence)
+
+    def _fit(self, length: int, alignment: int) -> None:
+        """The header and trailer of datagrams of ``length`` bytes."""
+        size = UDP_HEADER_LENGTH + length
+        self._head = _UDP_WORDS.pack(self._ports, size, 0)
+        self._trailer = _UDP_TRAILERS[-(size + ESP_TRAILER_LENGTH) % alignment]
+        self._length = length
 
     def packet_length(self, length: int) -> int:
         """How long the packet for ``length`` bytes of data will be."""
@@ -82,23 +93,41 @@ class PacketSealer:
         """The packets for datagrams of one length, one behind the other.  At most ``room`` of them."""
         sa, length = self.sa, len(batch[0])
         cipher = sa.ready or CIPHERS.make(sa)
-        size = UDP_HEADER_LENGTH + length
+        if length != self._length:
+            self._fit(length, cipher.alignment)
         sequence = sa.packets
         sa.packets = sequence + len(batch)
         sa.byte_count += length * len(batch)
-        trailer = _UDP_TRAILERS[-(size + ESP_TRAILER_LENGTH) % cipher.alignment]
-        return cipher.seal_run(self._spi, _UDP_WORDS.pack(self._ports, size, 0), batch, trailer, sequence + 1)
+        return cipher.seal_run(self._spi, self._head, batch, self._trailer, sequence + 1)
+
+
+class _Shape(NamedTuple):
+    """Where the data of a plaintext of ``length`` bytes ends that begins with ``head`` and ends in ``tail``, which is
+    all that stands behind the data: what the last one had, and most have what the last one had."""
+
+    length: int
+    head: bytes
+    tail: bytes
+    stop: int
+
+
+_NO_SHAPE: Final = _Shape(-1, b"", b"", 0)
 
 
 class PacketOpener:
     """The inbound half: the replay window, and the check against the flow."""
 
-    __slots__ = ("_ports", "replay", "sa")
+    __slots__ = ("_ports", "_shape", "replay", "sa")
 
     def __init__(self, sa: InboundSa) -> None:
         self.sa = sa
         self.replay = ReplayWindow(esn=sa.spec.suite.esn)
         self._ports = sa.spec.peer_port << 16 | sa.spec.our_port
+        self._shape = _NO_SHAPE
+
+    def forget_shape(self) -> None:
+        """It is idle, and shall take no more room than it must."""
+        self._shape = _NO_SHAPE
 
     def open_untrusted(self, packet: bytes, low: int) -> bytes | None:
         """The data of an authentic packet that was not seen before, None for a dummy.
@@ -127,19 +156,67 @@ class PacketOpener:
         else:
             replay.commit(sequence)
         sa.packets += 1
-        pad = plain[-2]
-        ports, size, _ = _UDP_WORDS.unpack_from(plain) if length >= _LEAST_PLAIN else _NO_WORDS
+        known, head, tail, stop = self._shape
+        if length != known or not plain.startswith(head) or not plain.endswith(tail):
+            stop = self._data_stop(plain)
+            if not stop:
+                return None
+        sa.byte_count += stop - UDP_HEADER_LENGTH
+        return plain[UDP_HEADER_LENGTH:stop]
+
+    def open_run_untrusted(self, run: bytes, size: int, dropped: Counter[str]) -> tuple[int, list[bytes]]:
+        """How many packets of ``size`` bytes at the beginning of ``run`` came in turn and are authentic, and the data
+        of those that hold a datagram of the flow; the others of them are counted in ``dropped``.
+
+        The rest of the run is for ``open_untrusted``, and all of it when a limit of the SA is near.
+        """
+        sa, replay = self.sa, self.replay
+        cipher, first, most = sa.ready or CIPHERS.make(sa), replay.top + 1, len(run) // size
+        length = size - cipher.overhead
+        if (
+            length % cipher.alignment
+            or length < ESP_TRAILER_LENGTH
+            or sa.packets + most > sa.check_packets
+            or sa.byte_count + len(run) > sa.check_bytes
+            # where the low half begins anew, which without ESN it never may (RFC 4303 3.3.3)
+            or (first & _LOW_32) + most > _LOW_32
+        ):
+            return 0, []
+        opened = cipher.open_run(sa.spi.to_bytes(4, "big"), run, size, first)
+        replay.top += len(opened)
+        sa.packets += len(opened)
+        data: list[bytes] = []
+        _, head, tail, stop = self._shape if self._shape.length == length else _NO_SHAPE
+        for plain in opened:
+            if not stop or not plain.startswith(head) or not plain.endswith(tail):
+                try:
+                    stop = self._data_stop(plain)
+                except Dropped as wrong:
+                    dropped[wrong.reason] += 1
+                    stop = 0
+                if not stop:
+                    continue
+                _, head, tail, stop = self._shape
+            data.append(plain[UDP_HEADER_LENGTH:stop])
+        sa.byte_count += sum(map(len, data))
+        return len(opened), data
+
+    def _data_stop(self, plain: bytes) -> int:
+        """Where the data ends of a datagram of the flow, 0 for a dummy; Dropped for what is neither."""
+        length, pad = len(plain), plain[-2]
+        stop: int
+        ports, stop, _ = _UDP_WORDS.unpack_from(plain) if length >= _LEAST_PLAIN else _NO_WORDS
         # RFC 4303 2.7: padding for traffic flow confidentiality may stand behind the datagram
         if (
             ports != self._ports
-            or not UDP_HEADER_LENGTH <= size <= length - ESP_TRAILER_LENGTH - pad
+            or not UDP_HEADER_LENGTH <= stop <= length - ESP_TRAILER_LENGTH - pad
             or not plain.endswith(_UDP_TRAILERS[pad])
         ):
             if plain[-1] == NEXT_HEADER_DUMMY:
-                return None  # RFC 4303 2.6: discarded without a word
+                return 0  # RFC 4303 2.6: discarded without a word
             raise Dropped(self._what_is_wrong(plain))
-        sa.byte_count += size - UDP_HEADER_LENGTH
-        return plain[UDP_HEADER_LENGTH:size]
+        self._shape = _Shape(length, plain[:UDP_HEADER_LENGTH], plain[stop:], stop)
+        return stop
 
     def _what_is_wrong(self, plain: bytes) -> str:
         """Another flow than the one that was agreed on (RFC 4301 5.2), or nothing that a packet can hold."""

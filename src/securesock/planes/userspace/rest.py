@@ -87,6 +87,7 @@ class Rest:
             association.wake(parts)
             return False
         peer.sealer = None
+        self._openers[sa.spi].forget_shape()
         sa.spec = replace(sa.spec, flow=_NO_FLOW)
         # one object for what is equal
         if association.source == peer.address:
