@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from .identity.ppk import Ppk
     from .identity.users import NtHash, Users
     from .sockets import aio
+    from .sockets.ancillary import SCM_PRINCIPAL, SCM_SA_ID, SOL_SECURESOCK
     from .sockets.connection import create_connection, create_server
-    from .sockets.datagram_socket import SCM_PRINCIPAL, SCM_SA_ID, SOL_SECURESOCK
     from .sockets.stream_socket import SecureSocket
 
 __version__ = "0.1.0"
@@ -94,9 +94,9 @@ _LATER: Final = {
     "NtHash": ".identity.users",
     "PeerEntry": ".engine.peer_entry",
     "Ppk": ".identity.ppk",
-    "SCM_PRINCIPAL": ".sockets.datagram_socket",
-    "SCM_SA_ID": ".sockets.datagram_socket",
-    "SOL_SECURESOCK": ".sockets.datagram_socket",
+    "SCM_PRINCIPAL": ".sockets.ancillary",
+    "SCM_SA_ID": ".sockets.ancillary",
+    "SOL_SECURESOCK": ".sockets.ancillary",
     "SecureSocket": ".sockets.stream_socket",
     "SecurityContext": ".engine.context",
     "Users": ".identity.users",

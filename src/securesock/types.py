@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import Enum
-from typing import Final, Literal, NamedTuple, TypeAlias
-from uuid import UUID
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from .errors import LocalMisuse
 from .secret import Secret
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 __all__ = [
     "ANY_TRUSTED_PEER",
@@ -206,6 +208,8 @@ class SecurityInfo:
 
 
 def _to_json(value: object) -> Json:
+    from uuid import UUID  # asks the system for its name, which costs more than this module
+
     match value:
         case None | bool() | int() | float() | str():
             return value

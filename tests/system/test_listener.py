@@ -18,7 +18,8 @@ import pytest
 
 import securesock as ss
 from securesock.drivers.negotiating import flush
-from securesock.engine.connect import connecting, expected_peer
+from securesock.engine.asking import expected_peer
+from securesock.engine.connect import connecting
 from securesock.engine.half_open import HALF_OPEN
 from securesock.sockets.planes import stream_plane
 from tests.support.loopback import (

@@ -18,7 +18,6 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ..entropy import Entropy, SystemEntropy
 from ..errors import WireError
@@ -112,6 +111,9 @@ class _PendingEllipticCurve:
     __slots__ = ("_method", "_private", "public")
 
     def __init__(self, method: KeyExchangeMethod, entropy: Entropy) -> None:
+        # here, since policies ask this module what there is, long before anybody exchanges a key
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
         curve = _CURVES[method]
         self._method = method
         self._private = ec.derive_private_key(_draw_scalar(curve, entropy), curve)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 from ..errors import LocalMisuse
 
@@ -51,8 +52,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Encryption:
+class Encryption(NamedTuple):
     """A cipher, or an AEAD.  All lengths in bytes.
 
     ``key_bits`` is the Key Length attribute of the transform, None where it must not be sent (RFC 7296 3.3.5).
@@ -80,8 +80,7 @@ class Encryption:
 _NO_CIPHER = frozenset({11, 21})  # ENCR_NULL (RFC 2410), ENCR_NULL_AUTH_AES_GMAC (RFC 4543)
 
 
-@dataclass(frozen=True, slots=True)
-class Integrity:
+class Integrity(NamedTuple):
     """An HMAC with a truncated result.  Lengths in bytes; ``hash_name`` is hashlib's."""
 
     name: str
@@ -91,8 +90,7 @@ class Integrity:
     hash_name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Prf:
+class Prf(NamedTuple):
     """A pseudorandom function whose preferred key length is its output length (RFC 7296 2.13)."""
 
     name: str
@@ -101,8 +99,7 @@ class Prf:
     hash_name: str
 
 
-@dataclass(frozen=True, slots=True)
-class KeyExchangeMethod:
+class KeyExchangeMethod(NamedTuple):
     """A key exchange, with the bytes that each end puts into its KE payload's data."""
 
     name: str

@@ -35,16 +35,16 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from ..engine.fork import process, refuse_inherited
 from ..engine.live_sas import LIVE_SAS
-from ..engine.ports import SecuredStream
 from ..engine.report import live_info
-from ..errors import SecureSocketError
-from ..types import SecurityInfo
-from .aio_transport import Data, SecuredTransport
 from .closing import Closing, close_now, linger_of, reset
 
 if TYPE_CHECKING:
     from ..engine.live_flows import PolicyChange
+    from ..engine.ports import SecuredStream
+    from ..errors import SecureSocketError
     from ..policy import Explanation, Subscription
+    from ..types import SecurityInfo
+    from .aio_transport import Data, SecuredTransport
 
 __all__ = ["AioLink", "duplicate"]
 

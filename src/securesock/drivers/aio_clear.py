@@ -9,12 +9,14 @@ known not to begin IKE they are looked at here; if they do, nothing of them is d
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from ..errors import ConnectionBroken
-from ..types import SecurityInfo
 from ..wire.tcp_encapsulation import STREAM_PREFIX
 from .aio_transport import ClearTransport
+
+if TYPE_CHECKING:
+    from ..types import SecurityInfo
 
 __all__ = ["ClearBegin", "ClearGuard"]
 

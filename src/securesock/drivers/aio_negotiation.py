@@ -12,10 +12,12 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from time import monotonic
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from ..engine.fork import process, refuse_inherited
-from ..engine.ports import SecuredStream
+
+if TYPE_CHECKING:
+    from ..engine.ports import SecuredStream
 
 __all__ = ["AioNegotiation"]
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import LocalMisuse
-from ..types import SecurityInfo
 
 if TYPE_CHECKING:
     from ..engine.live_flows import PolicyChange
     from ..policy import Explanation, Subscription
+    from ..types import SecurityInfo
     from .aio import AioLink, JudgedFlow
     from .aio_clear import ClearGuard
 

@@ -19,17 +19,19 @@ import sys
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..engine.fork import in_child
 from ..engine.live_sas import LIVE_SAS
-from ..engine.ports import SecuredStream
-from .blocking import StreamLink
 from .clear import ClearLink
 from .linger import LINGER_S, close_at_once, linger_of, reset
 from .negotiating import flush
 from .reactor import Timer, reactor
 from .waiting import READ, WRITE, this_thread
+
+if TYPE_CHECKING:
+    from ..engine.ports import SecuredStream
+    from .blocking import StreamLink
 
 __all__ = ["LINGER_S", "Closing", "close_now", "close_waiting", "linger_of", "reset"]
 

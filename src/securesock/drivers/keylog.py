@@ -12,11 +12,13 @@ import threading
 import warnings
 from collections.abc import Collection
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from ..errors import SecureSocketError
 from ..keying.contract import Action, AddressPair, KeyingSession, KeyMaterial, StandardHost
-from ..types import Address
+
+if TYPE_CHECKING:
+    from ..errors import SecureSocketError
+    from ..types import Address
 
 __all__ = ["VARIABLE", "KeyLoggingSession", "keylog_folder"]
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import _socket
 import socket
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from ..engine.ports import SecuredStream
 from .waiting import READ, WRITE
+
+if TYPE_CHECKING:
+    from ..engine.ports import SecuredStream
 
 __all__ = ["DONTWAIT", "advance", "carrier_failed", "flush"]
 

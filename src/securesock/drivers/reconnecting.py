@@ -7,7 +7,6 @@ has no call.  It must not know why an address changed, nor what is sent.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import socket
@@ -32,6 +31,8 @@ def reconnect(kernel: socket.socket, peer: Address) -> bool:
     """
     if os.name != "posix":
         return False
+    import ctypes  # slow to load, and few sockets meet an address that changes
+
     port = kernel.getsockname()[1]
     libc = ctypes.CDLL(None, use_errno=True)
     libc.connect(kernel.fileno(), _NOWHERE, len(_NOWHERE) if kernel.family == socket.AF_INET6 else 16)

@@ -15,14 +15,16 @@ import contextlib
 import errno
 import threading
 from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..engine.fork import process, refuse_inherited
-from ..engine.ports import SecuredStream
 from ..errors import SecureSocketError, WantRead, WantWrite
 from .linger import reset_on_close
 from .negotiating import flush
 from .waiting import WRITE, Waiter
+
+if TYPE_CHECKING:
+    from ..engine.ports import SecuredStream
 
 __all__ = ["SharedLink", "deadline_of", "would_block"]
 

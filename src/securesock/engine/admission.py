@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..errors import LocalMisuse
 from ..identity.names import parse_peer_target_name
-from ..policy.access import SecurityDescriptor, Token, allow
 from ..types import Principal
+
+if TYPE_CHECKING:
+    from ..policy.access import SecurityDescriptor, Token
 
 __all__ = ["NO_GROUPS", "AllowList", "PrincipalGroups", "token_of"]
 
@@ -34,6 +36,8 @@ class AllowList:
     def __init__(self, patterns: Iterable[str]) -> None:
         if isinstance(patterns, str):
             raise LocalMisuse("allow is a list of names; a single one is a list too: allow=['host/a.example']")
+        from ..policy.access import allow  # of the filtering platform: for those who have a list
+
         trustees = tuple(dict.fromkeys(map(_trustee, patterns)))
         self.descriptor: Final[SecurityDescriptor] = allow(*trustees)
         self._trustees = trustees
@@ -105,6 +109,8 @@ NO_GROUPS: Final = PrincipalGroups()
 
 def token_of(principal: Principal, groups: PrincipalGroups | None = None) -> Token:
     """Who somebody is, as descriptors see it; whoever stayed anonymous is nobody."""
+    from ..policy.access import Token
+
     if principal.method == "anonymous":
         return Token(())
     return Token((principal.name,), () if groups is None else groups.of(principal))

@@ -6,16 +6,16 @@ context's own policies are what is negotiated.  It must not know filters, layers
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ..errors import LocalMisuse
-from ..identity.identity import Identity
-from ..keying.contract import UNMARKED, PolicyMark
-from ..policy.negotiation import ChildOffer, MainModePolicy, QuickModePolicy
-from ..types import Flow, SecuritySettings
+from ..policy.negotiation import UNMARKED, MainModePolicy, PolicyMark, QuickModePolicy
 
-__all__ = ["ANY_USER", "Applied", "UserRule", "encrypted_only"]
+if TYPE_CHECKING:
+    from ..identity.identity import Identity
+    from ..types import Flow, SecuritySettings
+
+__all__ = ["ANY_USER", "Applied", "UserRule"]
 
 
 class UserRule(NamedTuple):
@@ -50,15 +50,3 @@ class Applied:
     differences: tuple[str, ...] = ()
     flow: Flow | None = None
     users: UserRule = ANY_USER
-
-
-def encrypted_only(policy: QuickModePolicy) -> QuickModePolicy:
-    """guarantee_encryption: only suites with a cipher, whatever policy prefers.  LocalMisuse when there is none."""
-    offers: list[ChildOffer] = []
-    for offer in policy.offers:
-        ciphers = tuple(each for each in offer.encryptions if each.encrypts)
-        if ciphers:
-            offers.append(replace(offer, encryptions=ciphers))
-    if not offers:
-        raise LocalMisuse("guarantee_encryption is set, and the quick mode policy has no suite with a cipher")
-    return policy if tuple(offers) == policy.offers else replace(policy, offers=tuple(offers))

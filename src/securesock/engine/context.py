@@ -11,16 +11,12 @@ import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from ..errors import LocalMisuse
 from ..identity.accounts import NO_ACCOUNTS, AccountMap
 from ..identity.identity import Identity
 from ..identity.names import principal_kind
-from ..identity.ppk import Ppk
-from ..identity.users import Users
-from ..keying.tickets import TicketBook
 from ..policy.negotiation import (
     DEFAULT_MAIN_MODE,
     DEFAULT_QUICK_MODE,
@@ -31,12 +27,16 @@ from ..policy.negotiation import (
 )
 from .admission import NO_GROUPS, PrincipalGroups
 from .fork import in_child
-from .peer_entry import PeerEntry
-from .ticket_books import SharedTicketBook
 from .user_tries import UserTries
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..identity.ppk import Ppk
+    from ..identity.users import Users
+    from ..keying.tickets import TicketBook
     from ..policy.filter_engine import FilterEngine
+    from .peer_entry import PeerEntry
 
 __all__ = ["PlaneName", "SecurityContext", "default_context"]
 
@@ -91,6 +91,8 @@ class SecurityContext:
 
     def __post_init__(self) -> None:
         if self.resumption and self.tickets is None:
+            from .ticket_books import SharedTicketBook  # for those who resume, as are the others below
+
             object.__setattr__(self, "tickets", SharedTicketBook())
         if self.plane not in _PLANES:
             raise LocalMisuse(f"there is no plane {self.plane!r}; choose one of {', '.join(_PLANES)}")
@@ -101,8 +103,8 @@ class SecurityContext:
         if not isinstance(self.accounts, AccountMap):
             object.__setattr__(self, "accounts", AccountMap(self.accounts))
         object.__setattr__(self, "peers", tuple(self.peers))
-        if not all(isinstance(each, PeerEntry) for each in self.peers):
-            raise LocalMisuse("peers is a sequence of PeerEntry")
+        if self.peers:
+            self._check_peers()
         self._check_users()
         if not isinstance(self.groups, PrincipalGroups):
             object.__setattr__(self, "groups", PrincipalGroups(self.groups))
@@ -112,16 +114,31 @@ class SecurityContext:
             offers = main_mode_offers(self.key_exchange)
             object.__setattr__(self, "main_mode", MainModePolicy(offers, DEFAULT_MAIN_MODE.lifetimes))
 
+    def _check_peers(self) -> None:
+        from .peer_entry import PeerEntry
+
+        if not all(isinstance(each, PeerEntry) for each in self.peers):
+            raise LocalMisuse("peers is a sequence of PeerEntry")
+
     def _check_users(self) -> None:
-        if self.users is not None and not isinstance(self.users, Users):
-            raise LocalMisuse("users is a Users(...), which says what each of them is proven by")
-        if self.users is not None and self.identity.method != "x509":
-            raise LocalMisuse("users prove themselves to nothing but a certificate, and this identity has none")
+        if self.users is not None:
+            from ..identity.users import Users
+
+            if not isinstance(self.users, Users):
+                raise LocalMisuse("users is a Users(...), which says what each of them is proven by")
+            if self.identity.method != "x509":
+                raise LocalMisuse("users prove themselves to nothing but a certificate, and this identity has none")
         if self.user is not None and not any(principal_kind(each) == "user" for each in self.user.ids):
             raise LocalMisuse(f"user is an identity with a user's certificate, and {self.user!r} names no mailbox")
         if self.eap_only and self.user is None and (self.users is None or not self.users.certificates):
             raise LocalMisuse("eap_only is for users with certificates: give user=, or users=Users(certificates=True)")
         object.__setattr__(self, "ppks", tuple(self.ppks))
+        if self.ppks:
+            self._check_ppks()
+
+    def _check_ppks(self) -> None:
+        from ..identity.ppk import Ppk
+
         if not all(isinstance(each, Ppk) for each in self.ppks):
             raise LocalMisuse("ppks is a sequence of Ppk")
         if self.identity.method == "anonymous" and not all(each.mandatory for each in self.ppks):

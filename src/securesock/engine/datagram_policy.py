@@ -16,7 +16,8 @@ from typing import Final, NamedTuple, TypeAlias
 
 from ..errors import ConnectionBroken, KeyingTimeout, LocalMisuse, PolicyRefused, SecureSocketError
 from ..identity.names import PeerTargetName
-from ..keying.contract import Admission, Establishment, StandardHost
+from ..keying.admission import Admission
+from ..keying.contract import Establishment, StandardHost
 from ..policy.changes import Subscription
 from ..policy.errors import PolicyStateError
 from ..policy.explain import Explanation

@@ -13,24 +13,28 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
-from uuid import UUID
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from ..errors import SecureSocketError
-from ..keying.contract import Establishment, KeyingConfig
 from .fork import in_child
-from .ports import SecuredDatagrams, SecuredStream
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from ..errors import SecureSocketError
+    from ..keying.contract import Establishment, KeyingConfig
+    from .ports import SecuredDatagrams, SecuredStream
 
 __all__ = ["LIVE_SAS", "KeyingCounters", "KeyingFailure", "LiveSa", "LiveSas", "SaSource", "lookup_context"]
 
 
 def lookup_context(main_mode_sa_id: int, quick_mode_sa_id: int) -> UUID:
     """Both ids, 64 bits each, as one GUID: a connection's SaLookupContext."""
+    from uuid import UUID  # for enumerations, which few ask for
+
     return UUID(int=main_mode_sa_id << 64 | quick_mode_sa_id)
 
 
-@dataclass(frozen=True, slots=True)
-class LiveSa:
+class LiveSa(NamedTuple):
     """One ESP SA pair and the key exchange SA that it was last agreed under.
 
     ``establishment`` has the ids of the beginning; ``main_mode_sa_id`` and ``quick_mode_sa_id`` are those of now, and
@@ -53,8 +57,7 @@ class LiveSa:
         return lookup_context(self.main_mode_sa_id, self.quick_mode_sa_id)
 
 
-@dataclass(frozen=True, slots=True)
-class KeyingFailure:
+class KeyingFailure(NamedTuple):
     """A negotiation, or an SA, that ended with an error.  ``was_established``: the flow had been ready."""
 
     config: KeyingConfig

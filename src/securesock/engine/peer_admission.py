@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Final
 
-from ..keying.contract import Admission
+from ..keying.admission import Admission
 from ..policy import identifiers as ids
 from ..policy.conditions import Condition, match
 from ..policy.fields import Field

@@ -10,13 +10,15 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from ..errors import LocalMisuse
 from ..identity.names import PeerTargetName, expected_name_for_host, parse_peer_target_name
-from ..sad.spec import Mode
 from ..types import ANY_TRUSTED_PEER, AnyTrustedPeer
 from ..wire.inet import packed_host
+
+if TYPE_CHECKING:
+    from ..sad.spec import Mode
 
 __all__ = ["Carrier", "PeerEntry", "entry_for", "entry_of_carrier"]
 

@@ -11,12 +11,14 @@ inbound method while another is inside an outbound one.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence, Sized
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
-from ..errors import SecureSocketError
-from ..identity.names import PeerTargetName
-from ..keying.contract import Admission, Establishment, KeyingConfig, KeyingSession, Role, StandardHost
-from ..types import Address, AnyTrustedPeer, Principal
+if TYPE_CHECKING:
+    from ..errors import SecureSocketError
+    from ..identity.names import PeerTargetName
+    from ..keying.admission import Admission
+    from ..keying.contract import Establishment, KeyingConfig, KeyingSession, Role, StandardHost
+    from ..types import Address, AnyTrustedPeer, Principal
 
 __all__ = [
     "Arrival",

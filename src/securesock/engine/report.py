@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 from ..clock import utc_at
 from ..errors import PolicyRefused
 from ..identity.names import parse_peer_target_name
-from ..keying.contract import UNMARKED, Establishment
+from ..policy.negotiation import UNMARKED
 from ..types import ANY_TRUSTED_PEER, Address, SecurityInfo, SecuritySettings
-from .applied import Applied
-from .connect import ExpectedPeer
-from .context import SecurityContext
-from .ports import PeerReport
 
 if TYPE_CHECKING:
+    from ..keying.contract import Establishment
+    from .applied import Applied
+    from .asking import ExpectedPeer
+    from .context import SecurityContext
+    from .ports import PeerReport
     from .socket_policy import SocketPolicy
 
 __all__ = ["Asked", "clear_info", "datagram_info", "failed_info", "live_info", "secured_info"]

@@ -16,7 +16,7 @@ from ..types import Address
 from ..wire.inet import packed_host
 from ..wire.numbers import IpProtocol
 from ..wire.udp_encapsulation import NAT_TRAVERSAL_PORT
-from .connect import numeric_address
+from .asking import numeric_address
 from .peer_entry import PeerEntry, entry_for, entry_of_carrier
 from .ports import Route
 

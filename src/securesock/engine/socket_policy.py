@@ -14,14 +14,15 @@ from datetime import UTC, datetime
 
 from ..errors import ConnectionBroken, PolicyRefused
 from ..identity.names import PeerTargetName
-from ..keying.contract import Admission, Establishment
+from ..keying.admission import Admission
+from ..keying.contract import Establishment
 from ..policy.events import SaRole
 from ..policy.explain import Explanation
 from ..policy.filter_engine import FilterEngine
 from ..types import Address, AnyTrustedPeer, Flow, IPsecSettings, Principal, SecuritySettings
 from .admission import AllowList
 from .applied import Applied
-from .connect import numeric_address
+from .asking import numeric_address
 from .context import SecurityContext
 from .failure_events import report_failure
 from .live_flows import LiveFlow, Schedule

@@ -6,15 +6,19 @@ an address by default.  This module must not know how a user is proven.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..errors import LocalMisuse
-from ..identity.identity import Identity
 from ..identity.names import IkeId, PeerTargetName, principal_kind, principal_name
-from ..identity.users import UserName, hash_password, parse_user_name
-from ..keying.contract import UserProof
 from ..secret import Secret
 from ..types import AnyTrustedPeer, IPsecSettings, Principal, SecuritySettings
 from ..wire.numbers import IdType
-from .context import SecurityContext
+
+if TYPE_CHECKING:
+    from ..identity.identity import Identity
+    from ..identity.users import UserName
+    from ..keying.contract import UserProof
+    from .context import SecurityContext
 
 __all__ = ["check_listening", "check_user", "names_a_user", "proves_a_user", "user_proof", "wipe_password"]
 
@@ -60,6 +64,12 @@ def user_proof(context: SecurityContext, settings: SecuritySettings) -> UserProo
         name, domain, password = settings.user_name, settings.domain_name, settings.password
     if not name and (domain or password):
         raise LocalMisuse("domain_name or password without user_name: name the user")
+    if not name and context.user is None:
+        return None
+    # most sockets prove their machine, and do without these
+    from ..identity.users import hash_password, parse_user_name
+    from ..keying.contract import UserProof
+
     if password:
         user = parse_user_name(name, domain)
         hash_password(user, password).wipe()
@@ -76,6 +86,9 @@ def user_proof(context: SecurityContext, settings: SecuritySettings) -> UserProo
 
 
 def _by_certificate(identity: Identity, wanted: UserName | None) -> UserProof:
+    from ..identity.users import parse_user_name
+    from ..keying.contract import UserProof
+
     for ike_id in identity.ids:
         if principal_kind(ike_id) == "user" and ike_id.id_type == IdType.ID_RFC822_ADDR:
             user = parse_user_name(principal_name(ike_id))

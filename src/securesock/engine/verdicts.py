@@ -23,7 +23,6 @@ from uuid import UUID
 from ..errors import LocalMisuse, PolicyRefused
 from ..identity.identity import Identity
 from ..identity.names import PeerTargetName
-from ..keying.contract import PolicyMark
 from ..policy import identifiers as ids
 from ..policy.callouts import IPsecDemand
 from ..policy.explain import Explanation
@@ -32,12 +31,13 @@ from ..policy.filter_engine import FilterEngine
 from ..policy.ipsec import KeyingPolicy
 from ..policy.layers import FlowValue, Layer
 from ..policy.model import Filter, ProviderContext
-from ..policy.negotiation import MainModePolicy, QuickModePolicy
+from ..policy.negotiation import MainModePolicy, PolicyMark, QuickModePolicy
 from ..policy.users import current_user
 from ..policy.values import AddressType, ConditionFlag
 from ..policy.verdicts import Verdict
 from ..types import AnyTrustedPeer, Flow, IPsecSettings, SecuritySettings
-from .applied import ANY_USER, Applied, encrypted_only
+from .applied import ANY_USER, Applied
+from .asking import encrypted_only
 from .context import SecurityContext
 from .policy_keys import (
     MAIN_MODE_TYPES,

@@ -22,7 +22,6 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, SignatureAlgorithmOID
 
@@ -38,6 +37,7 @@ __all__ = [
     "accept_key",
     "authority_fault",
     "issuer_label",
+    "key_info_of",
     "label_of",
     "pin_of",
     "read_certificate_untrusted",
@@ -217,9 +217,17 @@ def issuer_label(certificate: x509.Certificate) -> str:
         return "a name that cannot be read"
 
 
+def key_info_of(key: CertificatePublicKeyTypes) -> bytes:
+    """A key's DER SubjectPublicKeyInfo."""
+    # whoever only makes an identity waits for no format of keys: the library's module brings SSH's along
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
 def pin_of(key: CertificatePublicKeyTypes) -> str:
     """ "sha256:" and the hex SHA-256 of a key's DER SubjectPublicKeyInfo."""
-    return "sha256:" + hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+    return "sha256:" + hashlib.sha256(key_info_of(key)).hexdigest()
 
 
 def _names_in(extension: x509.SubjectAlternativeName) -> Iterator[IkeId]:

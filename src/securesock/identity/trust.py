@@ -24,7 +24,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
 from ..errors import AuthenticationFailed, LocalMisuse
@@ -35,6 +34,7 @@ from .certificates import (
     accept_key,
     authority_fault,
     issuer_label,
+    key_info_of,
     label_of,
     pin_of,
     signature_fault,
@@ -149,8 +149,7 @@ def _key_of_anchor(anchor: x509.Certificate) -> PublicKey:
 
 
 def _key_digest(key: PublicKey) -> bytes:
-    info = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha1(info, usedforsecurity=False).digest()  # names a key, secures nothing
+    return hashlib.sha1(key_info_of(key), usedforsecurity=False).digest()  # names a key, secures nothing
 
 
 def _plain_policy(anchors: Sequence[x509.Certificate]) -> PolicyBuilder | None:

@@ -11,26 +11,25 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
-from uuid import UUID
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
-from ..crypto.suites import EspSuite, IkeSuite
-from ..errors import SecureSocketError
-from ..identity.identity import Identity
-from ..identity.names import IkeId, PeerTargetName
-from ..identity.ppk import Ppk
-from ..identity.users import UserName, Users
-from ..policy.negotiation import IDLE_S, MainModePolicy, QuickModePolicy
-from ..sad.spec import InnerFlow, Mode, SaSpec, Scope, Span
+from ..policy.negotiation import IDLE_S, UNMARKED, MainModePolicy, PolicyMark, QuickModePolicy
 from ..secret import Secret
-from ..types import Address, AnyTrustedPeer, Lifetimes, Principal
-from .tickets import TicketBook
+from .admission import Admission, AdmitAnyTrusted
+
+if TYPE_CHECKING:
+    from ..crypto.suites import EspSuite, IkeSuite
+    from ..errors import SecureSocketError
+    from ..identity.identity import Identity
+    from ..identity.names import IkeId, PeerTargetName
+    from ..identity.ppk import Ppk
+    from ..identity.users import UserName, Users
+    from ..sad.spec import InnerFlow, Mode, SaSpec, Scope, Span
+    from ..types import Address, AnyTrustedPeer, Lifetimes, Principal
+    from .tickets import TicketBook
 
 __all__ = [
-    "UNMARKED",
     "Action",
-    "Admission",
-    "AdmitAnyTrusted",
     "AnyTries",
     "Establishment",
     "FlowFailed",
@@ -44,7 +43,6 @@ __all__ = [
     "PeerClosed",
     "ProveAgain",
     "ReachRefused",
-    "PolicyMark",
     "Rekeyed",
     "RemoveSa",
     "Role",
@@ -70,35 +68,6 @@ class AddressPair(NamedTuple):
     peer: Address
 
 
-class Admission(Protocol):
-    """Who may connect; asked with the proven principal before the authentication reply goes out.
-
-    ``pins`` are the keys ("sha256:...") whose holders need no chain to a trust anchor.
-    """
-
-    @property
-    def pins(self) -> Collection[str]:
-        """The pinned keys, none where there is no list."""
-        ...
-
-    def refusal(self, principal: Principal) -> str | None:
-        """Why this principal is refused, for our own log; None admits it."""
-        ...
-
-
-class AdmitAnyTrusted:
-    """Any principal that the identity's trust anchors or secrets vouch for."""
-
-    @property
-    def pins(self) -> Collection[str]:
-        """No key stands for itself here."""
-        return ()
-
-    def refusal(self, principal: Principal) -> str | None:
-        """Admits everybody who was proven; anonymous peers are the keying policy's matter."""
-        return None
-
-
 class StandardHost(NamedTuple):
     """The peer is any IPsec host and not one of our own kind: what a CHILD_SA with it may be for.
 
@@ -114,21 +83,6 @@ class StandardHost(NamedTuple):
     peers: tuple[Span, ...]
     assigned: tuple[int, ...] = ()
     wanted: tuple[bytes, int] | None = None
-
-
-class PolicyMark(NamedTuple):
-    """Where a negotiation's policies come from, for whoever reports on its SAs; None where no filter or key decided.
-
-    ``transport_filter``: the filter that asks for the SA (IPSEC_SA_DETAILS1.transportFilter).
-    """
-
-    main_mode_policy: UUID | None = None
-    quick_mode_policy: UUID | None = None
-    filter_id: int | None = None
-    transport_filter: int | None = None
-
-
-UNMARKED: Final = PolicyMark()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from ..crypto.key_exchange import is_available
 from ..crypto.suites import (
@@ -42,6 +42,9 @@ from ..crypto.suites import (
 from ..errors import LocalMisuse
 from ..types import Lifetimes
 
+if TYPE_CHECKING:
+    from uuid import UUID
+
 __all__ = [
     "DEFAULT_MAIN_MODE",
     "DEFAULT_QUICK_MODE",
@@ -50,11 +53,29 @@ __all__ = [
     "IkeOffer",
     "KeyExchangePreference",
     "STANDARD_QUICK_MODE",
+    "UNMARKED",
     "MainModePolicy",
+    "PolicyMark",
     "QuickModePolicy",
     "available_offers",
     "main_mode_offers",
 ]
+
+
+class PolicyMark(NamedTuple):
+    """Where a negotiation's policies come from, for whoever reports on its SAs; None where no filter or key decided.
+
+    ``transport_filter``: the filter that asks for the SA (IPSEC_SA_DETAILS1.transportFilter).
+    """
+
+    main_mode_policy: UUID | None = None
+    quick_mode_policy: UUID | None = None
+    filter_id: int | None = None
+    transport_filter: int | None = None
+
+
+UNMARKED: Final = PolicyMark()
+
 
 KeyExchangePreference: TypeAlias = Literal["hybrid", "hybrid-required", "classical"]
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from ..engine.connect import name_of_host, numeric_address
+from ..engine.asking import name_of_host, numeric_address
 from ..errors import LocalMisuse
-from ..identity.names import PeerTargetName
-from ..types import Address
+
+if TYPE_CHECKING:
+    from ..identity.names import PeerTargetName
+    from ..types import Address
 
 __all__ = ["AddressBook", "LocalAddress", "addresses_of", "numeric_bound", "numeric_peer"]
 

@@ -23,11 +23,10 @@ import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from ..drivers.aio_datagrams import SecuredDatagramTransport
 from ..engine.admission import AllowList
-from ..engine.connect import (
+from ..engine.asking import (
     ExpectedPeer,
     check_offers,
     check_settings,
@@ -41,16 +40,16 @@ from ..engine.context import SecurityContext, default_context
 from ..engine.report import Asked
 from ..engine.user import check_listening, check_user, wipe_password
 from ..errors import LocalMisuse
-from ..keying.contract import AdmitAnyTrusted
+from ..keying.admission import AdmitAnyTrusted
 from ..types import Address, AnyTrustedPeer, SecuritySettings
 from .address_book import addresses_of
-from .aio_admitting import AioDoor
-from .aio_datagrams import carry_bound, carry_taken_over, hear_at_ike_port, is_connected, make_endpoint, routed
-from .aio_opening import connect_judged, open_transport
 from .aio_streams import DEFAULT_LIMIT, ClientConnected, ProvenStreamProtocol, ProvenStreamReader, ProvenStreamWriter
-from .negotiation import Terms
-from .planes import stream_plane
+from .planes import check_datagram_plane, stream_plane
 from .refused import RefusingSocket
+
+if TYPE_CHECKING:
+    from ..drivers.aio_datagrams import SecuredDatagramTransport
+    from .aio_admitting import AioDoor
 
 __all__ = [
     "Server",
@@ -133,6 +132,8 @@ async def create_connection(
     PeerMisbehaved or KeyingTimeout (10 s): nothing is left of the attempt, and the protocol has heard nothing.  So when
     the caller is cancelled, unless the protocol has heard connection_made by then: it hears connection_lost.
     """
+    from .aio_opening import connect_judged, open_transport  # the rooms of whoever connects, for those who do
+
     expected = _expected(host, sock, peer)
     asked = _asked(settings, expected, context)
     check_user(asked.context, asked.settings, None if peer is None else expected)
@@ -239,6 +240,9 @@ async def create_server(
     asked = _asked(settings, None, context, allowed=allowed)
     if asked.policy is not None and asked.policy.allowed is admission:
         admission = AdmitAnyTrusted()  # allow= is filters then
+    from .aio_admitting import AioDoor
+    from .negotiation import Terms
+
     terms = Terms(asked, admission, read_public_addresses(public_addresses))
     loop = asyncio.get_running_loop()
     door = AioDoor(loop, terms, protocol_factory)
@@ -289,6 +293,9 @@ async def create_datagram_endpoint(
     Raises LocalMisuse, ValueError as the loop's, and the system's own errors of binding.  Broadcasts have no peer that
     could prove anything: ``allow_broadcast`` is LocalMisuse.
     """
+    # the rooms of UDP, for those who call this
+    from .aio_datagrams import carry_bound, carry_taken_over, hear_at_ike_port, is_connected, make_endpoint, routed
+
     _check_carrier(sock, socket.SOCK_DGRAM)
     if sock is not None and (local_addr or remote_addr or family or proto or flags or reuse_port):
         raise ValueError("what is said of a socket's making is no use where sock= is given: it is made already")
@@ -403,7 +410,10 @@ def _asked(
     context = default_context() if context is None else context
     check_settings(settings, context)
     check_offers(context, settings)
-    stream_plane(context.plane)
+    if protocol == socket.IPPROTO_TCP:
+        stream_plane(context.plane)
+    else:
+        check_datagram_plane(context.plane)
     policy = None
     if allowed is not None or is_governed(context, settings):
         from ..engine.socket_policy import SocketPolicy  # of the filtering platform, which most programs do without

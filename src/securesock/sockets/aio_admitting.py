@@ -25,16 +25,16 @@ from ..drivers.closing import Closing, close_now
 from ..drivers.reactor import in_reactor, reactor
 from ..engine.connect import accepting
 from ..engine.half_open import FIRST_MESSAGE_S, HALF_OPEN, NEGOTIATION_S, HalfOpen, source_of
-from ..engine.ports import SecuredStream
 from ..engine.report import clear_info, secured_info
 from ..errors import PeerMisbehaved, SecureSocketError
-from ..types import Address
 from ..wire.tcp_encapsulation import STREAM_PREFIX
 from .negotiation import LAST_WORDS_S, Terms, reason_of
 from .planes import stream_plane
 
 if TYPE_CHECKING:
+    from ..engine.ports import SecuredStream
     from ..engine.socket_policy import SocketPolicy
+    from ..types import Address
 
 __all__ = ["AioAdmitting", "AioDoor"]
 

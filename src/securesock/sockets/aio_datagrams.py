@@ -16,7 +16,7 @@ from ..drivers.aio_carrier import bind_udp, carry, may_watch
 from ..drivers.aio_datagrams import AioDatagrams, Directory, IkePortProtocol
 from ..drivers.ike_port import open_ike_port
 from ..drivers.reactor import in_reactor
-from ..engine.connect import ExpectedPeer, expected_peer
+from ..engine.asking import ExpectedPeer, expected_peer
 from ..engine.context import SecurityContext
 from ..engine.peer_entry import entry_for
 from ..engine.ports import SecuredDatagrams

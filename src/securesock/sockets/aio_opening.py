@@ -19,22 +19,25 @@ from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic, time
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..drivers.aio import AioLink
 from ..drivers.aio_clear import ClearBegin
 from ..drivers.aio_negotiation import AioNegotiation
 from ..drivers.aio_transport import SecuredTransport
 from ..drivers.reactor import in_reactor, reactor
-from ..engine.connect import ExpectedPeer, connecting
+from ..engine.connect import connecting
 from ..engine.half_open import NEGOTIATION_S
-from ..engine.ports import SecuredStream
 from ..engine.report import Asked, clear_info, secured_info
 from ..errors import KeyingTimeout, PeerIncompatible, PeerMisbehaved, SecureSocketError
-from ..types import Address, SecurityInfo
 from .address_book import LocalAddress, numeric_peer
 from .opening import SILENCE_S
 from .planes import stream_plane
+
+if TYPE_CHECKING:
+    from ..engine.asking import ExpectedPeer
+    from ..engine.ports import SecuredStream
+    from ..types import Address, SecurityInfo
 
 __all__ = ["AioOpening", "Connect", "connect_judged", "open_transport"]
 

@@ -13,12 +13,15 @@ import errno
 import socket
 import threading
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from ..drivers.waiting import READ, Waiter, this_thread
 from ..engine.fork import process, refuse_inherited
-from ..engine.report import Asked
 from ..errors import WantRead, WantWrite
 from .opening import Opened, Opening
+
+if TYPE_CHECKING:
+    from ..engine.report import Asked
 
 __all__ = ["Attempt"]
 

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..errors import LocalMisuse
-from ..types import Address
-from .opening import Link
 from .refused import RefusingSocket, check_no_flags, check_peek
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from ..types import Address
+    from .opening import Link
 
 __all__ = ["ReadableFile", "SocketCalls", "readable", "writable"]
 

@@ -6,14 +6,16 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from ..engine.connect import ExpectedPeer, expected_peer, name_of_host, read_admission, read_public_addresses
-from ..engine.context import SecurityContext
+from ..engine.asking import ExpectedPeer, expected_peer, name_of_host, read_admission, read_public_addresses
 from ..engine.user import wipe_password
 from ..errors import AuthenticationFailed, LocalMisuse, SecureSocketError
-from ..types import Address, AnyTrustedPeer, SecuritySettings
 from .stream_socket import SecureSocket
+
+if TYPE_CHECKING:
+    from ..engine.context import SecurityContext
+    from ..types import Address, AnyTrustedPeer, SecuritySettings
 
 __all__ = ["create_connection", "create_server"]
 

@@ -21,7 +21,8 @@ from ..engine.routes import route_from, route_to
 from ..entropy import Entropy
 from ..errors import SecureSocketError
 from ..identity.names import PeerTargetName
-from ..keying.contract import Admission, KeyingSession, Role, StandardHost
+from ..keying.admission import Admission
+from ..keying.contract import KeyingSession, Role, StandardHost
 from ..keying.cookies import CookieJar
 from ..keying.ikev2.cookie_gate import ask_for_cookie_untrusted
 from ..types import Address, AnyTrustedPeer, Principal, SecuritySettings

@@ -21,7 +21,7 @@ from ..drivers.datagrams import DatagramCarrier, readiness_pair
 from ..drivers.ike_port import open_ike_port
 from ..drivers.reactor import at_once, in_reactor, reactor
 from ..drivers.system_errors import system_error
-from ..engine.connect import ExpectedPeer, check_offers, expected_peer
+from ..engine.asking import ExpectedPeer, check_offers, expected_peer
 from ..engine.context import SecurityContext
 from ..engine.peer_entry import entry_for
 from ..engine.ports import Arrival
@@ -31,6 +31,7 @@ from ..entropy import SystemEntropy
 from ..errors import LocalMisuse
 from ..types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer, SecurityInfo
 from .address_book import AddressBook, LocalAddress, addresses_of, numeric_bound
+from .ancillary import SCM_PRINCIPAL, SCM_SA_ID, SOL_SECURESOCK
 from .calls import ReadableFile, readable, writable
 from .datagram_keying import SocketKeying
 from .path import KernelPath
@@ -48,14 +49,7 @@ if TYPE_CHECKING:
 
     _AnyAddress: TypeAlias = tuple[object, ...] | str | ReadableBuffer
 
-__all__ = ["SCM_PRINCIPAL", "SCM_SA_ID", "SOL_SECURESOCK", "SecureDatagramSocket"]
-
-SOL_SECURESOCK: Final = 0x53534B
-"""The level of recvmsg()'s ancillary data that is ours; no kernel's level is that large."""
-SCM_PRINCIPAL: Final = 1
-"""Who sent the datagram: the principal's name, UTF-8.  Not there for one that came in clear."""
-SCM_SA_ID: Final = 2
-"""Under which SA it came: the quick mode SA id, 8 bytes in network order.  Not there for one that came in clear."""
+__all__ = ["SecureDatagramSocket"]
 
 _NONBLOCK: Final = int(getattr(socket, "SOCK_NONBLOCK", 0))
 _EXTRAS: Final = _NONBLOCK | int(getattr(socket, "SOCK_CLOEXEC", 0))

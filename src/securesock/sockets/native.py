@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..drivers.clear import ClearLink
 from ..drivers.waiting import READ, WRITE, this_thread
-from ..engine.connect import ExpectedPeer, expected_peer
+from ..engine.asking import ExpectedPeer, expected_peer
 from ..engine.context import SecurityContext
 from ..engine.report import Asked
 from ..errors import LocalMisuse, PlaneError

@@ -23,16 +23,16 @@ from ..drivers.reactor import Timer, reactor
 from ..drivers.waiting import READ
 from ..engine.connect import accepting
 from ..engine.half_open import FIRST_MESSAGE_S, NEGOTIATION_S, HalfOpen
-from ..engine.ports import SecuredStream
 from ..engine.report import Asked, clear_info, secured_info
 from ..errors import SecureSocketError
-from ..keying.contract import Admission
-from ..types import Address, SecurityInfo
-from .opening import Link
 from .planes import stream_plane
 
 if TYPE_CHECKING:
+    from ..engine.ports import SecuredStream
     from ..engine.socket_policy import SocketPolicy
+    from ..keying.admission import Admission
+    from ..types import Address, SecurityInfo
+    from .opening import Link
 
 __all__ = ["LAST_WORDS_S", "Accepted", "Door", "Negotiation", "Terms", "reason_of"]
 

@@ -30,15 +30,15 @@ from ..drivers.system_errors import system_error
 from ..drivers.waiting import WRITE
 from ..engine.connect import connecting
 from ..engine.half_open import NEGOTIATION_S
-from ..engine.ports import SecuredStream
 from ..engine.report import Asked, clear_info, secured_info
 from ..errors import KeyingTimeout, LocalMisuse, PeerIncompatible, PeerMisbehaved
-from ..types import Address, SecurityInfo
 from .address_book import LocalAddress, numeric_peer
 from .planes import stream_plane
 
 if TYPE_CHECKING:
+    from ..engine.ports import SecuredStream
     from ..engine.socket_policy import SocketPolicy
+    from ..types import Address, SecurityInfo
 
 __all__ = ["Link", "Opened", "Opening", "SocketOptions", "is_connected"]
 

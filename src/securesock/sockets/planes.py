@@ -1,63 +1,55 @@
-"""Which plane carries a socket: the choice is made by what a plane can do, never by a platform's name."""
+"""Which plane carries a socket: the choice is made by what a plane can do, never by a platform's name.
+
+A plane is loaded when the first socket asks for it: before anything is sent, and before a listener's process gives up
+its rights.
+"""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
-from dataclasses import replace
-from types import MappingProxyType
-from typing import Final
+from functools import cache
+from typing import TYPE_CHECKING
 
-from ..drivers.keylog import KeyLoggingSession, keylog_folder
-from ..engine.context import PlaneName
-from ..engine.ports import DatagramKeying, SecuredDatagrams, SecuredStream, StreamPlane
-from ..entropy import SystemEntropy
 from ..errors import PlaneError
-from ..keying.contract import KeyingConfig
-from ..planes.userspace.datagram import UserSpaceDatagrams
-from ..planes.userspace.stream import StreamConnection
-from .watched import WatchedSession, watch_resting
 
-__all__ = ["datagram_machine", "stream_plane"]
+if TYPE_CHECKING:
+    from ..engine.context import PlaneName
+    from ..engine.ports import DatagramKeying, SecuredDatagrams, StreamPlane
 
-
-class _UserSpaceStreams:
-    """IKEv2 and ESP in this process, on the application's own TCP connection."""
-
-    name = "userspace"
-
-    def __init__(self) -> None:
-        self._entropy = SystemEntropy()
-
-    def make_stream(self, config: KeyingConfig) -> SecuredStream:
-        """See StreamPlane."""
-        folder = keylog_folder()
-        session = WatchedSession(config if folder is None else replace(config, log_keys=True), self._entropy)
-        keying = session if folder is None else KeyLoggingSession(session, folder)
-        stream = StreamConnection(keying, config.role)
-        session.carried_by(stream)
-        return stream
+__all__ = ["check_datagram_plane", "datagram_machine", "stream_plane"]
 
 
-_STREAM_PLANES: Final[Mapping[str, StreamPlane]] = MappingProxyType({"userspace": _UserSpaceStreams()})
+@cache
+def _user_space_streams() -> StreamPlane:
+    from .userspace import UserSpaceStreams  # brings all of IKEv2 and ESP
+
+    return UserSpaceStreams()
 
 
 def stream_plane(asked: PlaneName) -> StreamPlane:
     """The plane for a TCP socket; PlaneError where the one asked for is not to be had."""
-    plane = _STREAM_PLANES.get("userspace" if asked == "auto" else asked)
-    if plane is None:
+    if asked not in ("auto", "userspace"):
         raise PlaneError(
             f"the plane {asked!r} cannot carry a TCP socket here: use plane='auto'", errno=errno.EPROTONOSUPPORT
         )
-    return plane
+    return _user_space_streams()
 
 
-def datagram_machine(asked: PlaneName, keying: DatagramKeying, allow_insecure: bool) -> SecuredDatagrams:
-    """What carries a UDP socket's datagrams protected; PlaneError where the plane asked for is not to be had."""
+def check_datagram_plane(asked: PlaneName) -> None:
+    """PlaneError where the plane asked for cannot carry a UDP socket."""
     if asked not in ("auto", "userspace"):
         raise PlaneError(
             f"the plane {asked!r} cannot carry a UDP socket here: use plane='auto'", errno=errno.EPROTONOSUPPORT
         )
+
+
+def datagram_machine(asked: PlaneName, keying: DatagramKeying, allow_insecure: bool) -> SecuredDatagrams:
+    """What carries a UDP socket's datagrams protected; PlaneError where the plane asked for is not to be had."""
+    check_datagram_plane(asked)
+    # a TCP socket needs neither
+    from ..planes.userspace.datagram import UserSpaceDatagrams
+    from .watched import watch_resting
+
     machine = UserSpaceDatagrams(keying, allow_insecure=allow_insecure)
     watch_resting(machine)
     return machine

@@ -26,8 +26,7 @@ from ..drivers.blocking import StreamLink
 from ..drivers.closing import close_link
 from ..drivers.reactor import in_reactor, reactor
 from ..engine.admission import AllowList
-from ..engine.applied import Applied
-from ..engine.connect import (
+from ..engine.asking import (
     ExpectedPeer,
     check_offers,
     check_settings,
@@ -42,23 +41,24 @@ from ..engine.user import check_listening, check_user, wipe_password
 from ..errors import ConnectionBroken, LocalMisuse, PolicyRefused
 from ..identity.accounts import AccountMap
 from ..identity.impersonation import Impersonation
-from ..keying.contract import Admission, AdmitAnyTrusted
+from ..keying.admission import Admission, AdmitAnyTrusted
 from ..types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer, SecurityInfo, SecuritySettings
 from .address_book import addresses_of, numeric_bound
-from .attempt import Attempt
 from .calls import SocketCalls
-from .listener import Listener
-from .negotiation import Accepted, Terms
-from .opening import Link, Opening
 from .planes import stream_plane
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+    from ..engine.applied import Applied
     from ..engine.live_flows import LiveFlow, PolicyChange
     from ..engine.socket_policy import SocketPolicy
     from ..engine.verdicts import Direction
     from ..policy import Explanation, Subscription
+    from .attempt import Attempt
+    from .listener import Listener
+    from .negotiation import Accepted
+    from .opening import Link
 
     _AnyAddress: TypeAlias = tuple[object, ...] | str | ReadableBuffer
 
@@ -374,6 +374,10 @@ class SecureSocket(SocketCalls):
         self._attempt = attempt
 
     def _new_attempt(self, asked: Asked) -> Attempt:
+        # here, as in listen(): for those who connect, and not for whoever names the class
+        from .attempt import Attempt
+        from .opening import Opening
+
         return Attempt(asked, Opening(asked, self._options, bound=self._bound))
 
     def _finish_attempt(self, started: float) -> None:
@@ -486,6 +490,9 @@ class SecureSocket(SocketCalls):
         admission = self._admission
         if self._policy is not None and self._policy.allowed is admission:
             admission = AdmitAnyTrusted()  # allow= is filters then
+        from .listener import Listener
+        from .negotiation import Terms
+
         terms = Terms(asked, admission, self._public_addresses)
         if self._policy is not None:
             if not self._bound:

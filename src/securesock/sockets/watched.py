@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Container
+from typing import TYPE_CHECKING
 
 from ..drivers.keylog import KeyLoggingSession
 from ..engine.live_sas import LIVE_SAS, KeyingFailure, LiveSa, SaSource
-from ..engine.ports import SecuredDatagrams, SecuredStream
-from ..entropy import Entropy
 from ..keying.contract import (
     Action,
     Establishment,
@@ -24,6 +23,10 @@ from ..keying.contract import (
     Role,
 )
 from ..keying.ikev2.session import IkeSession
+
+if TYPE_CHECKING:
+    from ..engine.ports import SecuredDatagrams, SecuredStream
+    from ..entropy import Entropy
 
 __all__ = ["WatchedSession", "watch_again", "watch_resting"]
 

@@ -8,21 +8,21 @@ from uuid import uuid4
 import pytest
 
 from securesock.crypto.suites import AES_256_GCM_16, HMAC_SHA2_256_128, NULL
-from securesock.engine.connect import (
-    accepting,
+from securesock.engine.asking import (
     check_offers,
     check_settings,
-    connecting,
     expected_peer,
     name_of_host,
     numeric_address,
     read_admission,
     read_public_addresses,
 )
+from securesock.engine.connect import accepting, connecting
 from securesock.engine.context import SecurityContext
 from securesock.errors import LocalMisuse
 from securesock.identity.identity import Identity
-from securesock.keying.contract import AdmitAnyTrusted, Role
+from securesock.keying.admission import AdmitAnyTrusted
+from securesock.keying.contract import Role
 from securesock.policy.negotiation import DEFAULT_MAIN_MODE, DEFAULT_QUICK_MODE, ChildOffer
 from securesock.types import ANY_TRUSTED_PEER, IPsecSettings, Lifetimes, SecuritySettings
 

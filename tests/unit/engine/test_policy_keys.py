@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from securesock.crypto import suites
 from securesock.engine.applied import UserRule
-from securesock.engine.connect import check_settings
+from securesock.engine.asking import check_settings
 from securesock.engine.context import SecurityContext
 from securesock.engine.policy_keys import identity_for, main_mode_of, quick_mode_of, users_of
 from securesock.errors import LocalMisuse

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from securesock.engine.applied import ANY_USER, Applied, UserRule
-from securesock.engine.connect import accepting, connecting, expected_peer
+from securesock.engine.asking import expected_peer
+from securesock.engine.connect import accepting, connecting
 from securesock.engine.context import SecurityContext
 from securesock.engine.user import check_listening, check_user, proves_a_user, user_proof, wipe_password
 from securesock.engine.user_tries import AT_ONCE, MAX_SOURCES, ONE_MORE_S, UserTries
@@ -13,7 +14,8 @@ from securesock.errors import LocalMisuse
 from securesock.identity.identity import Identity
 from securesock.identity.ppk import Ppk
 from securesock.identity.users import Users
-from securesock.keying.contract import AdmitAnyTrusted, KeyingConfig
+from securesock.keying.admission import AdmitAnyTrusted
+from securesock.keying.contract import KeyingConfig
 from securesock.types import ANY_TRUSTED_PEER, IPsecSettings, Principal, SecuritySettings
 
 OUR, PEER = ("192.0.2.1", 40000), ("192.0.2.2", 7000)
