@@ -29,7 +29,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from math import inf
 from time import monotonic
-from typing import Final, TypeAlias
+from typing import Final, Protocol
 
 from ..engine.fork import process, refuse_inherited
 from ..engine.half_open import NEGOTIATION_S
@@ -59,6 +59,7 @@ CLOSE_S: Final = 2.0
 STOP_S: Final = 5.0
 _COMING: Final = ("negotiating", "established")  # established, and yet nothing to seal with: a rekey is under way
 _READ_AT_ONCE: Final = 64  # packets that the reactor takes per turn, so that other sockets have their turns too
+_NEVER: Final = -1  # no generation of a process
 _LEAST_WAIT_S: Final = 0.001  # what is left of a timeout that has just passed: one more look
 _TRIES: Final = 3  # what an error of the path may cost one datagram: another can come in between
 _BUFFER_SIZE: Final = 65536  # no UDP datagram is larger, and no run of segments that the kernel joins
@@ -74,8 +75,13 @@ _MAY_BLOCK: Final = sys.platform == "linux"
 """A thread that waits in the kernel has to be got out of there.  Linux ends such a call at SO_RCVTIMEO and, also of a
 socket that is not connected, at shutdown()."""
 
-HostName: TypeAlias = Callable[[Address], PeerTargetName | AnyTrustedPeer]
-"""Who is expected at an address where nothing else says so; asked only when a negotiation begins."""
+
+class PeerNames(Protocol):
+    """Who is expected where nothing else says so."""
+
+    def host(self, address: Address) -> PeerTargetName | AnyTrustedPeer:
+        """Who has to be at ``address``; asked only when a negotiation begins."""
+        ...
 
 
 def readiness_pair() -> tuple[socket.socket, socket.socket]:
@@ -100,6 +106,7 @@ class DatagramCarrier:
         self,
         kernel: socket.socket,
         machine: SecuredDatagrams,
+        names: PeerNames,
         readiness: tuple[socket.socket, socket.socket] | None = None,
     ) -> None:
         self.connected: Address | None = None
@@ -113,6 +120,7 @@ class DatagramCarrier:
             kernel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, int(BLOCK_S * 1e6)))
         self._kernel = kernel
         self._machine = machine
+        self._names = names
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._waiting = 0
@@ -130,7 +138,7 @@ class DatagramCarrier:
         self._closed = False
         self._moves = 0
         self._stopping = self._released = False
-        self._generation = process.generation
+        self._generation = self._usable_in = process.generation
         self._ike_kernel: socket.socket | None = None
         self._ike_port = IkePort()
 
@@ -195,20 +203,20 @@ class DatagramCarrier:
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
-    def send(self, data: bytes | memoryview, address: Address, host: HostName, timeout: float | None) -> None:
+    def send(self, data: bytes | memoryview, address: Address, timeout: float | None) -> None:
         """Seal and send one datagram; where there is no SA yet, after the negotiation.
 
         A non-blocking socket keeps it until then, and raises BlockingIOError when enough are kept; the next call
         raises why the negotiation failed.  TimeoutError: not within ``timeout`` (None: 10 s for a negotiation).
         """
-        if self._generation != process.generation or self._closed:
+        if self._usable_in != process.generation:
             self._check()
         machine, lock = self._machine, self._lock
         lock.acquire()  # half the cost of a with statement
         try:
             packet = machine.seal(data, address, monotonic())
             if packet is None:
-                packet = self._negotiate(data, address, host, timeout)
+                packet = self._negotiate(data, address, timeout)
                 if packet is None:
                     return
             to = machine.sealed_for
@@ -232,16 +240,14 @@ class DatagramCarrier:
             self._machine.look_at_path(address, monotonic())
             self._settle()
 
-    def send_batch(
-        self, batch: Sequence[bytes | memoryview], address: Address, host: HostName, timeout: float | None
-    ) -> int:
+    def send_batch(self, batch: Sequence[bytes | memoryview], address: Address, timeout: float | None) -> int:
         """Seal and send several, as few system calls as the kernel allows; how many were sent."""
         done = 0
         while done < len(batch):
             run, to = self._seal_run(batch, done, address)
             try:
                 if run is None:
-                    self.send(batch[done], address, host, timeout)
+                    self.send(batch[done], address, timeout)
                     done += 1
                 else:
                     done += self._send_run(run, to, address, timeout)
@@ -254,7 +260,7 @@ class DatagramCarrier:
     def _seal_run(
         self, batch: Sequence[bytes | memoryview], begin: int, address: Address
     ) -> tuple[SealedRun | None, Address]:
-        if self._generation != process.generation or self._closed:
+        if self._usable_in != process.generation:
             self._check()
         machine = self._machine
         with self._lock:
@@ -294,7 +300,7 @@ class DatagramCarrier:
         return count
 
     def _negotiate(
-        self, data: bytes | memoryview, address: Address, host: HostName, timeout: float | None
+        self, data: bytes | memoryview, address: Address, timeout: float | None
     ) -> bytes | bytearray | memoryview | None:
         """Under the lock.  The packet, or None when it was kept for later."""
         machine, started = self._machine, monotonic()
@@ -303,7 +309,7 @@ class DatagramCarrier:
             self._raise_failure(address)
         while True:
             now = monotonic()
-            machine.begin(address, host(address), now)
+            machine.begin(address, self._names.host(address), now)
             self._settle()
             reactor().call(self._watch)
             packet = machine.seal(data, address, now)
@@ -382,7 +388,7 @@ class DatagramCarrier:
 
         Of a connected socket it raises why the negotiation with the peer failed; of others nothing that a peer causes.
         """
-        if self._generation != process.generation or self._closed:
+        if self._usable_in != process.generation:
             self._check()
         blocked = self._plain and not (self._watched or self._arrived or peek)
         if blocked and (timeout is None or timeout >= BLOCK_S):
@@ -404,7 +410,8 @@ class DatagramCarrier:
 
     def _receive_blocked(self) -> Arrival | None:
         """One receiving call that waits in the kernel; None: what came was not for the application, or nothing came."""
-        self._blocked.append(1)
+        blocked, machine, lock = self._blocked, self._machine, self._lock
+        blocked.append(1)
         try:
             if self._closed:
                 return None
@@ -414,20 +421,19 @@ class DatagramCarrier:
                 self._note_path_error(error)
             return None
         finally:
-            self._blocked.pop()
+            blocked.pop()
             if self._closed:
                 self._leave_kernel()
-        now, machine, lock = monotonic(), self._machine, self._lock
+        self._received_at = now = monotonic()
         lock.acquire()  # half the cost of a with statement
         try:
             arrival = machine.handle_untrusted(packet, address, now)
             if arrival is None or machine.outgoing or machine.due < self._timer_at or self._waiting:
                 self._settle()
-            if arrival is not None and self.only is not None and not self._is_wanted(arrival):
+            if self.only is not None and arrival is not None and not self._is_wanted(arrival):
                 arrival = None
         finally:
             lock.release()
-        self._received_at = now
         if not self._armed:
             self._keep_hands_off(now)
         return arrival
@@ -718,6 +724,7 @@ class DatagramCarrier:
             if self._closed:
                 return
             self._closed = True
+            self._usable_in = _NEVER
             self._changed.notify_all()
             for waiter in self._receivers:
                 waiter.wake()

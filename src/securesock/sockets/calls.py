@@ -135,7 +135,7 @@ class SocketCalls(RefusingSocket):
             raise LocalMisuse("a connected stream has one peer: leave the address out")
         return self.send(b"".join(buffers), flags)
 
-    def sendto(self, data: ReadableBuffer, *flags_and_address: object) -> int:
+    def sendto(self, data: ReadableBuffer, flags_or_address: object, address: object = None, /) -> int:
         """Refused: a stream is connected to one peer."""
         raise LocalMisuse("a connected stream has one peer: use send() or sendall()")
 

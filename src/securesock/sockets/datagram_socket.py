@@ -51,14 +51,27 @@ if TYPE_CHECKING:
 
 __all__ = ["SecureDatagramSocket"]
 
+_LEFT_OUT: Final = object()
 _NONBLOCK: Final = int(getattr(socket, "SOCK_NONBLOCK", 0))
 _EXTRAS: Final = _NONBLOCK | int(getattr(socket, "SOCK_CLOEXEC", 0))
+
+
+class _Names:
+    """See drivers.datagrams.PeerNames."""
+
+    def __init__(self, book: AddressBook, unnamed: AnyTrustedPeer | None, *, proves: bool) -> None:
+        # nobody was named, which is not enough for a user: beginning says so
+        self._anybody = ANY_TRUSTED_PEER if proves else unnamed
+        self._book = book
+
+    def host(self, address: Address) -> ExpectedPeer:
+        return self._anybody or self._book.host(address)
 
 
 class SecureDatagramSocket(SecureSocket):
     """See SecureSocket, which makes it; made directly it is always of SOCK_DGRAM."""
 
-    __slots__ = ("_book", "_carrier", "_judges", "_peer_address", "_readiness")
+    __slots__ = ("_book", "_carrier", "_judges", "_known", "_peer_address", "_readiness")
 
     def __init__(
         self,
@@ -80,6 +93,7 @@ class SecureDatagramSocket(SecureSocket):
             raise LocalMisuse("a secured datagram socket is one of AF_INET or AF_INET6, and SOCK_DGRAM")
         socket.socket.__init__(self, family, socket.SOCK_DGRAM, proto)
         self._book = AddressBook(self.family)
+        self._known = self._book.known
         self._adopt_timeout(0.0 if type & _NONBLOCK else socket.getdefaulttimeout())
 
     def __repr__(self) -> str:
@@ -131,11 +145,6 @@ class SecureDatagramSocket(SecureSocket):
             raise LocalMisuse("a datagram socket that is not connected has many peers: give the address of one")
         return self._peer_address
 
-    def _host(self, address: Address) -> ExpectedPeer:
-        if proves_a_user(self.context, self._settings):
-            return ANY_TRUSTED_PEER  # nobody was named, which is not enough for a user: beginning says so
-        return self._unnamed or self._book.host(address)
-
     def _why_failed(self, address: Address | None = None) -> OSError | None:
         return self._open().report(self._address(address)).error
 
@@ -182,7 +191,8 @@ class SecureDatagramSocket(SecureSocket):
             policy=None if policy is None else self._judging(policy, our_address),
         )
         machine = datagram_machine(self.context.plane, keying, self._settings.allow_insecure)
-        return DatagramCarrier(kernel, machine, self._readiness)
+        proves = proves_a_user(self.context, self._settings)
+        return DatagramCarrier(kernel, machine, _Names(self._book, self._unnamed, proves=proves), self._readiness)
 
     def _judging(self, policy: SocketPolicy, our_address: Callable[[Address], Address]) -> DatagramPolicy:
         from ..engine.datagram_policy import DatagramPolicy  # of the filtering platform, which most do without
@@ -266,27 +276,26 @@ class SecureDatagramSocket(SecureSocket):
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
-    def sendto(self, data: ReadableBuffer, *flags_and_address: object) -> int:
+    def sendto(self, data: ReadableBuffer, flags_or_address: object, address: object = _LEFT_OUT, /) -> int:
         """sendto(data, address) or sendto(data, flags, address): seal and send one datagram; its length.
 
         The first to an address negotiates: a blocking call returns after that or raises its error, within the timeout
         (None: 10 s); a non-blocking one keeps the datagram and raises at the next call, BlockingIOError once 64 or
         64 KiB are kept.  An address of None means the connected peer.
         """
-        if len(flags_and_address) == 1:
-            address = flags_and_address[0]
-            if type(address) is tuple and type(data) is bytes and self._carrier is not None:  # as nearly all calls are
-                known = self._book.known.get(address)
+        if address is _LEFT_OUT:
+            carrier = self._carrier
+            # as nearly all calls are
+            if type(flags_or_address) is tuple and type(data) is bytes and carrier is not None:
+                known = self._known.get(flags_or_address)
                 if known is not None:
-                    self._carrier.send(data, known, self._host, self._timeout)
+                    carrier.send(data, known, self._timeout)
                     return len(data)
-        elif len(flags_and_address) == 2:
-            flags, address = flags_and_address
-            if not isinstance(flags, int):
-                raise TypeError("flags is an integer")
-            check_no_flags(flags)
+            address = flags_or_address
         else:
-            raise TypeError("sendto(data, address) or sendto(data, flags, address)")
+            if not isinstance(flags_or_address, int):
+                raise TypeError("flags is an integer")
+            check_no_flags(flags_or_address)
         return self._send(data if type(data) is bytes else readable(data), address)
 
     def send(self, data: ReadableBuffer, flags: int = 0, /) -> int:
@@ -315,7 +324,7 @@ class SecureDatagramSocket(SecureSocket):
 
     def _send(self, data: bytes | memoryview, address: object) -> int:
         carrier = self._carrier or self._open()
-        carrier.send(data, self._where(address), self._host, self._timeout)
+        carrier.send(data, self._where(address), self._timeout)
         return len(data)
 
     def _where(self, address: object) -> Address:
@@ -332,7 +341,7 @@ class SecureDatagramSocket(SecureSocket):
         """
         carrier = self._carrier or self._open()
         views = [each if type(each) is bytes else readable(each) for each in batch]
-        return carrier.send_batch(views, self._where(address), self._host, self._timeout)
+        return carrier.send_batch(views, self._where(address), self._timeout)
 
     def sendfile(self, file: ReadableFile, offset: int = 0, count: int | None = None) -> NoReturn:
         """Refused: a file is a stream, and datagrams may be lost."""

@@ -106,17 +106,8 @@ class Associations(PeerDirectory):
     def seal(self, data: bytes | memoryview, address: Address, now: float) -> bytes | bytearray | memoryview | None:
         """See the port."""
         peer = self._peers.get(address)
-        if peer is None:
-            return self._seal_for_host(data, address, now) if self._hosts else None
-        if peer.resting is not None:
-            self.rest.wake(peer)
-        sealer, association = peer.sealer, peer.active
-        if sealer is None or association is None:
-            if not peer.why_clear or peer.begun or now >= peer.clear_used_at + IDLE_S:
-                return None
-            peer.clear_used_at = now
-            self.sealed_for = peer.carrier
-            return data
+        if peer is None or (sealer := peer.sealer) is None or (association := peer.active) is None:
+            return self._seal_without_sa(peer, data, address, now)
         sa = sealer.sa
         if sa.packets >= sa.check_packets or sa.byte_count >= sa.check_bytes or now >= sa.check_time:
             self._approach_limit(association, sa, now)
@@ -130,6 +121,21 @@ class Associations(PeerDirectory):
             self._schedule(association)
         self.sealed_for = peer.carrier
         return sealer.seal(data)
+
+    def _seal_without_sa(
+        self, peer: Peer | None, data: bytes | memoryview, address: Address, now: float
+    ) -> bytes | bytearray | memoryview | None:
+        """For whom there is no SA at hand: none that is awake, one with a standard host, or none at all."""
+        if peer is None:
+            return self._seal_for_host(data, address, now) if self._hosts else None
+        if peer.resting is not None:
+            self.rest.wake(peer)
+            return self.seal(data, address, now)
+        if not peer.why_clear or peer.begun or now >= peer.clear_used_at + IDLE_S:
+            return None
+        peer.clear_used_at = now
+        self.sealed_for = peer.carrier
+        return data
 
     def _seal_for_host(
         self, data: bytes | memoryview, address: Address, now: float

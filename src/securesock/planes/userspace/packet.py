@@ -137,11 +137,12 @@ class PacketOpener:
         """
         sa, replay = self.sa, self.replay
         cipher, following = sa.ready or CIPHERS.make(sa), replay.top + 1
+        known, head, tail, stop = self._shape
         length = len(packet) - cipher.overhead
-        if length % cipher.alignment or length < ESP_TRAILER_LENGTH:
+        if length != known and (length % cipher.alignment or length < ESP_TRAILER_LENGTH):
             raise Dropped("malformed-packet")
-        in_turn = low == following & _LOW_32 != 0  # as nearly all are
-        sequence = following if in_turn else replay.infer(low)
+        # in turn, as nearly all are; where the low half begins anew the window says whether it may
+        sequence = following if low == following & _LOW_32 and low else replay.infer(low)
         if sequence is None:
             raise Dropped("replayed")
         # nobody is asked for a successor without the hard limits being near
@@ -151,12 +152,11 @@ class PacketOpener:
             plain = cipher.open_bytes(packet, sequence)
         except InvalidTag:
             raise Dropped("not-authentic") from None
-        if in_turn:
+        if sequence == following:
             replay.top = following
         else:
             replay.commit(sequence)
         sa.packets += 1
-        known, head, tail, stop = self._shape
         if length != known or not plain.startswith(head) or not plain.endswith(tail):
             stop = self._data_stop(plain)
             if not stop:
