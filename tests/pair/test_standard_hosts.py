@@ -236,9 +236,9 @@ def test_wrong_selectors_inside_a_valid_sa_are_dropped_and_counted(identities: I
     net.run(2)
     machine: Any = a.machine
     active = machine._hosts[GATEWAY].active
-    (sealer,) = active.host_sealers
+    (sealer,) = active.more.host_sealers
     peers = tuple(each._replace(first=bytes(4), last=b"\xff" * 4) for each in sealer.scope.peers)
-    active.host_sealers = (HostSealer(sealer.sa, sealer.scope._replace(peers=peers)),)
+    active.more.host_sealers = (HostSealer(sealer.sa, sealer.scope._replace(peers=peers)),)
     a.send(b"to nobody", ("10.93.0.1", 7))
     a.send(b"to another port", (SERVICE[0], 8))
     net.run(1)

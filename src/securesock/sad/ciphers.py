@@ -11,7 +11,8 @@ that somebody uses when it is let go lives until then.  This module must not kno
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import contextlib
+from collections import deque
 from typing import Final
 
 from ..crypto.esp_cipher import EspCipher
@@ -28,7 +29,7 @@ class Ciphers:
 
     def __init__(self, most: int = MAX_CIPHERS) -> None:
         self._most = most
-        self._queue: OrderedDict[InboundSa | OutboundSa, int] = OrderedDict()
+        self._queue: deque[InboundSa | OutboundSa] = deque()
 
     def __len__(self) -> int:
         """SAs whose cipher is ready."""
@@ -37,19 +38,23 @@ class Ciphers:
     def make(self, sa: InboundSa | OutboundSa) -> EspCipher:
         """The cipher of an SA for a packet that is about to be counted."""
         cipher, queue = sa.cipher, self._queue
-        queue[sa] = sa.packets + 1
+        sa.queued_at = sa.packets + 1
+        queue.append(sa)
         while len(queue) > self._most:
-            oldest, packets = queue.popitem(last=False)
-            if oldest.packets > packets:
-                queue[oldest] = oldest.packets  # used since then: to the end, once for all those packets
+            oldest = queue.popleft()
+            if oldest.packets > oldest.queued_at:
+                oldest.queued_at = oldest.packets  # used since then: to the end, once for all those packets
+                queue.append(oldest)
             else:
                 oldest.ready = None
         return cipher
 
     def drop(self, sa: InboundSa | OutboundSa) -> None:
         """The SA has ended, or is at rest."""
-        self._queue.pop(sa, None)
-        sa.ready = None
+        if sa.ready is not None:
+            sa.ready = None
+            with contextlib.suppress(ValueError):  # made by somebody else, as a stream's is
+                self._queue.remove(sa)
 
 
 CIPHERS: Final = Ciphers()

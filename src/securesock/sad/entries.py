@@ -100,15 +100,16 @@ class _LiveSa(Limits):
     """One direction of an SA.
 
     ``packets`` is also the last sequence number used, because they count from 1.  ``ready`` is the cipher where it was
-    made already: a loop looks there first.
+    made already: a loop looks there first.  ``queued_at``: how many packets there were when it came to the end of the
+    queue (ciphers).
     """
 
-    __slots__ = ("byte_count", "packets", "ready", "spec", "spi")
+    __slots__ = ("byte_count", "packets", "queued_at", "ready", "spec", "spi")
 
     def __init__(self, spec: SaSpec, now: float, share: float) -> None:
         super().__init__(_within_numbers(spec.lifetimes, spec.suite.esn), now, share)
         self.packets = 0
-        self.byte_count = 0
+        self.byte_count = self.queued_at = 0
         self.spec = spec
         self.spi = spec.spi
         self.ready: EspCipher | None = None

@@ -59,7 +59,7 @@ def test_a_proof_is_renewed_under_traffic_and_nothing_is_lost(identities: Identi
     assert b.machine.report(A).main_mode_sa_id != first
     net.run(3)
     assert live(a, B) == live(b, A) == 1
-    assert all(each.renews is None for each in a.machine._peers[B].associations if each.state != "over")
+    assert all(each.more.renews is None for each in a.machine._peers[B].associations if each.state != "over")
     b.send(b"back", A)
     net.run(1)
     assert a.received == [b"back"]
@@ -179,7 +179,7 @@ def test_a_resumed_session_is_no_new_proof(identities: Identities) -> None:
     assert establishment.resumed is not None
     association = a.machine._peers[B].active
     assert association is not None
-    assert association.prove_by - net.clock.now() < 30
+    assert association.more.prove_by - net.clock.now() < 30
     talk(net, a, 40)
     establishment = a.machine.report(B).establishment
     assert establishment is not None

@@ -212,6 +212,45 @@ def test_as_many_stay_awake_as_there_is_room_for(identities: Identities) -> None
     assert [peer_of(server, each.address).resting is None for each in clients] == [True, False, False, False, True]
 
 
+def test_at_rest_a_translator_is_reminded_and_the_path_is_looked_at(identities: Identities) -> None:
+    net = Net(identities)
+    outside = ("198.51.100.1", 61000)
+    net.translate = lambda route: (A if route[0] == outside else route[0], outside if route[1] == A else route[1])
+    a, b = host(net, A), host(net, B)
+    a.send(b"first", B)
+    net.run(3 * QUIET_S)
+    assert peer_of(a, B).resting is not None
+    assert peer_of(b, outside).resting is not None
+    before = [peer.associations[0].kept_at for peer in (peer_of(a, B), peer_of(b, outside))]
+    looked_at = peer_of(a, B).associations[0].path_looked_at
+    net.run(50)
+    after = [peer.associations[0].kept_at for peer in (peer_of(a, B), peer_of(b, outside))]
+    assert all(late >= early + 40 for early, late in zip(before, after, strict=True))
+    assert peer_of(a, B).associations[0].path_looked_at >= looked_at + 40
+    assert peer_of(a, B).resting is not None
+    assert peer_of(b, outside).resting is not None
+    a.move(C)
+    net.run(25)
+    assert a.machine.moves == b.machine.moves == 1
+    b.send(b"to the new address", outside)
+    net.run(1)
+    assert a.received == [b"to the new address"]
+
+
+def test_at_rest_it_is_ended_when_its_time_is_over(identities: Identities) -> None:
+    net = Net(identities)
+    _, b = at_rest(net)
+    association = peer_of(b, A).associations[0]
+    more = association.more
+    more.retire_at = net.clock.now() + 30
+    net.run(3 * QUIET_S)
+    assert association.at_rest
+    assert association.wake_at == more.retire_at
+    net.run(31)
+    assert association.state == "over"
+    assert b.machine.report(A).state == "none"
+
+
 def test_what_cannot_be_pickled_is_not_frozen() -> None:
     table = Resting()
     assert table.freeze(lambda: None, ()) is None

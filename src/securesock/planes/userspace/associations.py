@@ -1,8 +1,8 @@
 """The key exchanges of one datagram socket: carried out, chosen among, ended, and looked at when their time comes.
 
 The lower half of the datagram machine.  It does what sessions ask for, keeps the tables by which packets and messages
-find their association, seals with the one that was chosen, and has one heap of deadlines for all of them: an
-association is looked at when its earliest deadline comes, and a datagram that moves a deadline back costs nothing.
+find their association, seals with the one that was chosen, and looks at an association when its earliest deadline
+comes (timers).
 
 It must not know where datagrams come from, nor how an unknown one is judged: that is the upper half's, in datagram.
 """
@@ -10,8 +10,6 @@ It must not know where datagrams come from, nor how an unknown one is judged: th
 from __future__ import annotations
 
 import errno
-import heapq
-import itertools
 from collections import ChainMap, Counter, deque
 from collections.abc import Container, Sequence
 from copy import copy
@@ -66,6 +64,7 @@ from .peers import (
 )
 from .reassembly import Reassembly
 from .rest import Rest
+from .timers import Timers
 
 __all__ = ["Associations"]
 
@@ -96,8 +95,7 @@ class Associations(PeerDirectory):
         self._beginnings: dict[tuple[Address, bytes], Association] = {}
         self.due = inf
         self.sealed_for: Address = ("", 0)
-        self._timers: list[tuple[float, int, Association]] = []
-        self._order = itertools.count()
+        self._timers = Timers()
         self.rest = Rest(self._keying, self._peers, self._openers, self._spis, self._beginnings, self._note_due)
         self._waking = self.rest.wake  # one bound method for all peers
 
@@ -236,7 +234,7 @@ class Associations(PeerDirectory):
 
     def _approach_limit(self, association: Association, sa: OutboundSa, now: float) -> None:
         """A soft limit asks for a successor; at a hard one without a successor to come, the association ends."""
-        session, limits = association.session, association.limits
+        session, limits = association.session, association.more.limits
         if sa.ask_once():
             session.rekey_child(now)
         if limits is not None and limits.due_at(*association.sealed(), now) and limits.ask_once():
@@ -245,7 +243,7 @@ class Associations(PeerDirectory):
         of_child = sa.exhausted(now) and not session.child_rekey_pending
         of_ike = (
             limits is not None
-            and limits is association.limits
+            and limits is association.more.limits
             and limits.exhausted_at(*association.sealed(), now)
             and not session.ike_rekey_pending
         )
@@ -287,7 +285,7 @@ class Associations(PeerDirectory):
         while (action := session.poll_action()) is not None:
             match action:
                 case SendDatagram(data, elsewhere):
-                    association.rank = association.rank or data[:8]
+                    association.more.rank = association.more.rank or data[:8]
                     self.outgoing.append((NON_ESP_MARKER + data, elsewhere or to))
                 case InstallSa() | FlowReady() if association.state == "over":
                     self.counters["too-late"] += 1
@@ -296,7 +294,7 @@ class Associations(PeerDirectory):
                 case InstallSa(spec, _):
                     self._install_outbound(association, OutboundSa(spec, now))
                 case RemoveSa(spi, "inbound"):
-                    association.leaving += ((now + RETIRE_S, spi),)
+                    association.more.leaving += ((now + RETIRE_S, spi),)
                 case RemoveSa(spi, _):
                     association.drop_sealer(spi)
                 case FlowReady(establishment):
@@ -306,9 +304,9 @@ class Associations(PeerDirectory):
                 case PeerClosed():
                     self._end(association, now)
                 case Rekeyed(what, sa_id):
-                    association.rekeys += 1
+                    association.more.rekeys += 1
                     if what == "ike":
-                        association.main_mode_sa_id = sa_id
+                        association.more.main_mode_sa_id = sa_id
                         association.begin_limits(now)
                 case ProveAgain(within_s):
                     association.prove_within(within_s, now)
@@ -357,7 +355,7 @@ class Associations(PeerDirectory):
     def look_at_path(self, address: Address, now: float) -> None:
         """See the port."""
         peer = self._known(address)
-        for association in tuple(peer.associations) if peer is not None else ():
+        for association in peer.associations if peer is not None else ():
             if association.state == "live":
                 self._look_at_path(association, now)
 
@@ -381,14 +379,14 @@ class Associations(PeerDirectory):
 
     def _note_spis(self, association: Association) -> None:
         wanted = tuple(association.session.ike_spis)
-        if wanted == association.ike_spis:
+        if wanted == association.more.ike_spis:
             return
-        for spi in association.ike_spis:
+        for spi in association.more.ike_spis:
             if spi not in wanted:
                 self._by_ike_spi.pop(spi, None)
         for spi in wanted:
             self._by_ike_spi[spi] = association
-        association.ike_spis = wanted
+        association.more.ike_spis = wanted
 
     def _install(self, association: Association, spec: SaSpec, now: float) -> None:
         if spec.spi in self._spis:
@@ -401,7 +399,7 @@ class Associations(PeerDirectory):
         else:
             pieces = self._pieces(association)
             self._host_openers[spec.spi] = HostOpener(InboundSa(spec, now), spec.scope, pieces), association
-        association.inbound += (spec.spi,)
+        association.more.inbound += (spec.spi,)
 
     def _install_outbound(self, association: Association, sa: OutboundSa) -> None:
         scope = sa.spec.scope
@@ -424,13 +422,13 @@ class Associations(PeerDirectory):
             peer.latched, peer.anchor = establishment.peer, establishment.anchor
         if association.role is Role.INITIATOR:
             peer.asked = None
-        elif peer.carrier != association.source:
+        elif peer.carrier != association.more.source:
             # it began from there: whoever had moved has come back, or was started again
-            self._carry(peer, association.source)
+            self._carry(peer, association.more.source)
             self.moves += 1
         peer.why_clear = ""
-        if association.place is not None:
-            association.place.leave()
+        if association.more.place is not None:
+            association.more.place.leave()
         others = [each for each in peer.associations if each.state == "live"]
         association.establish(establishment, now)
         self._remember_carrier(association)
@@ -439,23 +437,23 @@ class Associations(PeerDirectory):
         if association.may_carry:
             peer.failure = None
         for other in others:
-            older = other.established_at < association.started
+            older = other.more.established_at < association.more.started
             lost = association.role is Role.RESPONDER and establishment.initial_contact and older
-            if lost or other.main_mode_sa_id == establishment.resumed:
+            if lost or other.more.main_mode_sa_id == establishment.resumed:
                 # RFC 7296 2.4, RFC 5723 4.3.4: without a word, since the peer has lost it.  Semantics "Datagrams": of
                 # the same identity, method, address and port, which is what the latch of this address stands for
                 self._end(other, now)
                 continue
-            if other is association.renews:
+            if other is association.more.renews:
                 other.make_way(now)
                 continue
             association.join(other, now)
             self._drive(other, peer.carrier, now)
-        association.renews = None
+        association.more.renews = None
 
     def _try_standard_port(self, association: Association, now: float) -> None:
         """The own port is silent: the same with a standard host, and never with both (semantics "Datagrams")."""
-        own, route = association.peer, association.otherwise
+        own, route = association.peer, association.more.otherwise
         if route is None:
             return
         host = self._host(route.carrier, route)
@@ -516,7 +514,7 @@ class Associations(PeerDirectory):
     ) -> None:
         """``is_proven`` unless anybody on the path can have caused it."""
         peer, negotiating = association.peer, association.state == "negotiating"
-        old, association.renews = association.renews, None
+        old, association.more.renews = association.more.renews, None
         refused = is_proven and isinstance(error, AuthenticationFailed | PolicyRefused)
         if negotiating and old is not None and refused:
             # semantics "The latch": whoever cannot prove again to be who it was is not who it was
@@ -541,7 +539,7 @@ class Associations(PeerDirectory):
 
     def _confirm(self, association: Association, now: float) -> None:
         association.confirmed = True
-        association.confirm_by = inf
+        association.more.confirm_by = inf
         choose_sealing(association.peer, now)
         self._flush(association.peer, now)
 
@@ -570,18 +568,20 @@ class Associations(PeerDirectory):
             self._forget_stranger(peer)  # policy forbids it, or leaves nothing to offer: whoever sends is told
             raise
         association = Association(peer, session, Role.INITIATOR, b"", now)
-        association.clear_allowed = not self._allow_insecure or self._keying.may_fall_back(peer.carrier)
-        association.otherwise, association.renews = otherwise, renews
-        peer.associations.append(association)
+        association.more.clear_allowed = not self._allow_insecure or self._keying.may_fall_back(peer.carrier)
+        association.more.otherwise, association.more.renews = otherwise, renews
+        peer.associations += (association,)
         session.handle_acquire(now)
         self._drive(association, peer.carrier, now)
 
     def _prove_again(self, association: Association, now: float) -> None:
         """RFC 7296 2.8.3: a whole new IKE_SA, beside the old one, which carries until the new one does."""
         peer = association.peer
-        association.prove_at = now + PROVE_RETRY_S
+        association.more.prove_at = now + PROVE_RETRY_S
         expected = None if peer.is_a_users else peer.wanted(None)
-        if expected is None or any(each.renews is association and each.state != "over" for each in peer.associations):
+        if expected is None or any(
+            each.more.renews is association and each.state != "over" for each in peer.associations
+        ):
             return
         self.counters["proving-again"] += 1
         try:
@@ -604,11 +604,11 @@ class Associations(PeerDirectory):
             return
         refused = association.state == "negotiating" and association.role is Role.RESPONDER
         association.state = "over"
-        association.bury_at = now + LINGER_S
+        association.more.bury_at = now + LINGER_S
         self.rest.ended(association)
         association.stop_sealing()
-        if association.place is not None and not refused:
-            association.place.leave()  # refused ones keep theirs until they are buried: they cannot pile up
+        if association.more.place is not None and not refused:
+            association.more.place.leave()  # refused ones keep theirs until they are buried: they cannot pile up
         peer = association.peer
         if peer.reach is not None:
             peer.reach.asked.clear()
@@ -623,44 +623,43 @@ class Associations(PeerDirectory):
         self._drive(association, association.peer.carrier, now)
 
     def _close_inbound(self, association: Association) -> None:
-        for spi in association.inbound:
+        for spi in association.more.inbound:
             self._remove_inbound(association, spi)
-        association.leaving = ()
+        association.more.leaving = ()
 
     def _remove_inbound(self, association: Association, spi: int) -> None:
-        if spi in association.inbound:
-            association.inbound = tuple(each for each in association.inbound if each != spi)
+        if spi in association.more.inbound:
+            association.more.inbound = tuple(each for each in association.more.inbound if each != spi)
             opener = self._openers.pop(spi, None) or self._host_openers.pop(spi)[0]
             CIPHERS.drop(opener.sa)
 
     def _pieces(self, association: Association) -> Reassembly:
         """What came in fragments from a standard host; its counts are the socket's."""
-        if association.pieces is None:
-            association.pieces = Reassembly(self.counters)
-        return association.pieces
+        if association.more.pieces is None:
+            association.more.pieces = Reassembly(self.counters)
+        return association.more.pieces
 
     def _bury(self, association: Association) -> None:
         self._close_inbound(association)
-        if association.pieces is not None:
-            association.pieces.expire(inf)
-        for spi in association.ike_spis:
+        if association.more.pieces is not None:
+            association.more.pieces.expire(inf)
+        for spi in association.more.ike_spis:
             self._by_ike_spi.pop(spi, None)
-        association.ike_spis = ()
+        association.more.ike_spis = ()
         peer = association.peer
         if association.role is Role.RESPONDER:
-            self._beginnings.pop((association.source, association.rank), None)
-        if association.place is not None:
-            association.place.leave()
-        if association in peer.associations:
-            peer.associations.remove(association)
-        association.bury_at = inf
+            self._beginnings.pop((association.more.source, association.more.rank), None)
+        if association.more.place is not None:
+            association.more.place.leave()
+        peer.associations = tuple(each for each in peer.associations if each is not association)
+        association.more.bury_at = inf
         self._forget_stranger(peer)
 
     def _evict(self, now: float) -> None:
         """Those whose place a newcomer was given."""
         for place in self._keying.evicted():
             for association in tuple(self._beginnings.values()):
-                if association.place is place and association.state == "negotiating":
+                if association.more.place is place and association.state == "negotiating":
                     self.counters["evicted"] += 1
                     self._end(association, now)
                     self._bury(association)
@@ -681,51 +680,54 @@ class Associations(PeerDirectory):
 
     def _schedule(self, association: Association) -> None:
         """Look at it again when its next deadline comes; a look that comes too early costs no more than the look."""
-        due = association.next_deadline(self._allow_insecure)
-        if due < association.scheduled:
-            association.scheduled = due
-            heapq.heappush(self._timers, (due, next(self._order), association))
+        if self._timers.note(association, association.next_deadline(self._allow_insecure)):
             self._note_due()
 
     def handle_timeout(self, now: float) -> None:
         """See the port."""
         self._evict(now)
-        while self._timers and self._timers[0][0] <= now:
-            when, _, association = heapq.heappop(self._timers)
-            if when == association.scheduled:
-                association.scheduled = inf
-                self._look_at(association, now)
-                self._schedule(association)
+        while (association := self._timers.take(now)) is not None:
+            self._look_at(association, now)
+            self._schedule(association)
         if self.rest.due <= now:
             self.rest.make_room(now)
         self._note_due()
 
     def _note_due(self) -> None:
-        self.due = min(self._timers[0][0], self.rest.due) if self._timers else self.rest.due
+        self.due = min(self._timers.due, self.rest.due)
 
     def _look_at(self, association: Association, now: float) -> None:
-        while association.leaving and association.leaving[0][0] <= now:
-            (_, spi), *rest = association.leaving
-            association.leaving = tuple(rest)
+        if association.wake_at <= now:
+            self.rest.wake(association.peer)
+        if not association.at_rest:
+            self._look_at_session(association, now)
+        if association.state == "live":
+            self._look_at_live(association, now)
+
+    def _look_at_session(self, association: Association, now: float) -> None:
+        more = association.more
+        while more.leaving and more.leaving[0][0] <= now:
+            (_, spi), *rest = more.leaving
+            more.leaving = tuple(rest)
             self._remove_inbound(association, spi)
         if association.session_due <= now:
             association.session.handle_timeout(now)
             self._drive(association, association.peer.carrier, now)
-        if association.state == "over" and now >= association.bury_at:
+        if association.state == "over" and now >= more.bury_at:
             self._bury(association)
         elif association.state == "negotiating":
             self._look_at_negotiation(association, now)
-        elif association.state == "live":
-            self._look_at_live(association, now)
+        elif more.pieces is not None:
+            more.pieces.expire(now)
 
     def _look_at_negotiation(self, association: Association, now: float) -> None:
         silent = not association.session.peer_speaks_ike
-        if association.otherwise is not None and silent and now >= association.started + OWN_PORT_S:
+        if association.more.otherwise is not None and silent and now >= association.more.started + OWN_PORT_S:
             self._try_standard_port(association, now)
-        elif now >= association.started + SILENCE_S and association.may_be_clear(self._allow_insecure):
+        elif now >= association.more.started + SILENCE_S and association.may_be_clear(self._allow_insecure):
             self._fall_back(association, now)
             self._abandon(association, now)
-        elif now >= association.started + NEGOTIATION_S:
+        elif now >= association.more.started + NEGOTIATION_S:
             host, port = association.peer.address[:2]
             # a refusal that nothing proves is the best guess at why nobody answered properly
             error = association.session.unproven_refusal or KeyingTimeout(
@@ -735,15 +737,13 @@ class Associations(PeerDirectory):
             self._abandon(association, now)
 
     def _look_at_live(self, association: Association, now: float) -> None:
-        if not association.confirmed and now >= association.confirm_by:
+        if not association.confirmed and now >= association.more.confirm_by:
             self._confirm(association, now)
         if now >= min(association.ends_at, association.heard_or_sent_at + association.idle_s):
             self._delete(association, now)
             return
         if now >= association.prove_at:
             self._prove_again(association, now)
-        if association.pieces is not None:
-            association.pieces.expire(now)
         if now >= association.path_check_at:
             association.path_looked_at = now
             self._look_at_path(association, now)
@@ -757,6 +757,6 @@ class Associations(PeerDirectory):
             if association.probing:
                 self._failed(association, KeyingTimeout("the peer gives no sign of life any more"), now)
             else:
-                association.probed_at = now
+                association.more.probed_at = now
                 association.session.check_liveness(now)
                 self._drive(association, association.peer.carrier, now)

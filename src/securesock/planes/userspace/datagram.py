@@ -69,7 +69,7 @@ class UserSpaceDatagrams(Associations):
         peer.expected = peer.asked = peer.latched = peer.failure = None
         peer.any_trusted = False
         peer.why_clear = peer.anchor = ""
-        for association in tuple(peer.associations):
+        for association in peer.associations:
             self._delete(association, now)
             self._close_inbound(association)
         self._forget_stranger(peer)
@@ -84,17 +84,17 @@ class UserSpaceDatagrams(Associations):
             asked = peer.reach is not None and address in peer.reach.asked
             state: PeerState = "failed" if error is not None else "negotiating" if asked else "none"
             return PeerReport(state, None, False, 0, 0, 0, 0.0, error, "")
-        live = [each for each in peer.associations if each.may_carry and not each.replaced]
+        live = [each for each in peer.associations if each.may_carry and not each.more.replaced]
         shown = peer.active or (live[-1] if live else None)
         if shown is not None:
             return PeerReport(
                 "established",
                 shown.establishment,
                 shown.role is Role.INITIATOR,
-                shown.main_mode_sa_id,
-                shown.quick_mode_sa_id,
-                shown.rekeys,
-                shown.established_at,
+                shown.more.main_mode_sa_id,
+                shown.more.quick_mode_sa_id,
+                shown.more.rekeys,
+                shown.more.established_at,
                 None,
                 "",
                 peer.any_trusted,
@@ -237,7 +237,7 @@ class UserSpaceDatagrams(Associations):
         association.last_in = now
         self._heard_untrusted_address(association, opener, low, address, now)
         if received is None:
-            if association.pieces is not None and association.pieces.deadline < association.scheduled:
+            if association.more.pieces is not None and association.more.pieces.deadline < association.scheduled:
                 self._schedule(association)
             return None
         sender = inner_address(association.peer.address, received.host, received.port)
@@ -359,9 +359,9 @@ class UserSpaceDatagrams(Associations):
             self._forget_stranger(peer)
             return None
         association = Association(peer, session, Role.RESPONDER, header.initiator_spi, now)
-        association.source = address
-        association.place = place
-        peer.associations.append(association)
+        association.more.source = address
+        association.more.place = place
+        peer.associations += (association,)
         return association
 
     def live(self) -> list[tuple[Address, Establishment]]:
@@ -370,7 +370,7 @@ class UserSpaceDatagrams(Associations):
             (peer.address, each.establishment)
             for peer in (*self._peers.values(), *self._hosts.values())
             for each in peer.associations
-            if each.state == "live" and not each.replaced and each.establishment is not None
+            if each.state == "live" and not each.more.replaced and each.establishment is not None
         ]
 
     def break_off(self, address: Address, error: SecureSocketError, now: float) -> None:
@@ -381,7 +381,7 @@ class UserSpaceDatagrams(Associations):
         self.counters["policy-changed"] += 1
         peer.why_clear = ""
         peer.failure, peer.failure_told = error, False
-        for association in tuple(peer.associations):
+        for association in peer.associations:
             self._delete(association, now)
             self._close_inbound(association)
 
@@ -389,6 +389,6 @@ class UserSpaceDatagrams(Associations):
         """See the port."""
         for peer in (*self._peers.values(), *self._hosts.values()):
             self._drop_queue(peer)
-            for association in tuple(peer.associations):
+            for association in peer.associations:
                 self._delete(association, now)
                 self._bury(association)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from sys import intern
 from typing import Final
 
 from ...engine.ports import DatagramKeying, Route
@@ -62,7 +61,6 @@ class PeerDirectory:
         """Who speaks from its own port to ours."""
         peer = self._peers.get(address)
         if peer is None:
-            address = (intern(address[0]), *address[1:])  # as in the SA's flow: idle peers may be very many
             peer = self._peers[address] = Peer(address)
             peer.wake = self._waking
         return peer
@@ -135,7 +133,7 @@ class PeerDirectory:
         host, route = association.peer.address[0], association.peer.route
         if len(self._carriers) >= MAX_CARRIERS:
             self._carriers.clear()
-        if association.otherwise is not None:
+        if association.more.otherwise is not None:
             self._carriers[host] = "own"
         elif route is not None and route.tries_own:
             self._carriers[host] = "4500"

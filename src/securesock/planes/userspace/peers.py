@@ -41,13 +41,13 @@ __all__ = [
     "Association",
     "AssociationOpener",
     "LatchAdmission",
+    "Particulars",
     "Peer",
     "Reach",
     "choose_sealing",
     "covering",
     "inner_address",
     "same_principal",
-    "session_at_rest",
     "stay_awake",
 ]
 
@@ -85,10 +85,6 @@ LINGER_S: Final = 10.0
 """How long after its end an association still repeats its last reply (RFC 7296 2.1)."""
 
 AssociationState: TypeAlias = Literal["negotiating", "live", "over"]
-
-
-_NO_SEALERS: Final[list[PacketSealer]] = []
-_Parts: TypeAlias = tuple[KeyingSession, Establishment | None, Limits | None, list[PacketSealer]]
 
 
 def stay_awake(peer: Peer) -> None:
@@ -156,7 +152,7 @@ class Peer:
         self.any_trusted = False  # nobody was named when we first began here: any machine would have done
         self.latched: Principal | None = None
         self.anchor = ""
-        self.associations: list[Association] = []
+        self.associations: tuple[Association, ...] = ()
         self.active: Association | None = None
         self.sealer: PacketSealer | None = None
         self.queue: tuple[tuple[bytes, Address], ...] = ()  # an empty deque takes a third of an idle peer's room
@@ -245,45 +241,29 @@ class AssociationOpener(PacketOpener):
         self.association = association
 
 
-class Association:
-    """One keying session.  ``rank`` is the SPI of the IKE_SA's initiator, which both ends know.
+class Particulars:
+    """What of an association no packet looks at: of an idle peer it is at rest.
 
-    ``otherwise``: the way to go where the peer's own port is silent.
-    ``confirmed``: the peer is known to have the keys.  ``replaced``: another one took its place.  ``retire_at``: when
-    we delete it.  ``watched``: the timers know that something was sent since the peer was last heard.
+    ``rank`` is the SPI of the IKE_SA's initiator, which both ends know.  ``otherwise``: the way to go where the peer's
+    own port is silent.  ``replaced``: another one took its place.  ``retire_at``: when we delete it.
     """
 
     __slots__ = (
-        "_establishment",
-        "_limits",
-        "_sealed_bytes",
-        "_sealed_packets",
-        "_sealers",
-        "_session",
-        "_session_due",
-        "_session_heard",
         "bury_at",
         "clear_allowed",
         "confirm_by",
-        "confirmed",
         "established_at",
+        "establishment",
         "hard_at",
         "host_sealers",
-        "idle_s",
         "ike_spis",
         "inbound",
-        "kept_at",
-        "last_in",
-        "last_out",
         "leaving",
+        "limits",
         "main_mode_sa_id",
         "otherwise",
-        "our_address",
-        "path_looked_at",
-        "peer",
         "pieces",
         "place",
-        "principal",
         "probed_at",
         "prove_at",
         "prove_by",
@@ -293,127 +273,162 @@ class Association:
         "renews",
         "replaced",
         "retire_at",
-        "role",
-        "scheduled",
+        "sealed_bytes",
+        "sealed_packets",
+        "sealers",
+        "session",
         "source",
         "started",
+    )
+
+    def __init__(self, session: KeyingSession, rank: bytes, source: Address, now: float) -> None:
+        self.session = session
+        self.rank = rank
+        self.started = now
+        self.source = source  # where its negotiation comes from, or goes to
+        self.place: HalfOpenPlace | None = None
+        self.otherwise: Route | None = None
+        self.clear_allowed = True  # by policy, where the application allows it
+        self.ike_spis: tuple[bytes, ...] = ()
+        self.inbound: tuple[int, ...] = ()
+        self.leaving: tuple[tuple[float, int], ...] = ()
+        self.sealers: list[PacketSealer] = []
+        self.host_sealers: tuple[HostSealer, ...] = ()
+        self.pieces: Reassembly | None = None
+        self.limits: Limits | None = None
+        self.sealed_packets = self.sealed_bytes = 0
+        self.establishment: Establishment | None = None
+        self.established_at = 0.0
+        self.main_mode_sa_id = 0
+        self.quick_mode_sa_id = 0
+        self.rekeys = 0
+        self.replaced = False
+        self.probed_at = NEVER
+        self.confirm_by = self.hard_at = self.retire_at = self.bury_at = inf
+        self.prove_at = self.prove_by = inf
+        self.renews: Association | None = None
+
+    def __getstate__(self) -> tuple[object, ...]:
+        """Without the names."""
+        return tuple(getattr(self, each) for each in self.__slots__)
+
+    def __setstate__(self, values: tuple[object, ...]) -> None:
+        for name, value in zip(self.__slots__, values, strict=True):
+            setattr(self, name, value)
+
+
+class Association:
+    """One keying session.  What packets and clocks look at is here, all else in ``more``, which wakes an idle peer.
+
+    ``confirmed``: the peer is known to have the keys.  ``watched``: the timers know that something was sent since the
+    peer was last heard.  ``wake_at``: of one at rest, when it has to be looked at as a whole.
+    """
+
+    __slots__ = (
+        "_heard_at_rest",
+        "_more",
+        "confirmed",
+        "idle_s",
+        "kept_at",
+        "last_in",
+        "last_out",
+        "opener",
+        "our_address",
+        "path_looked_at",
+        "peer",
+        "principal",
+        "role",
+        "scheduled",
         "state",
         "translated",
+        "wake_at",
         "watched",
     )
 
     def __init__(self, peer: Peer, session: KeyingSession, role: Role, rank: bytes, now: float) -> None:
         self.peer = peer
-        self._session: KeyingSession | None = session
-        self._session_due = self._session_heard = inf
+        self._more: Particulars | None = Particulars(session, rank, peer.carrier, now)
+        self._heard_at_rest = NEVER
+        self.wake_at = inf
+        self.opener: AssociationOpener | None = None  # of one at rest
         self.role = role
-        self.rank = rank
-        self.started = now
         self.state: AssociationState = "negotiating"
-        self.place: HalfOpenPlace | None = None
-        self.otherwise: Route | None = None
-        self.clear_allowed = True  # by policy, where the application allows it
         self.idle_s = IDLE_S
-        self.ike_spis: tuple[bytes, ...] = ()
-        self.inbound: tuple[int, ...] = ()
-        self.leaving: tuple[tuple[float, int], ...] = ()
-        self._sealers: list[PacketSealer] = []
-        self.host_sealers: tuple[HostSealer, ...] = ()
-        self.pieces: Reassembly | None = None
-        self._limits: Limits | None = None
-        self._sealed_packets = self._sealed_bytes = 0
-        self._establishment: Establishment | None = None
         self.principal: Principal | None = None
-        self.established_at = 0.0
-        self.main_mode_sa_id = 0
-        self.quick_mode_sa_id = 0
-        self.rekeys = 0
         self.confirmed = False
-        self.replaced = False
         self.watched = False
         self.translated = False  # whether the two ends see different addresses
         self.our_address: Address | None = None
         self.last_in = self.last_out = self.kept_at = self.path_looked_at = now
-        self.probed_at = NEVER
-        self.confirm_by = self.hard_at = self.retire_at = self.bury_at = inf
-        self.prove_at = self.prove_by = inf
-        self.renews: Association | None = None
-        self.source = peer.carrier  # where its negotiation comes from, or goes to
         self.scheduled = inf
 
     # what an idle peer's is at rest, and comes back when it is asked for
 
     @property
+    def more(self) -> Particulars:
+        """All that no packet looks at."""
+        if self._more is None:
+            self.peer.wake(self.peer)
+        return cast(Particulars, self._more)
+
+    @property
     def session(self) -> KeyingSession:
         """The key exchange with the peer."""
-        if self._session is None:
-            self.peer.wake(self.peer)
-        return cast(KeyingSession, self._session)
+        return self.more.session
 
     @property
     def establishment(self) -> Establishment | None:
         """What was agreed on, once it was."""
-        if self._session is None:
-            self.peer.wake(self.peer)
-        return self._establishment
-
-    @property
-    def limits(self) -> Limits | None:
-        """Those of the key exchange SA."""
-        if self._session is None:
-            self.peer.wake(self.peer)
-        return self._limits
+        return self.more.establishment
 
     @property
     def sealers(self) -> list[PacketSealer]:
         """The outbound SAs; the last one seals."""
-        if self._session is None:
-            self.peer.wake(self.peer)
-        return self._sealers
+        return self.more.sealers
 
     @property
     def session_due(self) -> float:
         """When the session has to be looked at, infinity for never."""
-        if self._session is None:
-            return self._session_due
-        due = self._session.next_deadline()
+        due = self.session.next_deadline()
         return inf if due is None else due
 
     @property
     def at_rest(self) -> bool:
-        """Whether the peer's bytes hold what of it no packet touches."""
-        return self._session is None
+        """Whether the peer's bytes hold what of it no packet looks at."""
+        return self._more is None
 
     def may_rest(self, now: float) -> bool:
         """Whether nothing has happened for a while and nothing will soon."""
+        more = self._more
+        if more is None:
+            return False
         quiet = (
             self.state == "live"
             and self.confirmed
-            and len(self.inbound) == 1
-            and not (self.leaving or self.host_sealers or self.replaced or self.probing)
+            and len(more.inbound) == 1
+            and not (more.leaving or more.host_sealers or more.replaced or self.probing)
             and now >= max(self.heard_or_sent_at, self.heard_at) + QUIET_S
         )
         peer = self.peer
-        alone = peer.associations == [self] and peer.route is None and not (peer.queue or peer.failure)
-        return quiet and alone and not self.at_rest and self.session_due > now + QUIET_S
+        alone = peer.associations == (self,) and peer.route is None and not (peer.queue or peer.failure)
+        return quiet and alone and self.session_due > now + QUIET_S
 
-    def rest(self) -> object:
-        """Let go of what no packet touches; ``wake`` takes it again."""
-        session = self.session
-        self._session_due, self._session_heard = self.session_due, session.last_heard
-        if self._session_heard <= self.last_in:
-            self._session_heard = self.last_in  # the same to heard_at, and one object less
+    def rest(self, opener: AssociationOpener) -> Particulars:
+        """Let go of what no packet looks at; ``wake`` takes it again."""
+        more = self.more
+        self.wake_at = min(self.session_due, self.ends_at, self.prove_at)
+        # what is not later than last_in is the same to heard_at, and one object less
+        self._heard_at_rest = NEVER if more.session.last_heard <= self.last_in else more.session.last_heard
         if not self.translated:
             self.kept_at = self.last_out  # nobody is reminded
-        for sealer in self._sealers:
+        for sealer in more.sealers:
             CIPHERS.drop(sealer.sa)
-        parts = session, self._establishment, self._limits, self._sealers
-        self._session, self._establishment, self._limits, self._sealers = None, None, None, _NO_SEALERS
-        return parts
+        self.opener, self._more = opener, None
+        return more
 
-    def wake(self, parts: object) -> None:
+    def wake(self, more: Particulars) -> None:
         """Go on with what ``rest`` let go of."""
-        self._session, self._establishment, self._limits, self._sealers = cast(_Parts, parts)
+        self._more, self.opener, self.wake_at = more, None, inf
 
     @property
     def heard_or_sent_at(self) -> float:
@@ -438,74 +453,78 @@ class Association:
     @property
     def heard_at(self) -> float:
         """When the peer last showed that it lives."""
-        return max(self.last_in, self._session_heard if self._session is None else self._session.last_heard)
+        return max(self.last_in, self._heard_at_rest if self._more is None else self._more.session.last_heard)
 
     def establish(self, establishment: Establishment, now: float) -> None:
         """The peer is proven and both directions are there."""
+        more = self.more
         self.state = "live"
-        self._establishment = establishment
+        more.establishment = establishment
         self.translated = establishment.translated
         self.principal = establishment.peer
         self.idle_s = establishment.idle_s
-        self.main_mode_sa_id = establishment.main_mode_sa_id
-        self.quick_mode_sa_id = establishment.quick_mode_sa_id
-        self.established_at = self.last_in = self.last_out = now
-        self.place = None
+        more.main_mode_sa_id = establishment.main_mode_sa_id
+        more.quick_mode_sa_id = establishment.quick_mode_sa_id
+        more.established_at = self.last_in = self.last_out = now
+        more.place = None
         self.begin_limits(now)
         # the initiator has read our answer; a responder waits for a sign that its own was read
         self.confirmed = self.role is Role.INITIATOR
-        self.confirm_by = inf if self.confirmed else now + CONFIRM_S
+        more.confirm_by = inf if self.confirmed else now + CONFIRM_S
 
     # what its key exchange SA may still carry
 
     def add_sealer(self, sealer: PacketSealer | HostSealer) -> None:
         """Seal with it from now on."""
+        more = self.more
         if isinstance(sealer, HostSealer):
-            self.host_sealers = (*self.host_sealers, sealer)
+            more.host_sealers = (*more.host_sealers, sealer)
         else:
-            self.sealers.append(sealer)
-        self.quick_mode_sa_id = sealer.sa.spec.sa_id
+            more.sealers.append(sealer)
+        more.quick_mode_sa_id = sealer.sa.spec.sa_id
         self._bound(sealer)
 
     def drop_sealer(self, spi: int) -> None:
         """Its SA is gone; what it sealed still counts."""
+        more = self.more
         gone = [each for each in self._all_sealers() if each.sa.spi == spi]
-        self._sealers = [each for each in self.sealers if each.sa.spi != spi]
-        self.host_sealers = tuple(each for each in self.host_sealers if each.sa.spi != spi)
+        more.sealers = [each for each in more.sealers if each.sa.spi != spi]
+        more.host_sealers = tuple(each for each in more.host_sealers if each.sa.spi != spi)
         for sealer in gone:
-            self._sealed_packets += sealer.sa.packets
-            self._sealed_bytes += sealer.sa.byte_count
+            more.sealed_packets += sealer.sa.packets
+            more.sealed_bytes += sealer.sa.byte_count
             CIPHERS.drop(sealer.sa)
 
     def begin_limits(self, now: float) -> None:
         """There is a new key exchange SA: its limits (semantics "Who drives it") count from here."""
-        if self.establishment is None:
+        more = self.more
+        if more.establishment is None:
             return
-        lifetimes = self.establishment.main_mode_lifetimes
-        self.hard_at = now + lifetimes.seconds
-        self._limits = Limits(lifetimes, now, SEALING_SHARE, *self.sealed())
+        lifetimes = more.establishment.main_mode_lifetimes
+        more.hard_at = now + lifetimes.seconds
+        more.limits = Limits(lifetimes, now, SEALING_SHARE, *self.sealed())
         for sealer in self._all_sealers():
             self._bound(sealer)
 
     def _all_sealers(self) -> tuple[PacketSealer | HostSealer, ...]:
-        return (*self.sealers, *self.host_sealers)
+        return (*self.more.sealers, *self.more.host_sealers)
 
     def stop_sealing(self) -> None:
         """Seal nothing more."""
         for sealer in self._all_sealers():
             CIPHERS.drop(sealer.sa)
-        self._sealers, self.host_sealers = [], ()
+        self.more.sealers, self.more.host_sealers = [], ()
 
     def sealed(self) -> tuple[int, int]:
         """Packets and bytes of application data, over all SAs."""
         return (
-            self._sealed_packets + sum(each.sa.packets for each in self._all_sealers()),
-            self._sealed_bytes + sum(each.sa.byte_count for each in self._all_sealers()),
+            self.more.sealed_packets + sum(each.sa.packets for each in self._all_sealers()),
+            self.more.sealed_bytes + sum(each.sa.byte_count for each in self._all_sealers()),
         )
 
     def _bound(self, sealer: PacketSealer | HostSealer) -> None:
         """No SA may carry more than the one that it was made under, so that the fast path looks at one limit."""
-        limits, sa = self.limits, sealer.sa
+        limits, sa = self.more.limits, sealer.sa
         if limits is not None:
             packets, byte_count = self.sealed()
             left, left_bytes = limits.hard_packets - packets, limits.hard_bytes - byte_count
@@ -522,31 +541,18 @@ class Association:
         The one with the lower rank goes, and whoever began it deletes it: at either end the same one.  The older one
         has to show that it lives, in case nobody is left who could delete it.
         """
-        loser = min(self, other, key=lambda each: each.rank)
+        loser = min(self, other, key=lambda each: each.more.rank)
         if loser.role is Role.INITIATOR:
-            loser.replaced = True
-            loser.retire_at = min(loser.retire_at, now + RETIRE_S)
-        other.probed_at = now
+            loser.more.replaced = True
+            loser.more.retire_at = min(loser.more.retire_at, now + RETIRE_S)
+        other.more.probed_at = now
         other.session.check_liveness(now)
 
     def next_deadline(self, allow_insecure: bool) -> float:
         """When something has to be looked at; infinity for never."""
-        moments = [self.bury_at]
-        if self.leaving:
-            moments.append(self.leaving[0][0])
-        moments.append(self.session_due)
-        if self.state == "negotiating":
-            moments.append(self.started + NEGOTIATION_S)
-            if self.otherwise is not None and not self.session.peer_speaks_ike:
-                moments.append(self.started + OWN_PORT_S)
-            if self.may_be_clear(allow_insecure):
-                moments.append(self.started + SILENCE_S)
-        elif self.state == "live":
-            moments += [self.ends_at, self.prove_at, self.heard_or_sent_at + self.idle_s]
-            if not self.confirmed:
-                moments.append(self.confirm_by)
-            if self.pieces is not None:
-                moments.append(self.pieces.deadline)
+        moments = [self.wake_at] if self._more is None else self._moments(self._more, allow_insecure)
+        if self.state == "live":
+            moments.append(self.heard_or_sent_at + self.idle_s)
             if self.translated:
                 moments.append(self.keepalive_at)
             self.watched = self.last_out > self.heard_at
@@ -555,24 +561,51 @@ class Association:
             moments.append(self.path_check_at)
         return min(moments)
 
+    def _moments(self, more: Particulars, allow_insecure: bool) -> list[float]:
+        """The deadlines of one that is awake beyond those that it has at rest."""
+        moments = [more.bury_at, self.session_due]
+        if more.leaving:
+            moments.append(more.leaving[0][0])
+        if self.state == "negotiating":
+            moments.append(more.started + NEGOTIATION_S)
+            if more.otherwise is not None and not more.session.peer_speaks_ike:
+                moments.append(more.started + OWN_PORT_S)
+            if self.may_be_clear(allow_insecure):
+                moments.append(more.started + SILENCE_S)
+        elif self.state == "live":
+            moments += [self.ends_at, more.prove_at]
+            if not self.confirmed:
+                moments.append(more.confirm_by)
+            if more.pieces is not None:
+                moments.append(more.pieces.deadline)
+        return moments
+
     @property
     def ends_at(self) -> float:
-        """When it is deleted, whatever comes."""
-        return min(self.hard_at, self.retire_at, self.prove_by)
+        """When it is deleted, whatever comes; of one at rest, the moment before which it is not."""
+        more = self._more
+        return self.wake_at if more is None else min(more.hard_at, more.retire_at, more.prove_by)
+
+    @property
+    def prove_at(self) -> float:
+        """When we prove ourselves anew; of one at rest, the moment before which we do not."""
+        return self.wake_at if self._more is None else self._more.prove_at
 
     def prove_within(self, seconds: float, now: float) -> None:
         """The proofs of both ends count for so long (RFC 4478): who began proves itself anew before that."""
-        self.prove_by = now + seconds
+        more = self.more
+        more.prove_by = now + seconds
         if self.role is Role.INITIATOR:
-            self.prove_at = now + seconds * PROVE_SHARE
+            more.prove_at = now + seconds * PROVE_SHARE
         else:
-            self.prove_by += PROVE_GRACE_S
+            more.prove_by += PROVE_GRACE_S
 
     def make_way(self, now: float) -> None:
         """Another one was made to take its place: what is on its way still opens, and then it is deleted."""
-        self.replaced = True
-        self.prove_at = inf
-        self.retire_at = min(self.retire_at, now + RETIRE_S)
+        more = self.more
+        more.replaced = True
+        more.prove_at = inf
+        more.retire_at = min(more.retire_at, now + RETIRE_S)
 
     @property
     def path_check_at(self) -> float:
@@ -588,18 +621,18 @@ class Association:
     @property
     def probing(self) -> bool:
         """Whether the peer was asked for a sign of life since it last gave one."""
-        return self.probed_at > self.heard_at
+        return self._more is not None and self._more.probed_at > self.heard_at
 
     @property
     def liveness_at(self) -> float:
         """When to ask, or to give up."""
-        return self.probed_at + DEAD_S if self.probing else self.heard_at + LIVENESS_S
+        return self.more.probed_at + DEAD_S if self.probing else self.heard_at + LIVENESS_S
 
     def may_be_clear(self, allow_insecure: bool) -> bool:
         """Whether silence may be taken for a peer that does not speak IKE (semantics "In clear, or not")."""
         return (
             allow_insecure
-            and self.clear_allowed
+            and self.more.clear_allowed
             and self.role is Role.INITIATOR
             # what is behind a gateway is nobody whom clear text would reach
             and (self.peer.route is None or self.peer.route.standard.mode == "transport")
@@ -628,12 +661,7 @@ def covering(peer: Peer, address: Address) -> HostSealer | None:
     if peer.active is None:
         return None
     host, port = packed_host(address[0]), address[1]
-    return next((each for each in reversed(peer.active.host_sealers) if each.covers(host, port)), None)
-
-
-def session_at_rest(parts: object) -> KeyingSession:
-    """The session in what ``Association.rest`` let go of."""
-    return cast(_Parts, parts)[0]
+    return next((each for each in reversed(peer.active.more.host_sealers) if each.covers(host, port)), None)
 
 
 def choose_sealing(peer: Peer, now: float) -> None:
@@ -642,9 +670,9 @@ def choose_sealing(peer: Peer, now: float) -> None:
         each
         for each in peer.associations
         if each.may_carry
-        and not each.replaced
-        and (each.sealers or each.host_sealers)
-        and (each.confirmed or now >= each.confirm_by)
+        and not each.more.replaced
+        and (each.sealers or each.more.host_sealers)
+        and (each.confirmed or now >= each.more.confirm_by)
     ]
-    peer.active = max(fit, key=lambda each: (each.established_at, each.rank), default=None)
+    peer.active = max(fit, key=lambda each: (each.more.established_at, each.more.rank), default=None)
     peer.sealer = None if peer.active is None or not peer.active.sealers else peer.active.sealers[-1]

@@ -16,10 +16,9 @@ from typing import Final, cast
 from ...crypto.kdf import DirectionKeys
 from ...engine.ports import DatagramKeying
 from ...keying.contract import KeyingSession
-from ...sad.entries import InboundSa
 from ...sad.spec import InnerFlow, SaSpec
 from ...types import Address
-from .peers import QUIET_S, Association, AssociationOpener, Peer, session_at_rest
+from .peers import QUIET_S, Association, AssociationOpener, Particulars, Peer
 from .resting import Resting
 
 __all__ = ["Rest"]
@@ -81,23 +80,25 @@ class Rest:
         """Put a peer to rest, if it is idle."""
         if not association.may_rest(now):
             return False
-        peer, parts, sa = association.peer, association.rest(), self._inbound(association)
-        peer.resting = self._resting.freeze((parts, sa.spec), (peer, self._spis, sa.spec.keys))
+        peer = association.peer
+        (spi,) = association.more.inbound
+        opener = self._openers[spi]
+        sa, source, rank = opener.sa, association.more.source, association.more.rank
+        more = association.rest(opener)
+        peer.resting = self._resting.freeze((more, sa.spec), (peer, self._spis, sa.spec.keys))
         if peer.resting is None:
-            association.wake(parts)
+            association.wake(more)
             return False
         peer.sealer = None
         self._openers[sa.spi].forget_shape()
         sa.spec = replace(sa.spec, flow=_NO_FLOW)
         # one object for what is equal
-        if association.source == peer.address:
-            association.source = peer.address
         if association.our_address is not None:
             association.our_address = self._ours.setdefault(association.our_address, association.our_address)
         association.principal = self._resting.shared(association.principal)
         peer.latched = self._resting.shared(peer.latched)
         # whoever asks for its first answer again has long had it
-        self._beginnings.pop((association.source, association.rank), None)
+        self._beginnings.pop((source, rank), None)
         return True
 
     def wake(self, peer: Peer) -> None:
@@ -105,9 +106,9 @@ class Rest:
         if peer.resting is None:
             return
         association = next(each for each in peer.associations if each.at_rest)
-        sa = self._inbound(association)
-        parts, sa.spec = self._thaw(peer.resting, peer, sa.spec.keys)
-        association.wake(parts)
+        sa = cast(AssociationOpener, association.opener).sa
+        more, sa.spec = self._thaw(peer.resting, peer, sa.spec.keys)
+        association.wake(more)
         peer.resting = None
         if peer.active is association and association.sealers:
             peer.sealer = association.sealers[-1]
@@ -121,13 +122,8 @@ class Rest:
             frozen = peer.resting
             if frozen is not None:
                 # the keys of a copy, whose SA may have ended by now, are nobody's to look at
-                found.append(session_at_rest(self._thaw(frozen, peer, None)[0]))
+                found.append(self._thaw(frozen, peer, None)[0].session)
         return found
 
-    def _thaw(self, frozen: bytes, peer: Peer, keys: DirectionKeys | None) -> tuple[object, SaSpec]:
-        return cast("tuple[object, SaSpec]", self._resting.thaw(frozen, (peer, self._spis, keys)))
-
-    def _inbound(self, association: Association) -> InboundSa:
-        """What opens its packets, all the time."""
-        (spi,) = association.inbound
-        return self._openers[spi].sa
+    def _thaw(self, frozen: bytes, peer: Peer, keys: DirectionKeys | None) -> tuple[Particulars, SaSpec]:
+        return cast("tuple[Particulars, SaSpec]", self._resting.thaw(frozen, (peer, self._spis, keys)))
