@@ -23,8 +23,9 @@ from securesock.keying.ikev2.proof import Proof
 from securesock.secret import Secret
 from securesock.testing import FakeNetwork, Pair
 from securesock.types import ANY_TRUSTED_PEER, Principal
+from securesock.wire.id_types import IdType
 from securesock.wire.ikev2.payloads import Authentication, Certificate, Eap, Payload
-from securesock.wire.numbers import AuthMethod, IdType
+from securesock.wire.numbers import AuthMethod
 from tests.support.hostile import core_of
 
 PASSWORD = "correct horse battery staple"

@@ -12,8 +12,9 @@ from securesock.keying.ikev2 import eap_auth
 from securesock.keying.ikev2.core import Core
 from securesock.testing import Pair
 from securesock.wire.eap import EapCode, EapPacket, write_eap
+from securesock.wire.id_types import IdType
 from securesock.wire.ikev2.payloads import Authentication, Eap, Identification, Notify, Payload
-from securesock.wire.numbers import AuthMethod, ExchangeType, IdType, NotifyType, PayloadType
+from securesock.wire.numbers import AuthMethod, ExchangeType, NotifyType, PayloadType
 from tests.pair.test_user_auth import (
     CERTIFICATES,
     PASSWORDS,

@@ -10,6 +10,11 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from securesock.identity.authority import Authority
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 EVERY_NAME: Final = "from securesock import *"
@@ -19,13 +24,17 @@ NEVER: Final = frozenset(
         "OpenSSL",
         "ctypes",
         "json",
-        "pickle",
         "securesock.cli",
         "securesock.engine.policy_keys",
         "securesock.engine.socket_policy",
         "securesock.engine.ticket_books",
         "securesock.identity.authority",
         "securesock.identity.configured",
+        "securesock.keying.eap",
+        "securesock.keying.ikev2.eap_auth",
+        "securesock.keying.ikev2.resumption",
+        "securesock.keying.ikev2.ticket_exchange",
+        "securesock.engine.routes",
         "securesock.planes.windows",
         "securesock.policy.access",
         "securesock.policy.filter_engine",
@@ -33,6 +42,7 @@ NEVER: Final = frozenset(
         "securesock.sockets.native",
         "securesock.testing",
         "securesock.winsock.answers",
+        "securesock.wire.eap",
         "securesock.wire.winsock_numbers",
         "securesock.wire.winsock_structures",
         "sqlite3",
@@ -40,16 +50,42 @@ NEVER: Final = frozenset(
         "uuid",
     }
 )
-"""What belongs to the command line, the filtering platform, Winsock, Windows and files that most programs have not."""
+"""What belongs to the command line, the filtering platform, users (EAP), resumption, standard hosts, Winsock, Windows
+and files that most programs have not."""
+
+NOT_BY_TCP: Final = NEVER | {
+    "asyncio",
+    "pickle",
+    "securesock.drivers.aio",
+    "securesock.drivers.datagrams",
+    "securesock.engine.peer_entry",
+    "securesock.engine.ports",
+    "securesock.keying.cookies",
+    "securesock.keying.tickets",
+    "securesock.planes.userspace.datagram",
+    "securesock.planes.userspace.peers",
+    "securesock.sad.replay",
+    "securesock.sockets.datagram_socket",
+}
+NOT_BY_UDP: Final = NEVER | {
+    "asyncio",
+    "securesock.drivers.aio",
+    "securesock.engine.peer_entry",
+    "securesock.planes.userspace.stream",
+    "securesock.sockets.listener",
+    "securesock.sockets.negotiation",
+    "securesock.sockets.opening",
+    "securesock.wire.segment",
+}
 
 WHEN_CONNECTED: Final = frozenset(
     {
         "pathlib",
+        "pickle",
         "securesock.drivers.aio",
         "securesock.drivers.aio_datagrams",
         "securesock.drivers.datagrams",
         "securesock.keying.contract",
-        "securesock.keying.eap",
         "securesock.keying.ikev2",
         "securesock.keying.tickets",
         "securesock.planes",
@@ -61,6 +97,72 @@ WHEN_CONNECTED: Final = frozenset(
     }
 )
 """What carries and keys, which is loaded when the first socket connects, listens, sends or is bound."""
+
+
+CONTEXTS: Final = """
+import socket, threading
+import securesock as ss
+
+def context(name):
+    return ss.SecurityContext(ss.Identity.from_pem(f"{FOLDER}/{name}.pem", f"{FOLDER}/{name}.key", f"{FOLDER}/ca.pem"))
+
+def at_once(work):
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+"""
+TCP: Final = (
+    CONTEXTS
+    + """
+listener = ss.create_server(("127.0.0.1", 0), context=context("server"))
+
+def serve():
+    with listener.accept()[0] as connection:
+        connection.sendall(connection.recv(16))
+
+server = at_once(serve)
+with ss.create_connection(listener.getsockname(), 20, peer="host/server.example", context=context("client")) as sock:
+    sock.sendall(b"hello")
+    assert sock.recv(16) == b"hello" and sock.query_security().secured
+server.join()
+listener.close()
+"""
+)
+UDP: Final = (
+    CONTEXTS
+    + """
+def opened(name):
+    sock = ss.SecureSocket(socket.AF_INET, socket.SOCK_DGRAM, context=context(name))
+    sock.settimeout(20)
+    return sock
+
+def serve():
+    server.sendto(*server.recvfrom(16))
+
+with opened("server") as server, opened("client") as client:
+    server.bind(("127.0.0.1", 0))
+    where = server.getsockname()
+    answering = at_once(serve)
+    client.set_peer_target_name("host/server.example", where)
+    client.sendto(b"hello", where)
+    assert client.recvfrom(16)[0] == b"hello" and client.query_security(where).secured
+    answering.join()
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the certificates of both ends are."""
+    folder = tmp_path_factory.mktemp("certificates")
+    authority = Authority.create("a private authority")
+    (folder / "ca.pem").write_bytes(authority.pem)
+    for name in ("client", "server"):
+        issued = authority.issue([f"host/{name}.example"])
+        (folder / f"{name}.pem").write_bytes(issued.certificate.public_bytes(Encoding.PEM))
+        key = issued.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        (folder / f"{name}.key").write_bytes(key)
+    return folder
 
 
 def loaded_by(program: str) -> frozenset[str]:
@@ -81,3 +183,17 @@ def test_naming_everything_loads_neither_what_keys_and_carries_nor_what_few_use(
 
     assert "securesock.sockets.stream_socket" in loaded
     assert not loaded & (NEVER | WHEN_CONNECTED)
+
+
+def test_a_tcp_connection_with_certificates_loads_no_room_that_it_does_not_use(folder: Path) -> None:
+    loaded = loaded_by(f"FOLDER = {str(folder)!r}\n{TCP}")
+
+    assert "securesock.keying.ikev2.session" in loaded
+    assert not loaded & NOT_BY_TCP
+
+
+def test_a_udp_socket_with_certificates_loads_no_room_that_it_does_not_use(folder: Path) -> None:
+    loaded = loaded_by(f"FOLDER = {str(folder)!r}\n{UDP}")
+
+    assert "securesock.planes.userspace.datagram" in loaded
+    assert not loaded & NOT_BY_UDP

@@ -23,7 +23,6 @@ from types import TracebackType
 from typing import Final, TypeAlias
 
 from ..engine.fork import in_child
-from ..identity.impersonation import as_oneself
 from .many_selector import ManySelector
 from .waiting import READ, WRITE
 
@@ -233,6 +232,9 @@ def reactor() -> Reactor:
     global _current
     with _lock:
         if _current is None:
+            # for those who need the thread; whoever acts as another account has it already
+            from ..identity.impersonation import as_oneself
+
             _current = Reactor()
             with as_oneself():
                 _current.start()

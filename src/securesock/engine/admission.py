@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_GROUPS", "AllowList", "PrincipalGroups", "token_of"]
 
-_GLOB: Final = re.compile(r"[a-z0-9_*-]{1,63}(?:\.[a-z0-9_*-]{1,63})*\Z")
+_GLOB: Final = r"[a-z0-9_*-]{1,63}(?:\.[a-z0-9_*-]{1,63})*\Z"
 _HOST: Final = "host/"
 _LIKE: Final = "host-like/"
 _GROUP: Final = "group:"
@@ -125,7 +125,7 @@ def _trustee(pattern: str) -> str:
     if "*" not in pattern or "://" in pattern:
         return parse_peer_target_name(pattern).principal
     text = pattern.removeprefix(_HOST).lower()
-    if not _GLOB.match(text):
+    if not re.match(_GLOB, text):
         raise LocalMisuse(f"{pattern!r} is no DNS name with '*' in its labels, such as 'host/*.example'")
     partial = any("*" in label and label != "*" for label in text.split("."))
     return (_LIKE if partial else _HOST) + text

@@ -12,7 +12,6 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from .fork import in_child
@@ -65,8 +64,7 @@ class KeyingFailure(NamedTuple):
     was_established: bool
 
 
-@dataclass(slots=True)
-class KeyingCounters:
+class KeyingCounters(NamedTuple):
     """Since the process began.  ``sas_added`` counts ESP SA pairs, those of rekeys too: what of them does not live any
     more was deleted."""
 
@@ -127,13 +125,14 @@ class LiveSas:
     def count(self, **more: int) -> None:
         """Add to counters, by their names."""
         with self._lock:
-            for name, number in more.items():
-                setattr(self._counters, name, getattr(self._counters, name) + number)
+            now = self._counters
+            self._counters = now._replace(**{name: getattr(now, name) + number for name, number in more.items()})
 
     def tell(self, failure: KeyingFailure) -> None:
         """Count a failure, and tell whoever listens; what a listener raises is its own affair and passes."""
         with self._lock:
-            self._counters.failed += not failure.was_established
+            failed = self._counters.failed + (not failure.was_established)
+            self._counters = self._counters._replace(failed=failed)
             self._failures[type(failure.error)] += 1
             listeners = tuple(self._listeners)
         for listener in listeners:
@@ -151,10 +150,8 @@ class LiveSas:
                 self._listeners.remove(listener)
 
     def counters(self) -> KeyingCounters:
-        """A copy."""
-        with self._lock:
-            now = self._counters
-            return KeyingCounters(*(getattr(now, name) for name in KeyingCounters.__slots__))
+        """As they stand."""
+        return self._counters
 
     def failures(self) -> Mapping[type[SecureSocketError], int]:
         """How many there were of each kind of error; a copy."""

@@ -12,7 +12,7 @@ from ..errors import LocalMisuse
 from ..identity.names import IkeId, PeerTargetName, principal_kind, principal_name
 from ..secret import Secret
 from ..types import AnyTrustedPeer, IPsecSettings, Principal, SecuritySettings
-from ..wire.numbers import IdType
+from ..wire.id_types import IdType
 
 if TYPE_CHECKING:
     from ..identity.identity import Identity

@@ -26,7 +26,7 @@ from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, SignatureAlgorithmOID
 
 from ..errors import WireError
-from ..wire.numbers import IdType
+from ..wire.id_types import IdType
 from .names import IkeId, address_id, fqdn_id, mailbox_id, printable, uri_id
 
 __all__ = [

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from ..errors import LocalMisuse, WireError
 from ..secret import Secret
-from ..wire.numbers import IdType
+from ..wire.id_types import IdType
 from .certificates import LeafCertificate, WeakKey, pin_of, read_leaf_untrusted, signature_fault
 from .names import IkeId, canonical_id, parse_peer_target_name, principal_name, printable
 

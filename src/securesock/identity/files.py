@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, TypeGuard
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -18,9 +18,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_der_priv
 
 from ..errors import LocalMisuse
 from ..secret import Secret
-from .authority import Authority
 from .revocation import RevocationList, read_revocation_list
 from .trust import TrustAnchors
+
+if TYPE_CHECKING:
+    from .authority import Authority
 
 __all__ = [
     "CrlSources",
@@ -38,7 +40,7 @@ __all__ = [
 
 Source: TypeAlias = str | bytes | os.PathLike[str]
 """A path, or the PEM or DER bytes themselves (a str that holds a PEM block is taken as one)."""
-TrustSource: TypeAlias = Source | Authority
+TrustSource: TypeAlias = "Source | Authority"
 CrlSources: TypeAlias = Literal["require"] | Sequence[Source]
 """Further revocation lists; "require", alone or among them, refuses certificates without a current list."""
 
@@ -87,14 +89,13 @@ def load_private_key(source: Source, password: str | bytes | bytearray | Secret 
 
 def load_trust(trust: TrustSource | Sequence[TrustSource], crl: CrlSources) -> TrustAnchors:
     """Trust anchors from files, folders and authorities, with the revocation lists beside them and those given."""
-    sources = [trust] if isinstance(trust, (str, bytes, os.PathLike, Authority)) else list(trust)
     anchors: dict[x509.Certificate, None] = {}
     list_sources: dict[Source, None] = {}
-    for source in sources:
-        if isinstance(source, Authority):
-            anchors[source.certificate] = None
+    for source in _sources(trust):
+        if not isinstance(source, (str, bytes, os.PathLike)):
+            anchors[_certificate_of(source)] = None
             continue
-        if not isinstance(source, (str, os.PathLike)) or not _is_path(source):
+        if isinstance(source, bytes) or not _is_path(source):
             anchors.update(dict.fromkeys(load_certificates(source)))
             continue
         for path in expand(Path(source)):
@@ -110,6 +111,24 @@ def load_trust(trust: TrustSource | Sequence[TrustSource], crl: CrlSources) -> T
     return TrustAnchors(tuple(anchors), revocation, crl_required="require" in given)
 
 
+def _sources(trust: TrustSource | Sequence[TrustSource]) -> list[TrustSource]:
+    if isinstance(trust, (str, bytes, os.PathLike)):
+        return [trust]
+    if isinstance(trust, (list, tuple)):
+        return list(trust)
+    from .authority import Authority  # issues certificates, which few programs do
+
+    return [trust] if isinstance(trust, Authority) else list(trust)
+
+
+def _certificate_of(authority: object) -> x509.Certificate:
+    from .authority import Authority
+
+    if not isinstance(authority, Authority):
+        raise _no_source(authority)
+    return authority.certificate
+
+
 def der_of(certificates: Sequence[x509.Certificate]) -> tuple[bytes, ...]:
     """The DER of each."""
     return tuple(certificate.public_bytes(Encoding.DER) for certificate in certificates)
@@ -120,9 +139,13 @@ def label_of_source(source: Source) -> str:
     return os.fspath(source) if _is_path(source) else "what was given"
 
 
+def _no_source(given: object) -> LocalMisuse:
+    return LocalMisuse(f"certificates and keys are given as paths or as bytes, not as {type(given).__name__}")
+
+
 def _read(source: Source) -> _Content:
     if not isinstance(source, (str, bytes, os.PathLike)):
-        raise LocalMisuse(f"certificates and keys are given as paths or as bytes, not as {type(source).__name__}")
+        raise _no_source(source)
     if _is_path(source):
         return _Content(Path(source).read_bytes(), label_of_source(source))
     return _Content(source if isinstance(source, bytes) else str(source).encode(), label_of_source(source))

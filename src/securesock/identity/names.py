@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -25,7 +24,7 @@ from cryptography.x509.oid import NameOID
 
 from ..errors import AuthenticationFailed, LocalMisuse, WireError
 from ..types import ANY_TRUSTED_PEER, AnyTrustedPeer, PrincipalKind
-from ..wire.numbers import IdType, name_of
+from ..wire.id_types import IdType
 
 __all__ = [
     "IkeId",
@@ -48,21 +47,22 @@ __all__ = [
 
 TargetForm: TypeAlias = Literal["fqdn", "address", "uri", "pin", "user"]
 
+# Patterns are compiled, and kept, by the first name that they are held against.
 # RFC 1035 2.3.4: a name is at most 255 octets on the wire, 253 characters as text; a label 63.  Underscores are no
 # host name characters, but container and service names have them.
 MAX_FQDN_LENGTH: Final = 253
-_LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-_FQDN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
+_LABEL: Final = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_FQDN: Final = rf"{_LABEL}(?:\.{_LABEL})*\Z"
 # RFC 5322 3.2.3 atext without "/" and "=", which would let a mailbox look like "host/..." or a distinguished name.
-_LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+?^_`{|}~.-]{1,64}\Z")
+_LOCAL_PART: Final = r"[A-Za-z0-9!#$%&'*+?^_`{|}~.-]{1,64}\Z"
 # RFC 3986 2: only the characters of a URI; "//" makes it hierarchical, as every identity URI in use is.
-_URI = re.compile(r"[a-z][a-z0-9+.-]*://[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+\Z")
+_URI: Final = r"[a-z][a-z0-9+.-]*://[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+\Z"
 # SPIFFE-ID 2.1 to 2.4: a trust domain, then segments that are never empty, "." or "..".
-_SPIFFE = re.compile(r"spiffe://[a-z0-9._-]{1,255}(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]+)*\Z")
+_SPIFFE: Final = r"spiffe://[a-z0-9._-]{1,255}(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]+)*\Z"
 MAX_URI_LENGTH: Final = 2048  # SPIFFE-ID 2.3
 # RFC 5280 appendix A.1 bounds attributes to 64 or 128 characters; a principal's name is shown and logged as a whole.
 MAX_DISTINGUISHED_NAME: Final = 1024
-_PIN = re.compile(r"sha256:[0-9a-f]{64}\Z")
+_PIN: Final = r"sha256:[0-9a-f]{64}\Z"
 _URI_TAG = 0x86  # RFC 5280 4.2.1.6: uniformResourceIdentifier [6] IA5String
 
 
@@ -73,8 +73,7 @@ class IkeId(NamedTuple):
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class PeerTargetName:
+class PeerTargetName(NamedTuple):
     """The principal that an application expects at the other end (SOCKET_PEER_TARGET_NAME, mstcpip.h).
 
     ``text`` is what was written; ``ike_id`` the canonical ID that must be proven, None for a pinned key.
@@ -98,7 +97,7 @@ def parse_peer_target_name(text: str) -> PeerTargetName:
     if not isinstance(text, str) or not text:
         raise LocalMisuse("a peer target name is a text that is not empty, such as 'host/db.example'")
     if text.startswith("sha256:"):
-        if not _PIN.match(text):
+        if not re.match(_PIN, text):
             raise LocalMisuse(
                 f"{printable(text)}: a pinned key is 'sha256:' and 64 lower-case hex digits of SHA-256 "
                 "over the DER SubjectPublicKeyInfo"
@@ -141,7 +140,7 @@ def fqdn_id(name: str) -> IkeId:
     lower = name.lower()
     if not name.isascii():
         raise WireError("a host name is written with its A-labels (xn--...)")
-    if len(lower) > MAX_FQDN_LENGTH or not _FQDN.match(lower):
+    if len(lower) > MAX_FQDN_LENGTH or not re.match(_FQDN, lower):
         raise WireError("a host name is labels of letters, digits, '-' and '_', without wildcard or trailing dot")
     if lower.rpartition(".")[2].isdigit():
         raise WireError("a host name does not end in a number; an address is written alone, without 'host/'")
@@ -151,16 +150,16 @@ def fqdn_id(name: str) -> IkeId:
 def mailbox_id(text: str) -> IkeId:
     """The canonical ID_RFC822_ADDR of "alice@realm"; WireError when it is none."""
     local, at, domain = text.partition("@")
-    if not at or not _LOCAL_PART.match(local):
+    if not at or not re.match(_LOCAL_PART, local):
         raise WireError("a user is 'name@realm'")
     return IkeId(IdType.ID_RFC822_ADDR, local.encode() + b"@" + fqdn_id(domain).data)
 
 
 def uri_id(text: str) -> IkeId:
     """The ID_DER_ASN1_GN of a URI: a GeneralName [6] of RFC 5280 4.2.1.6; WireError when it is none."""
-    if len(text) > MAX_URI_LENGTH or not _URI.match(text):
+    if len(text) > MAX_URI_LENGTH or not re.match(_URI, text):
         raise WireError(f"a URI is 'scheme://...' in at most {MAX_URI_LENGTH} of the characters of RFC 3986")
-    if text.startswith("spiffe:") and not _SPIFFE.match(text):
+    if text.startswith("spiffe:") and not re.match(_SPIFFE, text):
         raise WireError("a SPIFFE ID is 'spiffe://trust-domain/path', the trust domain in lower case")
     return IkeId(IdType.ID_DER_ASN1_GN, bytes((_URI_TAG,)) + _der_length(len(text)) + text.encode())
 
@@ -182,6 +181,8 @@ def canonical_id(ike_id: IkeId) -> IkeId:
         case IdType.ID_DER_ASN1_DN:
             _distinguished_name(data)
             return ike_id
+    from ..wire.numbers import name_of  # for messages alone; below likewise
+
     raise WireError(f"an ID of type {name_of(IdType, id_type)} and {len(data)} bytes names no principal")
 
 
@@ -221,6 +222,8 @@ def describe_id(ike_id: IkeId) -> str:
     try:
         return principal_name(ike_id)
     except WireError:
+        from ..wire.numbers import name_of
+
         return f"an ID of type {name_of(IdType, ike_id.id_type)} that names nobody"
 
 

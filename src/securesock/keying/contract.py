@@ -171,8 +171,7 @@ class KeyingConfig:
     ppks: tuple[Ppk, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Establishment:
+class Establishment(NamedTuple):
     """What was agreed on and proven when a flow became ready; the latch compares against it (RFC 5660).
 
     ``resumed``: the main mode SA id of the one that this continues (RFC 5723), None for one of its own.

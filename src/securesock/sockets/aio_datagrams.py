@@ -18,7 +18,6 @@ from ..drivers.ike_port import open_ike_port
 from ..drivers.reactor import in_reactor
 from ..engine.asking import ExpectedPeer, expected_peer
 from ..engine.context import SecurityContext
-from ..engine.peer_entry import entry_for
 from ..engine.ports import SecuredDatagrams
 from ..engine.report import Asked, datagram_info
 from ..engine.user import proves_a_user, wipe_password
@@ -188,6 +187,8 @@ async def routed(
     """
     if remote is None or not context.peers:
         return None
+    from ..engine.peer_entry import entry_for  # for those who have entries
+
     found = await loop.getaddrinfo(*remote, family=family, type=socket.SOCK_DGRAM)
     address = cast(Address, found[0][4])
     entry = entry_for(context.peers, address[0])

@@ -10,14 +10,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Container
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ..drivers.keylog import KeyLoggingSession, keylog_folder
 from ..engine.connect import accepting, connecting
 from ..engine.context import SecurityContext
 from ..engine.half_open import HALF_OPEN, HalfOpen, HalfOpenTable, source_of
 from ..engine.ports import HalfOpenPlace, Route
-from ..engine.routes import route_from, route_to
 from ..entropy import Entropy
 from ..errors import SecureSocketError
 from ..identity.names import PeerTargetName
@@ -31,12 +30,29 @@ from .watched import WatchedSession, watch_again
 
 if TYPE_CHECKING:
     from ..engine.datagram_policy import DatagramPolicy
+    from ..engine.peer_entry import PeerEntry
 
 __all__ = ["SocketKeying"]
 
 CROWDED_AT: Final = 50
 """Half-open negotiations in this process from which on a cookie is asked for: a twentieth of the places that there are,
 so that a flood of invented addresses never takes more."""
+
+
+_Way: TypeAlias = "Callable[[tuple[PeerEntry, ...], Address, Callable[[Address], Address]], Route | None]"
+
+
+def _no_way(entries: tuple[PeerEntry, ...], address: Address, our_address: Callable[[Address], Address]) -> None:
+    """Everybody is of our own kind, and at the address that is spoken to."""
+
+
+def _ways(context: SecurityContext) -> tuple[_Way, _Way]:
+    """To an address, and back from one, through the standard hosts of the context."""
+    if not context.peers:
+        return _no_way, _no_way
+    from ..engine.routes import route_from, route_to  # for those who have entries
+
+    return route_to, route_from
 
 
 class SocketKeying:
@@ -68,6 +84,7 @@ class SocketKeying:
         self._jar: CookieJar | None = None
         self._lock = threading.Lock()
         self._evicted: list[HalfOpenPlace] = []
+        self._route_to, self._route_from = _ways(context)
 
     def make_session(
         self,
@@ -149,11 +166,11 @@ class SocketKeying:
 
     def route(self, address: Address) -> Route | None:
         """See the port."""
-        return route_to(self._context.peers, address, self._our_address) if self._context.peers else None
+        return self._route_to(self._context.peers, address, self._our_address)
 
     def arriving(self, carrier: Address) -> Route | None:
         """See the port."""
-        return route_from(self._context.peers, carrier, self._our_address) if self._context.peers else None
+        return self._route_from(self._context.peers, carrier, self._our_address)
 
     def woken(self, session: KeyingSession) -> None:
         """See the port."""

@@ -23,7 +23,6 @@ from ..drivers.reactor import at_once, in_reactor, reactor
 from ..drivers.system_errors import system_error
 from ..engine.asking import ExpectedPeer, check_offers, expected_peer
 from ..engine.context import SecurityContext
-from ..engine.peer_entry import entry_for
 from ..engine.ports import Arrival
 from ..engine.report import Asked, datagram_info
 from ..engine.user import proves_a_user, wipe_password
@@ -238,6 +237,10 @@ class SecureDatagramSocket(SecureSocket):
         self._peer_address = carrier.connected = resolved
 
     def _is_routed(self, address: Address) -> bool:
+        if not self.context.peers:
+            return False
+        from ..engine.peer_entry import entry_for  # for those who have entries
+
         entry = entry_for(self.context.peers, address[0])
         return entry is not None and entry.carrier != "own"
 

@@ -9,10 +9,10 @@ message came.
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic, time
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from ..drivers.blocking import StreamLink
 from ..drivers.clear import STREAM_PREFIX, ClearLink
@@ -39,8 +39,7 @@ __all__ = ["LAST_WORDS_S", "Accepted", "Door", "Negotiation", "Terms", "reason_o
 LAST_WORDS_S: Final = 2.0  # how long a refused peer may take to read why
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """On which terms connections are accepted."""
 
     asked: Asked
@@ -48,8 +47,7 @@ class Terms:
     public_addresses: tuple[Address, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """A connection for accept(): proven and confirmed, or in clear where the settings allow it."""
 
     carrier: socket.socket

@@ -17,10 +17,10 @@ import os
 import socket
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic, time
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from ..drivers.blocking import StreamLink
 from ..drivers.clear import ClearLink
@@ -50,8 +50,7 @@ SILENCE_S: Final = 2.0
 """How long a peer may be silent before allow_insecure takes it for one that does not speak IKE."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """A connection that may be used, and what to say about it."""
 
     link: Link

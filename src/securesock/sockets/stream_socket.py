@@ -40,7 +40,6 @@ from ..engine.report import Asked, failed_info, live_info
 from ..engine.user import check_listening, check_user, wipe_password
 from ..errors import ConnectionBroken, LocalMisuse, PolicyRefused
 from ..identity.accounts import AccountMap
-from ..identity.impersonation import Impersonation
 from ..keying.admission import Admission, AdmitAnyTrusted
 from ..types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer, SecurityInfo, SecuritySettings
 from .address_book import addresses_of, numeric_bound
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from ..engine.live_flows import LiveFlow, PolicyChange
     from ..engine.socket_policy import SocketPolicy
     from ..engine.verdicts import Direction
+    from ..identity.impersonation import Impersonation
     from ..policy import Explanation, Subscription
     from .attempt import Attempt
     from .listener import Listener
@@ -288,6 +288,8 @@ class SecureSocket(SocketCalls):
         PolicyRefused: the peer has no account here, or proved no name.  LocalMisuse: a non-blocking socket; nothing
         negotiated, or in vain (ENOTCONN).  ConnectionBroken: it has broken.  Entering raises what Impersonation says.
         """
+        from ..identity.impersonation import Impersonation
+
         if self._timeout == 0:
             raise LocalMisuse("only a blocking socket has a peer to act as: what waits for many serves many at once")
         info = self.query_security(address)

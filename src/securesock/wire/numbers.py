@@ -18,7 +18,6 @@ __all__ = [
     "EncryptionId",
     "ExchangeType",
     "HeaderFlag",
-    "IdType",
     "IntegrityId",
     "IpProtocol",
     "KeyExchangeId",
@@ -296,19 +295,6 @@ class SignatureHashId(IntEnum):
     SHA2_384 = 3
     SHA2_512 = 4
     IDENTITY = 5
-
-
-class IdType(IntEnum):
-    """RFC 7296 3.5."""
-
-    ID_IPV4_ADDR = 1
-    ID_FQDN = 2
-    ID_RFC822_ADDR = 3
-    ID_IPV6_ADDR = 5
-    ID_DER_ASN1_DN = 9
-    ID_DER_ASN1_GN = 10
-    ID_KEY_ID = 11
-    ID_NULL = 13  # RFC 7619
 
 
 class TrafficSelectorType(IntEnum):

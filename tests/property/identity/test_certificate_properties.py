@@ -24,7 +24,7 @@ from securesock.identity.names import (
     parse_peer_target_name,
     principal_name,
 )
-from securesock.wire.numbers import IdType
+from securesock.wire.id_types import IdType
 from tests.unit.identity.mill import (
     CA,
     DAY,

@@ -27,7 +27,7 @@ from securesock.identity.identity import Identity
 from securesock.identity.names import IkeId, parse_peer_target_name
 from securesock.secret import Secret
 from securesock.types import ANY_TRUSTED_PEER, Principal
-from securesock.wire.numbers import IdType
+from securesock.wire.id_types import IdType
 from tests.unit.identity.mill import NOW, Holder, Order, dns, ec_key, make, make_authority, rsa_key, subject
 
 PASSWORD = "correct horse"

@@ -20,7 +20,7 @@ from securesock.identity.names import (
     uri_id,
 )
 from securesock.types import ANY_TRUSTED_PEER
-from securesock.wire.numbers import IdType
+from securesock.wire.id_types import IdType
 
 PIN = "sha256:" + "0123456789abcdef" * 4
 

@@ -19,7 +19,7 @@ from securesock.errors import AuthenticationFailed
 from securesock.identity.identity import Identity, ProvenCertificate
 from securesock.identity.names import IkeId, PeerTargetName, parse_peer_target_name
 from securesock.types import ANY_TRUSTED_PEER, AnyTrustedPeer
-from securesock.wire.numbers import IdType
+from securesock.wire.id_types import IdType
 from tests.unit.identity.mill import (
     CA,
     DAY,

@@ -22,8 +22,9 @@ from securesock.keying.ikev2.authentication import (
     signed_octets,
 )
 from securesock.types import ANY_TRUSTED_PEER, Principal
+from securesock.wire.id_types import IdType
 from securesock.wire.ikev2.payloads import Authentication, Certificate, Identification
-from securesock.wire.numbers import AuthMethod, CertEncoding, IdType, PayloadType
+from securesock.wire.numbers import AuthMethod, CertEncoding, PayloadType
 
 PRF = suites.PRF_HMAC_SHA2_256
 SK_P = bytes(range(32))

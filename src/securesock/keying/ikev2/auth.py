@@ -17,7 +17,6 @@ from ...wire.numbers import ExchangeType, NotifyType, PayloadType
 from .authentication import identification
 from .beginning import Beginning
 from .core import Core, Opened, Refusal, error_notify, find, refusal_error, refuse_unknown_critical
-from .eap_auth import answer_user, begin_user_auth
 from .first_child import FirstChildAnswer, FirstChildWish
 from .ike_sa import IkeSa
 from .ppk import judged_keys, keys_of_reply, proof_payloads
@@ -30,6 +29,8 @@ def begin_auth(core: Core, sa: IkeSa, beginning: Beginning, now: float) -> None:
     """The initiator's proof, or its user's name, and its wish for the CHILD_SA."""
     try:
         if core.config.user is not None:
+            from .eap_auth import begin_user_auth  # EAP, which few do; below likewise
+
             begin_user_auth(core, sa, beginning, core.config.user, now)
         else:
             ExpectAuthReply(core, sa, beginning).ask(now)
@@ -104,6 +105,8 @@ class ExpectAuthRequest:
         try:
             if find(opened.payloads, Authentication) is None and core.config.users is not None:
                 # RFC 7296 2.16: an initiator without AUTH wants EAP
+                from .eap_auth import answer_user
+
                 answer_user(core, sa, self._beginning, opened, peer_id, now)
                 return
             settled = judged_keys(core.config, sa, self._beginning, opened.payloads, peer_id)

@@ -21,8 +21,9 @@ from ...identity.certificates import PublicKey
 from ...identity.identity import Identity
 from ...identity.names import IkeId, PeerTargetName, describe_id
 from ...types import AnyTrustedPeer, Principal
+from ...wire.id_types import IdType
 from ...wire.ikev2.payloads import Authentication, Certificate, Identification
-from ...wire.numbers import AuthMethod, CertEncoding, IdType
+from ...wire.numbers import AuthMethod, CertEncoding
 
 __all__ = [
     "ProvenPeer",

@@ -21,8 +21,9 @@ from ...identity.users import UserName, read_user_name_untrusted
 from ...secret import Secret
 from ...types import Principal
 from ...wire.eap import MAX_NAME
+from ...wire.id_types import IdType
 from ...wire.ikev2.payloads import Authentication, Eap, Identification, Notify, Payload
-from ...wire.numbers import ExchangeType, IdType, NotifyType, PayloadType
+from ...wire.numbers import ExchangeType, NotifyType, PayloadType
 from ..contract import UserProof
 from ..eap.exchange import EapPeer, EapServer, PeerMethod, ProvenUser, ServerMethod
 from .authentication import ProvenPeer, identification

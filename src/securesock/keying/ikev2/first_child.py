@@ -37,7 +37,6 @@ from .scopes import (
     seen_by,
 )
 from .selectors import canonical_host, exact_flow, flow_selectors
-from .ticket_exchange import hear_ticket, want_ticket
 
 __all__ = ["FirstChildAnswer", "FirstChildWish"]
 
@@ -95,7 +94,11 @@ class FirstChildWish:
     def payloads(self) -> tuple[Payload, ...]:
         """What the first IKE_AUTH request asks for, in RFC 7296's order."""
         standard = self._core.config.standard
-        extras = (*announce(self._core), *want_ticket(self._core))
+        extras = announce(self._core)
+        if self._core.config.tickets is not None:
+            from .ticket_exchange import want_ticket  # for those who resume; below likewise
+
+            extras += want_ticket(self._core)
         if standard is not None:
             mode = (_MODE,) if standard.mode == "transport" else ()
             request = configuration_request(standard)
@@ -106,8 +109,7 @@ class FirstChildWish:
                 *mode,
                 self._offered,
                 *offered_selectors(standard),
-                *announce(self._core),
-                *want_ticket(self._core),
+                *extras,
             )
         selectors = flow_selectors(self._flow, initiator_first=True)
         format_notify: tuple[Payload, ...] = (STREAM_FORMAT,) if self._core.on_stream else ()
@@ -143,7 +145,10 @@ class FirstChildWish:
         if outbound_spi < 256:
             raise PeerMisbehaved("the responder chose a reserved SPI (RFC 4303 2.1)")
         hear_announcement(core, payloads)
-        hear_ticket(core, payloads)
+        if core.config.tickets is not None:
+            from .ticket_exchange import hear_ticket
+
+            hear_ticket(core, payloads)
         hear_lifetime(core, payloads)
         return _first_child(core, self._sa, self._beginning, suite, self._inbound_spi, outbound_spi, flow, now, scope)
 

@@ -14,7 +14,6 @@ from .goodbye import begin_delete
 from .ike_sa import IkeSa
 from .mobike import answer_mobility, follow, hear_liveness, liveness_payloads
 from .rekey_ike import settle_ike
-from .ticket_exchange import answer_ticket_request
 
 __all__ = ["answer_informational", "begin_liveness"]
 
@@ -38,7 +37,10 @@ def answer_informational(core: Core, sa: IkeSa, opened: Opened, now: float) -> N
         core.trace("peer-reports-error", name_of(NotifyType, error.notify_type))
     ours = _delete_children(core, sa, deletes)
     said, path = answer_mobility(core, sa, opened)
-    said = (*said, *answer_ticket_request(core, sa, opened, now))
+    if core.config.tickets is not None:
+        from .ticket_exchange import answer_ticket_request  # for those who resume
+
+        said += answer_ticket_request(core, sa, opened, now)
     core.reply(sa, opened, () if deletes_ike else (*ours, *said))  # RFC 7296 1.4.1: to the IKE_SA's end an empty reply
     hear_later_lifetime(core, opened.payloads, now)
     if path is not None and not deletes_ike:

@@ -34,7 +34,6 @@ from .ike_sa import IkeSa
 from .intermediate import ExpectIntermediateRequest, continue_initiator
 from .ppk import USE_PPK, our_ppk
 from .proposals import accept_ike, answer, chosen_ike, latched_ike_proposal, offer_ike
-from .resumption import answer_resume
 from .selectors import nat_detection, translated
 
 __all__ = ["ExpectInitReply", "ExpectInitRequest"]
@@ -282,6 +281,8 @@ class ExpectInitRequest:
             raise Refusal(
                 NotifyType.INVALID_SYNTAX, error=PeerMisbehaved("the initiator shows one ticket after another")
             )
+        from .resumption import answer_resume  # for those whose peers resume
+
         if not answer_resume(self._core, sa, opened, now):
             # RFC 5723 4.3.2: the initiator begins as usual; nothing of this attempt is kept but the count
             self._core.ikes.pop(sa.our_spi, None)

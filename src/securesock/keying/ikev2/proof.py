@@ -41,7 +41,6 @@ from .first_child import FirstChildAnswer
 from .ike_sa import IkeSa
 from .lifetimes import rekey_time
 from .requests import ExpectRequests
-from .ticket_exchange import grant_ticket, keep_ticket
 
 __all__ = ["Proof", "admit", "establish", "tell_why", "wanted_id"]
 
@@ -215,7 +214,10 @@ def initiator_done(
     """The initiator's last step."""
     core.emit(InstallSa(child.inbound, "inbound"), InstallSa(child.outbound, "outbound"))
     establish(core, sa, beginning, child, proven, our, now)
-    keep_ticket(core, sa, proven, now)
+    if core.config.tickets is not None:
+        from .ticket_exchange import keep_ticket  # for those who resume; below likewise
+
+        keep_ticket(core, sa, proven, now)
 
 
 def responder_done(
@@ -241,7 +243,11 @@ def responder_done(
         return
     core.emit(InstallSa(child.inbound, "inbound"))  # RFC 7296 2.8: ready to receive before the reply
     core.proven_at = min(core.proven_at, now)
-    extras = (*announce_lifetime(core, now), *grant_ticket(core, sa, wish, proof, proven, now))
+    extras: tuple[Payload, ...] = announce_lifetime(core, now)
+    if core.config.tickets is not None:
+        from .ticket_exchange import grant_ticket
+
+        extras += grant_ticket(core, sa, wish, proof, proven, now)
     core.reply(sa, opened, (*proof, *reply, *extras))
     core.emit(InstallSa(child.outbound, "outbound"))
     establish(core, sa, beginning, child, proven, our, now)

@@ -43,8 +43,6 @@ from .init import ExpectInitReply, ExpectInitRequest
 from .mobike import answer_mobility, change_path, try_another_address
 from .rekey_ike import begin_ike_rekey, delete_replaced_ikes
 from .requests import ExpectRequests
-from .resumption import RESUME_TRIES, ExpectResumeReply, begin_resumption
-from .ticket_exchange import refresh_ticket
 
 __all__ = ["IkeSession"]
 
@@ -133,8 +131,12 @@ class IkeSession:
         """Begin.  LocalMisuse for a responder."""
         if self._core.config.role is not Role.INITIATOR or self._core.ike is not None:
             raise LocalMisuse("a session is begun once, by the initiator")
-        if not begin_resumption(self._core, self._begin_as_usual, now):
-            ExpectInitReply(self._core).ask(now)
+        if self._core.config.tickets is not None:
+            from .resumption import begin_resumption  # for those who resume; below likewise
+
+            if begin_resumption(self._core, self._begin_as_usual, now):
+                return
+        ExpectInitReply(self._core).ask(now)
 
     def _begin_as_usual(self, our_spi: bytes | None, now: float) -> None:
         ExpectInitReply(self._core, our_spi).ask(now)
@@ -156,8 +158,8 @@ class IkeSession:
                 return
             else:
                 core.send(again)
-                if again and isinstance(sa.awaiting, ExpectResumeReply) and sa.window.tries >= RESUME_TRIES:
-                    sa.awaiting.fall_back(now)
+                if again and sa.awaiting_exchange == ExchangeType.IKE_SESSION_RESUME:
+                    _perhaps_fall_back(sa, now)
                 elif again and sa is core.ike and sa.window.tries % TRIES_AN_ADDRESS == 0:
                     try_another_address(core, now)
         self._go_on(now)
@@ -225,7 +227,10 @@ class IkeSession:
         core = self._core
         if not core.over:
             delete_replaced_ikes(core, now)
-            refresh_ticket(core)
+            if core.ticket is not None:
+                from .ticket_exchange import refresh_ticket
+
+                refresh_ticket(core)
         while not core.over and core.ike is not None and not core.ike.window.awaiting_reply:
             if core.tasks:
                 core.tasks.popleft()(now)
@@ -519,3 +524,11 @@ def _is_authentic(sa: IkeSa, encrypted: Encrypted, data: bytes) -> bool:
 
 def _awaits_init(sa: IkeSa) -> bool:
     return sa.awaiting_exchange in BEGINNINGS and sa.window.awaiting_reply
+
+
+def _perhaps_fall_back(sa: IkeSa, now: float) -> None:
+    """A ticket that nobody answers to: begin as usual."""
+    from .resumption import RESUME_TRIES, ExpectResumeReply
+
+    if isinstance(sa.awaiting, ExpectResumeReply) and sa.window.tries >= RESUME_TRIES:
+        sa.awaiting.fall_back(now)
