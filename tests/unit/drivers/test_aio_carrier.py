@@ -54,6 +54,9 @@ class FakeKernel:
             raise OSError(errno.ENOPROTOOPT, "no such option")
         self.joined = True
 
+    def getsockopt(self, level: int, option: int) -> int:
+        raise OSError(errno.ENOPROTOOPT, "this kernel does not tell who chose the size of a buffer")
+
     def _take(self, call: tuple[Any, ...]) -> None:
         if self.failures:
             raise self.failures.popleft()
