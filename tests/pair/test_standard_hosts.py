@@ -15,6 +15,7 @@ from securesock.engine.context import SecurityContext
 from securesock.engine.peer_entry import PeerEntry
 from securesock.errors import AuthenticationFailed, KeyingTimeout, LocalMisuse, PeerIncompatible
 from securesock.identity.identity import Identity
+from securesock.keying.ikev2.attempts import begin_for_peer
 from securesock.planes.userspace.host_packet import HostSealer
 from securesock.policy.negotiation import STANDARD_QUICK_MODE
 from securesock.types import ANY_TRUSTED_PEER, Address, Lifetimes, SecuritySettings
@@ -366,24 +367,46 @@ BOTH_NETWORKS = replace(TO_B, networks=("10.92.0.0/24", "10.93.0.0/24"))
 
 def test_an_address_that_the_first_sa_leaves_out_gets_one_of_its_own(identities: Identities) -> None:
     net, a, b = tunnel(identities, ours=BOTH_NETWORKS)
-    machine: Any = b.machine
     a.send(b"first", SERVICE)
     net.run(2)
     assert a.machine.report(OTHER).state == "none"
-    # the other end has another network, too, from now on
-    (association,) = machine._hosts[A].associations
-    core: Any = association.session._core
-    spans = core.config.standard
-    hosts = (*spans.our_hosts, bytes((10, 93, 0, 1)))
-    core.config = replace(core.config, standard=spans._replace(our_hosts=hosts))
-    core.children[0].inbound = replace(
-        core.children[0].inbound, scope=core.children[0].inbound.scope._replace(our_hosts=hosts)
-    )
+    also_at(b, bytes((10, 93, 0, 1)))
     a.send(b"second", OTHER)
     net.run(2)
     assert b.received == [b"first", b"second"]
     assert a.machine.report(OTHER).state == "established"
     assert a.machine.counters == b.machine.counters == {}
+
+
+def also_at(host: Host, other: bytes) -> Any:
+    """Have the one peer of ``host`` reach ``other`` there, too, from now on; the core of the session with it."""
+    machine: Any = host.machine
+    (association,) = machine._hosts[A].associations
+    core: Any = association.session._core
+    spans, first = core.config.standard, core.children[0]
+    hosts = (*spans.our_hosts, other)
+    core.config = replace(core.config, standard=spans._replace(our_hosts=hosts))
+    first.inbound = replace(first.inbound, scope=first.inbound.scope._replace(our_hosts=hosts))
+    return core
+
+
+def test_an_address_that_was_put_off_is_reached_a_little_later_and_nobody_is_told(identities: Identities) -> None:
+    """RFC 7296 2.25: the gateway is just replacing its IKE_SA."""
+    net, a, b = tunnel(identities, ours=BOTH_NETWORKS)
+    a.send(b"first", SERVICE)
+    net.run(2)
+    core = also_at(b, bytes((10, 93, 0, 1)))
+    begin_for_peer(core.ike.attempts, b"nonce")
+    a.send(b"second", OTHER)
+    net.run(1)
+    assert a.machine.report(OTHER).state == "negotiating"
+    assert a.machine.counters == {"rekey-refused": 1}
+    core.ike.attempts.clear()
+    net.run(7)
+    assert b.received == [b"first", b"second"]
+    assert a.machine.report(OTHER).state == "established"
+    assert a.machine.take_failure(OTHER) is None
+    assert a.machine.counters == {"rekey-refused": 1}
 
 
 def test_an_address_that_no_sa_will_cover_is_told_to_its_sender_and_harms_no_other(identities: Identities) -> None:

@@ -199,6 +199,7 @@ class Core:
         self.ike: IkeSa | None = None
         self.children: list[ChildSa] = []
         self.creating: list[ChildSa] = []
+        self.put_off: tuple[ChildSa, ...] = ()
         self.deleted_early: set[int] = set()
         self.ikes_to_delete: list[IkeSa] = []
         self.tasks: deque[Callable[[float], None]] = deque()
@@ -363,6 +364,7 @@ class Core:
                 self.emit(RemoveSa(child.inbound_spi, "inbound"), RemoveSa(child.outbound_spi, "outbound"))
             self.children.clear()
             self.creating.clear()
+            self.put_off = ()
             self.emit(PeerClosed(reason))
 
     def void_ticket(self) -> None:

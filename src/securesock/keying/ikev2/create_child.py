@@ -85,6 +85,18 @@ def begin_new_child(core: Core, flow: InnerFlow, now: float) -> None:
         _create(core, _pattern(core, flow), now)
 
 
+def begin_put_off(core: Core, now: float) -> bool:
+    """Ask again for a further CHILD_SA that the peer put off, if its time has come (RFC 7296 2.25)."""
+    pattern = next((each for each in core.put_off if each.rekey_at <= now), None)
+    if pattern is None:
+        return False
+    core.put_off = tuple(each for each in core.put_off if each is not pattern)
+    if any(each.flow == pattern.flow and not each.replaced for each in core.children):
+        return False  # the peer has made it meanwhile
+    _create(core, pattern, now)
+    return True
+
+
 def begin_reach(core: Core, standard: StandardHost, now: float) -> None:
     """The same with a standard host, for what its SAs do not cover so far."""
     first = next((each.scope for each in core.children if each.scope is not None), None)
@@ -269,23 +281,20 @@ class ExpectChildReply:
         old.attempts.remove(self._attempt)
         core = self._core
         core.trace("rekey-refused", name_of(NotifyType, refused.notify_type))
-        if old.pattern:
-            if old.scope is not None:
-                core.emit(ReachRefused(_wanted(core, old), refusal_error(refused, "an SA for this address")))
-            _creation_refused(core, old, now)
+        try_again = refused.notify_type in TRY_AGAIN
+        if try_again and is_out_of_step(core, self._sa, now):
+            begin_delete(core, now, "the peer has put off what it was asked for minutes: nobody knows what it has")
             return
-        if refused.notify_type in TRY_AGAIN:
-            if is_out_of_step(core, self._sa, now):
-                begin_delete(core, now, "the peer has put off what it was asked for minutes: nobody knows what it has")
-                return
+        if try_again:
             old.rekey_at = retry_time(core.entropy, now, now - self._asked_at, on_stream=core.on_stream)
+        if old.pattern:
+            _creation_refused(core, old, refused, now)
         elif refused.notify_type == NotifyType.CHILD_SA_NOT_FOUND and not core.on_stream and old in core.children:
             _begin_from_scratch(core, old)
-            return
         else:
             # the latch: nothing else will ever be offered, so the connection lives until its limit
-            old.refused = True
-        _settle(core, old)
+            old.refused = not try_again
+            _settle(core, old)
 
 
 def _begin_from_scratch(core: Core, lost: ChildSa) -> None:
@@ -311,9 +320,15 @@ def _wanted(core: Core, pattern: ChildSa) -> tuple[bytes, int]:
     return ipaddress.ip_address(host).packed, port
 
 
-def _creation_refused(core: Core, pattern: ChildSa, now: float) -> None:
-    """Whoever wanted a further CHILD_SA does without; an IKE_SA that has none left has no use."""
+def _creation_refused(core: Core, pattern: ChildSa, refused: Notify, now: float) -> None:
+    """Whoever wanted a further CHILD_SA asks again later (RFC 7296 2.25) or does without; an IKE_SA that has none left
+    has no use."""
     core.creating.remove(pattern)
+    if refused.notify_type in TRY_AGAIN and core.children:
+        core.put_off = (*core.put_off, pattern)
+        return
+    if pattern.scope is not None:
+        core.emit(ReachRefused(_wanted(core, pattern), refusal_error(refused, "an SA for this address")))
     if not core.children:
         begin_delete(core, now, "the peer has lost the CHILD_SA and makes no other")
 

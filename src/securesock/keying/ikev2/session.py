@@ -34,7 +34,7 @@ from ...wire.isakmp import IkeHeader, read_header_untrusted
 from ...wire.numbers import ExchangeType, HeaderFlag, NotifyType, ProtocolId
 from ..contract import Action, AddressPair, KeyingConfig, Role, SendDatagram, StandardHost
 from .core import BEGINNINGS, Core, Exchange, ExpectNothing, Opened, Refusal
-from .create_child import begin_child_rekey, begin_new_child, begin_reach
+from .create_child import begin_child_rekey, begin_new_child, begin_put_off, begin_reach
 from .fragments import MAX_BEFORE_AUTHENTICATION, MAX_MESSAGE, Whole
 from .goodbye import begin_delete
 from .ike_sa import IkeSa
@@ -121,6 +121,7 @@ class IkeSession:
         sa = core.ike
         if core.established and sa is not None and not sa.window.awaiting_reply and not sa.attempts:
             due += [child.rekey_at for child in core.children if child.may_rekey]
+            due += [child.rekey_at for child in core.put_off]
             if sa.may_rekey:
                 due.append(sa.rekey_at)
         return min(due, default=None)
@@ -243,6 +244,8 @@ class IkeSession:
         core = self._core
         if sa.attempts:
             return  # RFC 7296 2.25.2: the peer would refuse it until the IKE_SA is replaced
+        if begin_put_off(core, now):
+            return
         child = next((each for each in core.children if each.may_rekey and each.rekey_at <= now), None)
         if child is not None:
             begin_child_rekey(core, child, now)
