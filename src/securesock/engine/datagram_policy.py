@@ -23,7 +23,7 @@ from ..policy.errors import PolicyStateError
 from ..policy.explain import Explanation
 from ..types import Address, AnyTrustedPeer, Flow, Principal
 from .applied import Applied
-from .live_flows import PolicyChange, Schedule, allows, watch
+from .live_flows import PolicyChange, PolicyChanges, Schedule, allows, watch
 from .socket_policy import SocketPolicy
 from .verdicts import Direction, ip_version
 
@@ -66,7 +66,7 @@ class DatagramPolicy:
         self._live: LivePeers | None = None
         self._break_off: Callable[[Address, ConnectionBroken], None] | None = None
         self._run: Schedule | None = None
-        self._subscriptions: list[Subscription[PolicyChange]] = []
+        self._changes = PolicyChanges()
 
     # -- judging -----------------------------------------------------------------------------------------------------
 
@@ -232,35 +232,15 @@ class DatagramPolicy:
             self._break_off(peer, error)
 
     def _tell(self, applied: Applied, broken: str, filter_id: int | None) -> None:
-        mark, flow = applied.mark, applied.flow
-        if flow is None:
-            return
-        change = PolicyChange(
-            flow, filter_id, mark.main_mode_policy, mark.quick_mode_policy, applied.differences, broken
-        )
-        with self._lock:
-            subscriptions = list(self._subscriptions)
-        for subscription in subscriptions:
-            subscription.deliver(change)
+        if applied.flow is not None:
+            self._changes.tell(applied.flow, applied, broken, filter_id)
 
     def subscribe(self, callback: Callable[[PolicyChange], object] | None = None) -> Subscription[PolicyChange]:
-        """Hear of every change of any peer's policy from now on."""
-        subscription: Subscription[PolicyChange] = Subscription(self._forget)
-        with self._lock:
-            self._subscriptions.append(subscription)
-        if callback is not None:
-            subscription.call(callback)
-        return subscription
-
-    def _forget(self, subscription: Subscription[PolicyChange]) -> None:
-        with self._lock:
-            self._subscriptions = [each for each in self._subscriptions if each is not subscription]
+        """Hear of every change of any peer's policy from now on; see PolicyChanges."""
+        return self._changes.subscribe(callback)
 
     def over(self) -> None:
         """The socket is gone: its filters go, and nobody hears of anything any more."""
         self._live = self._run = self._break_off = None
-        with self._lock:
-            subscriptions, self._subscriptions = self._subscriptions, []
-        for subscription in subscriptions:
-            subscription.cancel()
+        self._changes.over()
         self._policy.release()

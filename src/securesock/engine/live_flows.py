@@ -31,7 +31,7 @@ from .applied import Applied
 from .fork import in_child
 from .socket_filters import desk_session
 
-__all__ = ["LiveFlow", "PolicyChange", "Schedule", "allows", "watch"]
+__all__ = ["LiveFlow", "PolicyChange", "PolicyChanges", "Schedule", "allows", "watch"]
 
 Schedule = Callable[[Callable[[], None]], None]
 """Have a function run soon, in another thread than the caller's."""
@@ -46,6 +46,45 @@ class PolicyChange(NamedTuple):
     quick_mode_policy: UUID | None
     differences: tuple[str, ...]
     broken: str = ""
+
+
+class PolicyChanges:
+    """Who wants to hear of such changes.  Thread-safe; subscriptions are told outside the lock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._subscriptions: list[Subscription[PolicyChange]] = []
+
+    def subscribe(self, callback: Callable[[PolicyChange], object] | None = None) -> Subscription[PolicyChange]:
+        """Hear of every change from now on; with ``callback`` a daemon thread calls it (policy.Subscription)."""
+        subscription: Subscription[PolicyChange] = Subscription(self._forget)
+        with self._lock:
+            self._subscriptions.append(subscription)
+        if callback is not None:
+            subscription.call(callback)
+        return subscription
+
+    def _forget(self, subscription: Subscription[PolicyChange]) -> None:
+        with self._lock:
+            self._subscriptions = [each for each in self._subscriptions if each is not subscription]
+
+    def tell(self, flow: Flow, applied: Applied, broken: str, filter_id: int | None) -> None:
+        """Of ``flow`` this is in force now; ``broken``: why it ended, if it did."""
+        mark = applied.mark
+        change = PolicyChange(
+            flow, filter_id, mark.main_mode_policy, mark.quick_mode_policy, applied.differences, broken
+        )
+        with self._lock:
+            subscriptions = list(self._subscriptions)
+        for subscription in subscriptions:
+            subscription.deliver(change)
+
+    def over(self) -> None:
+        """Nobody hears of anything any more."""
+        with self._lock:
+            subscriptions, self._subscriptions = self._subscriptions, []
+        for subscription in subscriptions:
+            subscription.cancel()
 
 
 def allows(applied: Applied, establishment: Establishment) -> bool:
@@ -100,7 +139,7 @@ class LiveFlow:
         self._break_off = break_off
         self._lock = threading.Lock()
         self._first = applied
-        self._subscriptions: list[Subscription[PolicyChange]] = []
+        self._changes = PolicyChanges()
         self._watch: _Watch | None = None
         self._seen = 0
         self._over = False
@@ -151,41 +190,22 @@ class LiveFlow:
                 return
             if (applied.mark, applied.differences) != (self.applied.mark, self.applied.differences):
                 self.applied = applied
-                self._tell("", applied.mark.filter_id)
+                self._changes.tell(self.flow, applied, "", applied.mark.filter_id)
 
     def _end(self, why: str, filter_id: int | None) -> None:
         self._over = True
-        self._tell(why, filter_id)
+        self._changes.tell(self.flow, self.applied, why, filter_id)
         self._break_off(ConnectionBroken(f"policy changed under the connection, which was ended: {why}"))
 
-    def _tell(self, broken: str, filter_id: int | None) -> None:
-        mark = self.applied.mark
-        change = PolicyChange(
-            self.flow, filter_id, mark.main_mode_policy, mark.quick_mode_policy, self.applied.differences, broken
-        )
-        for subscription in self._subscriptions:
-            subscription.deliver(change)
-
     def subscribe(self, callback: Callable[[PolicyChange], object] | None = None) -> Subscription[PolicyChange]:
-        """Hear of every change from now on; with ``callback`` a daemon thread calls it (policy.Subscription)."""
-        subscription: Subscription[PolicyChange] = Subscription(self._forget)
-        with self._lock:
-            self._subscriptions.append(subscription)
-        if callback is not None:
-            subscription.call(callback)
-        return subscription
-
-    def _forget(self, subscription: Subscription[PolicyChange]) -> None:
-        with self._lock:
-            self._subscriptions = [each for each in self._subscriptions if each is not subscription]
+        """See PolicyChanges."""
+        return self._changes.subscribe(callback)
 
     def over(self) -> None:
         """The connection has ended by itself: nobody hears of anything any more."""
         with self._lock:
             self._over = True
-            subscriptions, self._subscriptions = self._subscriptions, []
-        for subscription in subscriptions:
-            subscription.cancel()
+        self._changes.over()
 
 
 class Looked(Protocol):

@@ -16,7 +16,7 @@ from ..policy import identifiers as ids
 from ..policy.conditions import Condition, match
 from ..policy.fields import Field
 from ..policy.filter_engine import FilterEngine
-from ..policy.ipsec_numbers import AuthMethodType, KeyModuleType
+from ..policy.ipsec_numbers import METHOD_TYPES, KeyModuleType
 from ..policy.layers import FlowValue, Layer
 from ..policy.model import ActionType, Filter
 from ..policy.values import Direction
@@ -28,15 +28,6 @@ from .verdicts import fields_of, ip_version, layer_for
 __all__ = ["PeerAdmission", "allow_filters", "peer_fields"]
 
 _MAIN_MODE: Final = 0  # IKEEXT_KEY_MODULE mode of KM_AUTHORIZATION: main, quick, extended
-_METHODS: Final = {
-    "x509": AuthMethodType.CERTIFICATE,
-    "psk": AuthMethodType.PRESHARED_KEY,
-    "eap": AuthMethodType.EAP,
-    "kerberos": AuthMethodType.KERBEROS,
-    "ntlm": AuthMethodType.NTLM_V2,
-    "tls": AuthMethodType.SSL,
-    "anonymous": AuthMethodType.ANONYMOUS,
-}
 
 
 def allow_filters(endpoint: Endpoint, allowed: AllowList) -> Iterator[Filter]:
@@ -67,7 +58,7 @@ def why_no_sa(
     """Why there may be no SA with a principal (KM_AUTHORIZATION, ERROR_IPSEC_IKE_AUTHORIZATION_FAILURE)."""
     fields: dict[Field, FlowValue] = {
         Field.REMOTE_ID: token_of(principal, groups),
-        Field.AUTHENTICATION_TYPE: int(_METHODS[principal.method]),
+        Field.AUTHENTICATION_TYPE: int(METHOD_TYPES[principal.method]),
         Field.KM_TYPE: int(KeyModuleType.IKEV2),
         Field.KM_MODE: _MAIN_MODE,
         Field.DIRECTION: int(direction),

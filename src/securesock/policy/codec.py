@@ -26,13 +26,22 @@ from .fields import Field
 from .model import Callout, Filter, PolicyObject, Provider, ProviderContext, Sublayer
 from .values import DataType, MatchType, Range, V4Mask, V6Mask, Value
 
-__all__ = ["decode", "decode_security", "decode_value", "encode", "encode_security", "encode_value"]
+__all__ = [
+    "UNION_CLASSES",
+    "decode",
+    "decode_security",
+    "decode_value",
+    "encode",
+    "encode_security",
+    "encode_value",
+    "names_of",
+]
 
 _Encoder: TypeAlias = Callable[[object], Json]
 _Decoder: TypeAlias = Callable[[Json], object]
 
 # Classes whose annotations are resolved in their own modules; a union of them is told apart by name.
-_UNION_CLASSES: Final[dict[str, type]] = {
+UNION_CLASSES: Final[dict[str, type]] = {
     each.__name__: each
     for each in (
         ipsec.KeyingPolicy,
@@ -103,6 +112,13 @@ def decode_security(text: str) -> SecurityDescriptor:
         raise ValueError(f"no security descriptor: {error}") from None
 
 
+def names_of(kind: type) -> list[str]:
+    """The fields of a class that declares them, in their order."""
+    if is_dataclass(kind):
+        return [each.name for each in fields(kind)]
+    return list(getattr(kind, "_fields", ()))
+
+
 def _codec_of(kind: type) -> tuple[_Encoder, _Decoder]:
     """How a class with declared fields is written and read: a JSON array in the order of the fields."""
     codec = _codecs.get(kind)
@@ -112,11 +128,7 @@ def _codec_of(kind: type) -> tuple[_Encoder, _Decoder]:
 
 
 def _make_codec(kind: type) -> tuple[_Encoder, _Decoder]:
-    hints = get_type_hints(kind)
-    if is_dataclass(kind):
-        names = [item.name for item in fields(kind)]
-    else:
-        names = list(getattr(kind, "_fields", ()))
+    hints, names = get_type_hints(kind), names_of(kind)
     encoders = [(name, _encoder(hints[name])) for name in names]
     decoders = [(name, _decoder(hints[name])) for name in names]
 
@@ -185,7 +197,7 @@ def _union_encoder(members: tuple[object, ...]) -> _Encoder:
         if item is None:
             return None
         name = type(item).__name__
-        if name in _UNION_CLASSES:
+        if name in UNION_CLASSES:
             return {"$": name, "=": _codec_of(type(item))[0](item)}
         for member in members:
             if isinstance(member, type) and isinstance(item, member):
@@ -196,7 +208,7 @@ def _union_encoder(members: tuple[object, ...]) -> _Encoder:
 
 
 def _union_decoder(members: tuple[object, ...]) -> _Decoder:
-    plain = [member for member in members if member is not NoneType and member not in _UNION_CLASSES.values()]
+    plain = [member for member in members if member is not NoneType and member not in UNION_CLASSES.values()]
     others = [member for member in plain if member is not int]
 
     def read(data: Json) -> object:
@@ -205,7 +217,7 @@ def _union_decoder(members: tuple[object, ...]) -> _Decoder:
                 return None
             raise ValueError("something is missing")
         if isinstance(data, dict):
-            kind = _UNION_CLASSES[_text(data["$"])]
+            kind = UNION_CLASSES[_text(data["$"])]
             if kind not in members:
                 raise ValueError(f"{kind.__name__} does not belong here")
             return _codec_of(kind)[1](data["="])

@@ -24,9 +24,8 @@ from uuid import UUID
 from ..errors import LocalMisuse
 from ..secret import Secret
 from ..types import Json
-from . import ipsec
 from .access import AccessEntry, Right, SecurityDescriptor
-from .codec import decode_value, encode_value
+from .codec import UNION_CLASSES, decode_value, encode_value, names_of
 from .conditions import Condition, match
 from .errors import PolicyError
 from .fields import Field, Kind
@@ -67,23 +66,7 @@ _FLAGS: Final[dict[type, type[IntFlag]]] = {
 }
 # What the engine fills in; an object that is added has none of it.
 _OUTPUT: Final = frozenset({"id", "effective_weight"})
-# Where a field may hold one of several classes it says which.
-_TAGGED: Final[dict[str, type]] = {
-    each.__name__: each
-    for each in (
-        ipsec.KeyingPolicy,
-        ipsec.TransportPolicy,
-        ipsec.TunnelPolicy,
-        ipsec.IkePolicy,
-        ipsec.ClassifyOptions,
-        ipsec.DospOptions,
-        ipsec.PresharedKeyAuthentication,
-        ipsec.CertificateAuthentication,
-        ipsec.KerberosAuthentication,
-        ipsec.NtlmAuthentication,
-        ipsec.EapAuthentication,
-    )
-}
+# Where a field may hold one of several classes (codec.UNION_CLASSES) it says which.
 _KIND: Final = "kind"
 
 _Reader: TypeAlias = Callable[[Json], object]
@@ -118,7 +101,7 @@ def _write_fields(item: object, with_secrets: bool, skipped: frozenset[str] = fr
     defaults = _defaults_of(type(item))
     return {
         name: _write(getattr(item, name), with_secrets)
-        for name in _names_of(type(item))
+        for name in names_of(type(item))
         if name not in skipped and (name not in defaults or defaults[name] != getattr(item, name))
     }
 
@@ -145,7 +128,7 @@ def _write(value: object, with_secrets: bool) -> Json:
         return [_write(each, with_secrets) for each in value]
     written = _write_fields(value, with_secrets)
     tag = type(value).__name__
-    return {_KIND: tag, **written} if tag in _TAGGED else written
+    return {_KIND: tag, **written} if tag in UNION_CLASSES else written
 
 
 def _flag_names(kind: type[IntFlag], flags: int) -> list[Json]:
@@ -259,7 +242,7 @@ def _read_fields(
     kind: type, data: Mapping[str, Json], extra: Mapping[str, object], skipped: frozenset[str] = frozenset()
 ) -> object:
     hints = get_type_hints(kind)
-    names = [name for name in _names_of(kind) if name not in skipped]
+    names = [name for name in names_of(kind) if name not in skipped]
     for name in data:
         if name not in names:
             raise LocalMisuse(f"unknown field {name!r}; {kind.__name__} has {', '.join(names)}")
@@ -310,7 +293,7 @@ def _enum_reader(kind: type[IntEnum]) -> _Reader:
 
 
 def _union_reader(members: tuple[object, ...]) -> _Reader:
-    plain = [each for each in members if each is not NoneType and each not in _TAGGED.values()]
+    plain = [each for each in members if each is not NoneType and each not in UNION_CLASSES.values()]
 
     def read(data: Json) -> object:
         if data is None:
@@ -318,7 +301,7 @@ def _union_reader(members: tuple[object, ...]) -> _Reader:
                 return None
             raise LocalMisuse("something is missing")
         if isinstance(data, dict) and _KIND in data:
-            kind = _TAGGED.get(_text(data[_KIND]))
+            kind = UNION_CLASSES.get(_text(data[_KIND]))
             if kind is None or kind not in members:
                 raise LocalMisuse(f"{data[_KIND]!r} does not belong here")
             return _read_fields(kind, _untagged(data), {})
@@ -439,12 +422,6 @@ def _list(data: Json) -> list[Json]:
 
 
 # -- declared fields ------------------------------------------------------------------------------------------------
-
-
-def _names_of(kind: type) -> list[str]:
-    if is_dataclass(kind):
-        return [each.name for each in fields(kind)]
-    return list(getattr(kind, "_fields", ()))
 
 
 def _defaults_of(kind: type) -> dict[str, object]:

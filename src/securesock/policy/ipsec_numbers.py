@@ -6,9 +6,15 @@ and the Winsock facade never packs them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum, IntFlag
+from types import MappingProxyType
+from typing import Final
+
+from ..types import PrincipalMethod
 
 __all__ = [
+    "METHOD_TYPES",
     "AuthMethodType",
     "AuthType",
     "CertAuthFlag",
@@ -197,6 +203,20 @@ class AuthMethodType(IntEnum):
     SSL_ECDSA_P384 = 10
     EAP = 11
     RESERVED = 12
+
+
+METHOD_TYPES: Final[Mapping[PrincipalMethod, AuthMethodType]] = MappingProxyType(
+    {
+        "x509": AuthMethodType.CERTIFICATE,
+        "psk": AuthMethodType.PRESHARED_KEY,
+        "eap": AuthMethodType.EAP,
+        "kerberos": AuthMethodType.KERBEROS,
+        "ntlm": AuthMethodType.NTLM_V2,
+        "tls": AuthMethodType.SSL,
+        "anonymous": AuthMethodType.ANONYMOUS,
+    }
+)
+"""By how a principal was proven."""
 
 
 class ImpersonationType(IntEnum):

@@ -22,7 +22,7 @@ from ..policy.errors import PolicyCode, error_for
 from ..policy.fields import Field
 from ..policy.ipsec import AuthTransform, CipherTransform, IkeProposal, SaLifetime, SaTransform
 from ..policy.ipsec_numbers import (
-    AuthMethodType,
+    METHOD_TYPES,
     AuthType,
     CipherType,
     DhGroup,
@@ -103,15 +103,6 @@ _CBCS: Final = {
     256: CipherTransform(CipherType.AES_256, 5),
 }
 _CBC, _GMAC = 12, 21
-_METHODS: Final = {
-    "x509": AuthMethodType.CERTIFICATE,
-    "psk": AuthMethodType.PRESHARED_KEY,
-    "eap": AuthMethodType.EAP,
-    "kerberos": AuthMethodType.KERBEROS,
-    "ntlm": AuthMethodType.NTLM_V2,
-    "tls": AuthMethodType.SSL,
-    "anonymous": AuthMethodType.ANONYMOUS,
-}
 
 
 # -- choosing ----------------------------------------------------------------------------------------------------------
@@ -260,7 +251,7 @@ def _pfs_group(suite: EspSuite) -> PfsGroup:
 def _credential(principal: Principal) -> IKEEXT_CREDENTIAL1:
     is_user = principal.kind == "user"
     return IKEEXT_CREDENTIAL1(
-        _METHODS[principal.method],
+        METHOD_TYPES[principal.method],
         ImpersonationType.SOCKET_PRINCIPAL if is_user else ImpersonationType.NONE,
         principal.name,
         principal.evidence if principal.method == "x509" else "",
