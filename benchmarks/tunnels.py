@@ -137,13 +137,15 @@ def _output(*command: str, given: str = "") -> str:
 
 
 class End:
-    """A process of benchmarks.datagram_ends in a namespace; a context manager."""
+    """A process of benchmarks.datagram_ends in a namespace; a context manager.  ``core``: the only one it runs on."""
 
-    def __init__(self, namespace: str, folder: Path, kind: str, host: str) -> None:
+    def __init__(self, namespace: str, folder: Path, kind: str, host: str, core: int | None = None) -> None:
         command = [sys.executable, "-m", "benchmarks.datagram_ends", str(folder), kind, host, "0"]
         self._process = subprocess.Popen(
             ["ip", "netns", "exec", namespace, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+        if core is not None:
+            os.sched_setaffinity(self._process.pid, {core})
         self._recorded = leftovers.process(self._process)
         self._host = host
 

@@ -2,10 +2,14 @@
 
 One way: 1400 bytes, application bytes delivered per second at no more than 1 % loss; the same Python program at both
 ends of every side.  Echo: 64 bytes there and back, the median.  Root only; benchmarks.tunnels says what is needed.
+
+A trip takes 16 us where the scheduler happens to keep both ends on one core, and 60 where each wakes the other's: an
+echo's ends are told which core to run on, the same for every side, so that sides are compared and not placements.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,10 +30,18 @@ WIREGUARD: Final = "wireguard-go"
 STRONGSWAN: Final = "strongSwan kernel-libipsec"
 
 
-def way(stack: ExitStack, both: Namespaces, folder: Path, kind: str, route: Route, how: str) -> Way:
-    """Two ends of ``kind`` at a route's addresses."""
-    places = zip(both, route.hosts, strict=True)
-    sender, receiver = (stack.enter_context(End(namespace, folder, kind, host)) for namespace, host in places)
+def way(
+    stack: ExitStack,
+    both: Namespaces,
+    folder: Path,
+    kind: str,
+    route: Route,
+    how: str,
+    cores: tuple[int | None, int | None] = (None, None),
+) -> Way:
+    """Two ends of ``kind`` at a route's addresses, each on its core where one is said."""
+    places = zip(both, route.hosts, cores, strict=True)
+    sender, receiver = (stack.enter_context(End(space, folder, kind, host, core)) for space, host, core in places)
     return Way(sender, receiver, how, route.size)
 
 
@@ -90,12 +102,28 @@ def singles() -> Iterator[Contest]:
 
 @case("64-byte echo of datagrams, p50", unit="us", better="lower", bound=Bound("ratio", at_most=1.6), needs=TUNNELS)
 def echo() -> Iterator[Contest]:
-    """Beside plain UDP, and plain UDP through both tunnels."""
+    """Beside plain UDP, and plain UDP through both tunnels; each end on a core of its own, as two hosts are."""
+    cores = sorted(os.sched_getaffinity(0))
     with ExitStack() as stack:
         both, folder = _rig(stack)
         wireguard = stack.enter_context(wireguard_tunnel(both, folder))
         swan = stack.enter_context(strongswan_tunnel(both, folder))
-        ours = way(stack, both, folder, "ours", CABLE, "single")
-        others = {"plain UDP": CABLE, WIREGUARD: wireguard, STRONGSWAN: swan}
-        peers = {name: _trips(way(stack, both, folder, "plain", each, "single")) for name, each in others.items()}
-        yield Contest(_trips(ours), peers)
+        yield _echoes(stack, both, folder, {WIREGUARD: wireguard, STRONGSWAN: swan}, (cores[0], cores[-1]))
+
+
+@case("64-byte echo of datagrams, both ends on one core, p50", unit="us", better="lower", needs=("ip",))
+def echo_on_one_core() -> Iterator[Contest]:
+    """Nothing is awaited there but the work of both ends."""
+    core = min(os.sched_getaffinity(0))
+    with ExitStack() as stack:
+        both, folder = _rig(stack)
+        yield _echoes(stack, both, folder, {}, (core, core))
+
+
+def _echoes(
+    stack: ExitStack, both: Namespaces, folder: Path, tunnels: dict[str, Route], cores: tuple[int, int]
+) -> Contest:
+    ours = way(stack, both, folder, "ours", CABLE, "single", cores)
+    others = {"plain UDP": CABLE, **tunnels}
+    peers = {name: _trips(way(stack, both, folder, "plain", each, "single", cores)) for name, each in others.items()}
+    return Contest(_trips(ours), peers)
