@@ -31,20 +31,22 @@ import hmac
 import os
 import struct
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.hmac import HMAC
 
 from .esp_gmac import Gmac
 from .esp_runs import OneByOne
 from .kdf import DirectionKeys
-from .message_protection import make_aead
+from .message_protection import aead_class, make_aead
 from .prf import HASHES
 from .suites import Encryption, EspSuite, Integrity
 
-__all__ = ["EspCipher", "make_esp_cipher"]
+__all__ = ["EspCipher", "esp_cipher_maker", "make_esp_cipher"]
 
 
 class EspCipher(Protocol):
@@ -122,12 +124,34 @@ def make_esp_cipher(suite: EspSuite, keys: DirectionKeys, draw: Callable[[int], 
     if suite.integrity is None:
         if not encryption.encrypts:
             return Gmac(encryption, keys.encryption, suite.esn)
-        return _Aead(encryption, keys.encryption, suite.esn)
+        return _aead_of(encryption, keys.encryption, suite.esn)
     if len(keys.integrity) != suite.integrity.key_length:
         raise ValueError(f"{suite.integrity.name} takes {suite.integrity.key_length} bytes of key")
     if encryption.key_length == 0:
         return _NullWithHmac(encryption, suite.integrity, keys.integrity, suite.esn)
     return _CbcWithHmac(encryption, suite.integrity, keys, suite.esn, draw)
+
+
+@lru_cache(maxsize=64)
+def esp_cipher_maker(suite: EspSuite) -> Callable[[bytes], EspCipher]:
+    """What makes the ciphers of many SAs of one suite, each of the keys of one direction in one: encryption's, and
+    behind them integrity's.  ValueError, when it is called, if there are not as many bytes as the suite says."""
+    encryption, esn = suite.encryption, suite.esn
+    length = encryption.key_length + encryption.salt_length
+    if suite.integrity is None and encryption.encrypts:
+        key_length, library = encryption.key_length, aead_class(encryption)
+
+        def make_aead_cipher(key: bytes) -> EspCipher:
+            if len(key) != length:
+                raise ValueError(f"{encryption.name} takes {length} bytes of key")
+            return _Aead(library(key[:key_length]), key[key_length:], esn)
+
+        return make_aead_cipher
+    return lambda key: make_esp_cipher(suite, DirectionKeys(key[:length], key[length:]))
+
+
+def _aead_of(encryption: Encryption, key: bytes, esn: bool) -> EspCipher:
+    return _Aead(make_aead(encryption, key[: encryption.key_length]), key[encryption.key_length :], esn)
 
 
 class _Aead:
@@ -140,9 +164,9 @@ class _Aead:
     alignment: Final = 4
     overhead: Final = 32
 
-    def __init__(self, encryption: Encryption, key: bytes, esn: bool) -> None:
-        self._aead = make_aead(encryption, key[: encryption.key_length])
-        self._salt = key[encryption.key_length :]
+    def __init__(self, aead: AESGCM | ChaCha20Poly1305, salt: bytes, esn: bool) -> None:
+        self._aead = aead
+        self._salt = salt
         self._esn = esn
 
     def seal_packet(self, packet: memoryview, sequence: int) -> None:

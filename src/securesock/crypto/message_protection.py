@@ -22,7 +22,7 @@ from ..entropy import Entropy
 from ..errors import WireError
 from .suites import CHACHA20_POLY1305, Encryption, IkeSuite
 
-__all__ = ["MessageProtection", "make_aead"]
+__all__ = ["MessageProtection", "aead_class", "make_aead"]
 
 
 class MessageProtection:
@@ -144,8 +144,13 @@ class MessageProtection:
 
 def make_aead(encryption: Encryption, key: bytes) -> AESGCM | ChaCha20Poly1305:
     """The library's AEAD for a suite's encryption; ``key`` without the salt."""
+    return aead_class(encryption)(key)
+
+
+def aead_class(encryption: Encryption) -> type[AESGCM] | type[ChaCha20Poly1305]:
+    """What makes it."""
     # by number: comparing all fields of two suites costs as much as sealing a small packet
-    return ChaCha20Poly1305(key) if encryption.transform_id == CHACHA20_POLY1305.transform_id else AESGCM(key)
+    return ChaCha20Poly1305 if encryption.transform_id == CHACHA20_POLY1305.transform_id else AESGCM
 
 
 class _CbcWithHmac:

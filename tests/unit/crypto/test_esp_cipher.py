@@ -10,7 +10,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from securesock.crypto import suites
-from securesock.crypto.esp_cipher import EspCipher, make_esp_cipher
+from securesock.crypto.esp_cipher import EspCipher, esp_cipher_maker, make_esp_cipher
 from securesock.crypto.kdf import DirectionKeys
 from securesock.crypto.suites import Encryption, EspSuite, Integrity
 
@@ -220,6 +220,16 @@ def test_keys_of_another_length_are_refused(suite: EspSuite) -> None:
     if suite.integrity is not None:
         with pytest.raises(ValueError, match="bytes of key"):
             make_esp_cipher(suite, DirectionKeys(keys.encryption, keys.integrity[1:]))
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: f"{suite.name} esn={suite.esn}")
+def test_a_maker_of_many_makes_what_is_made_one_by_one(suite: EspSuite) -> None:
+    keys = keys_for(suite)
+    made = esp_cipher_maker(suite)(keys.encryption + keys.integrity)
+    text = os.urandom(48)
+    assert make_esp_cipher(suite, keys).open_bytes(made.seal_bytes(b"\x12\x34\x56\x78", text, 7), 7) == text
+    with pytest.raises(ValueError, match="bytes of key"):
+        esp_cipher_maker(suite)((keys.encryption + keys.integrity)[1:])
 
 
 def test_keys_are_not_shown() -> None:

@@ -13,7 +13,7 @@ from securesock.crypto import suites
 from securesock.crypto.kdf import DirectionKeys
 from securesock.crypto.suites import EspSuite
 from securesock.planes.userspace.packet import Dropped, PacketOpener, PacketSealer
-from securesock.sad.entries import InboundSa, OutboundSa
+from securesock.sad.entries import OutboundSa
 from securesock.sad.spec import InnerFlow, SaSpec
 from securesock.types import Lifetimes
 from securesock.wire.esp import ESP_HEADER
@@ -32,7 +32,7 @@ def ends(suite: EspSuite, **limits: int) -> tuple[PacketSealer, PacketOpener]:
     lifetimes = Lifetimes(**({"seconds": 1000.0, "max_bytes": 1 << 30, "max_packets": 1 << 20} | limits))
     spec = SaSpec(0xABCD1234, suite, keys, lifetimes, 7, FLOW, True)
     peers = SaSpec(0xABCD1234, suite, keys, lifetimes, 7, FLOW, False)
-    return PacketSealer(OutboundSa(spec, 0.0)), PacketOpener(InboundSa(peers, 0.0))
+    return PacketSealer(OutboundSa(spec, 0.0)), PacketOpener(peers, 0.0)
 
 
 def cut(run: bytes, size: int) -> list[bytes]:
@@ -146,9 +146,9 @@ def test_whatever_stands_in_a_run_is_judged_as_it_would_be_alone(suite: EspSuite
         if dice.randrange(3) == 0:
             run += sealer.seal(b"the last one is shorter"[: dice.randrange(20)])
         assert take(together, run, size, at_once=True) == take(alone, run, size, at_once=False)
-        one, other = together.sa, alone.sa
+        one, other = together, alone
         assert (one.packets, one.byte_count) == (other.packets, other.byte_count)
-        assert together.replay.top == alone.replay.top
+        assert together.top == alone.top
 
 
 def test_a_run_in_turn_is_opened_at_once_by_an_aead() -> None:
@@ -171,7 +171,7 @@ def test_near_a_limit_packets_are_opened_one_by_one() -> None:
 def test_where_the_low_half_begins_anew_packets_are_opened_one_by_one(esn: bool) -> None:
     suite = replace(SUITES[0], esn=esn)
     sealer, opener = ends(suite, max_packets=1 << 40)
-    sealer.sa.packets = opener.replay.top = (1 << 32) - 3
+    sealer.sa.packets = opener.top = (1 << 32) - 3
     run, size = sealer.seal_run([b"four"] * 5), sealer.packet_length(4)
     assert opener.open_run_untrusted(run, size, Counter()) == (0, [])
     data, dropped = take(opener, run, size, at_once=True)

@@ -96,7 +96,7 @@ class Associations(PeerDirectory):
         self.due = inf
         self.sealed_for: Address = ("", 0)
         self._timers = Timers()
-        self.rest = Rest(self._keying, self._peers, self._openers, self._spis, self._beginnings, self._note_due)
+        self.rest = Rest(self._keying, self._peers, self._spis, self._beginnings, self._note_due)
         self._waking = self.rest.wake  # one bound method for all peers
 
     # -- sealing ----------------------------------------------------------------------------------------------
@@ -351,6 +351,7 @@ class Associations(PeerDirectory):
             self._carry(association.peer, path.peer)
         if is_translated is not None:
             association.translated = is_translated
+            association.set_watch()
 
     def look_at_path(self, address: Address, now: float) -> None:
         """See the port."""
@@ -395,7 +396,8 @@ class Associations(PeerDirectory):
             self._delete(association, now)
             return
         if spec.scope is None:
-            self._openers[spec.spi] = AssociationOpener(InboundSa(spec, now), association)
+            opener = self._openers[spec.spi] = AssociationOpener(spec, association, now)
+            association.open_with(opener)
         else:
             pieces = self._pieces(association)
             self._host_openers[spec.spi] = HostOpener(InboundSa(spec, now), spec.scope, pieces), association
@@ -540,6 +542,7 @@ class Associations(PeerDirectory):
     def _confirm(self, association: Association, now: float) -> None:
         association.confirmed = True
         association.more.confirm_by = inf
+        association.set_watch()
         choose_sealing(association.peer, now)
         self._flush(association.peer, now)
 
@@ -629,9 +632,11 @@ class Associations(PeerDirectory):
 
     def _remove_inbound(self, association: Association, spi: int) -> None:
         if spi in association.more.inbound:
-            association.more.inbound = tuple(each for each in association.more.inbound if each != spi)
-            opener = self._openers.pop(spi, None) or self._host_openers.pop(spi)[0]
-            CIPHERS.drop(opener.sa)
+            association.more.inbound = left = tuple(each for each in association.more.inbound if each != spi)
+            opener = self._openers.pop(spi, None)
+            if opener is not None and opener is association.opener:
+                association.open_with(self._openers.get(left[-1]) if left else None)
+            CIPHERS.drop(opener or self._host_openers.pop(spi)[0].sa)
 
     def _pieces(self, association: Association) -> Reassembly:
         """What came in fragments from a standard host; its counts are the socket's."""

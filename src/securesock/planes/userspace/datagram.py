@@ -19,6 +19,7 @@ from ...engine.ports import Arrival, PeerReport, PeerState
 from ...errors import LocalMisuse, SecureSocketError, WireError
 from ...identity.names import PeerTargetName
 from ...keying.contract import AddressPair, Establishment, Role
+from ...sad.entries import InboundSa
 from ...types import Address, AnyTrustedPeer
 from ...wire.esp import ESP_HEADER, ESP_HEADER_LENGTH
 from ...wire.inet import packed_host
@@ -28,7 +29,7 @@ from ...wire.tcp_encapsulation import NON_ESP_MARKER
 from ...wire.udp_encapsulation import NAT_KEEPALIVE
 from .associations import Associations
 from .host_packet import HostOpener
-from .packet import Dropped, PacketOpener
+from .packet import Dropped
 from .peers import (
     Association,
     LatchAdmission,
@@ -164,24 +165,17 @@ class UserSpaceDatagrams(Associations):
             if of_host is not None:
                 return self._open_of_host_untrusted(of_host[0], of_host[1], packet, low, address, now)
             return self._handle_other_untrusted(packet, address)
-        association = opener.association
         try:
             data = opener.open_untrusted(packet, low)
         except Dropped as dropped:
             self.counters[dropped.reason] += 1
             return None
-        association.last_in = now
-        sa, peer = opener.sa, association.peer
-        if (
-            not association.confirmed
-            or address != peer.carrier
-            or sa.packets >= sa.check_packets
-            or sa.byte_count >= sa.check_bytes
-        ):
-            self._heard_untrusted_address(association, opener, low, address, now)
+        opener.last_in = now
+        if opener.watchful or opener.packets >= opener.check_packets or opener.byte_count >= opener.check_bytes:
+            self._heard_untrusted_address(opener.association, opener, opener.top, low, address, now)
         if data is None:
             return None
-        return tuple.__new__(Arrival, (data, peer.address, association.principal, sa.spec.sa_id))
+        return tuple.__new__(Arrival, (data, opener.address, opener.principal, opener.sa_id))
 
     def handle_run_untrusted(self, run: bytes, size: int, address: Address, now: float) -> list[Arrival]:
         """See the port."""
@@ -189,16 +183,14 @@ class UserSpaceDatagrams(Associations):
         opener = self._openers.get(ESP_HEADER.unpack_from(run)[0]) if size >= ESP_HEADER_LENGTH else None
         begin = 0
         if opener is not None:
-            association = opener.association
             count, opened = opener.open_run_untrusted(run, size, self.counters)
             begin = count * size
             if count:
-                association.last_in = now
-                if not association.confirmed or address != association.peer.carrier:
+                opener.last_in = now
+                if opener.watchful:
                     low = ESP_HEADER.unpack_from(run, begin - size)[1]
-                    self._heard_untrusted_address(association, opener, low, address, now)
-            where, principal, sa_id = association.peer.address, association.principal, opener.sa.spec.sa_id
-            make = tuple.__new__
+                    self._heard_untrusted_address(opener.association, opener, opener.top, low, address, now)
+            where, principal, sa_id, make = opener.address, opener.principal, opener.sa_id, tuple.__new__
             arrivals = [make(Arrival, (data, where, principal, sa_id)) for data in opened]
         for at in range(begin, len(run), size):
             arrival = self.handle_untrusted(run[at : at + size], address, now)
@@ -234,8 +226,7 @@ class UserSpaceDatagrams(Associations):
         except Dropped as dropped:
             self.counters[dropped.reason] += 1
             return None
-        association.last_in = now
-        self._heard_untrusted_address(association, opener, low, address, now)
+        self._heard_untrusted_address(association, opener.sa, opener.replay.top, low, address, now)
         if received is None:
             if association.more.pieces is not None and association.more.pieces.deadline < association.scheduled:
                 self._schedule(association)
@@ -259,14 +250,15 @@ class UserSpaceDatagrams(Associations):
         return self._keying.why_not_behind(sender, peer.carrier, standard, principal, outbound=False) is None
 
     def _heard_untrusted_address(
-        self, association: Association, opener: PacketOpener | HostOpener, low: int, address: Address, now: float
+        self, association: Association, sa: InboundSa, top: int, low: int, address: Address, now: float
     ) -> None:
         """An authentic packet came, from an address that nothing proves; it shows also an SA's age."""
-        peer, sa = association.peer, opener.sa
+        association.heard(now)
+        peer = association.peer
         if not association.confirmed:
             association.session.traffic_came()
             self._confirm(association, now)
-        if address != peer.carrier and association.translated and sa.packets and opener.replay.top & 0xFFFFFFFF == low:
+        if address != peer.carrier and association.translated and sa.packets and top & 0xFFFFFFFF == low:
             # RFC 7296 2.23: a translator moved the peer; only the newest authentic packet tells where to
             self.counters["moved"] += 1
             self.moves += 1

@@ -17,13 +17,17 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 
+from ...crypto.esp_cipher import EspCipher, esp_cipher_maker
+from ...crypto.kdf import DirectionKeys
 from ...sad.ciphers import CIPHERS
 from ...sad.entries import InboundSa, OutboundSa
 from ...sad.replay import ReplayWindow
+from ...sad.spec import SaSpec
 from ...wire.esp import ESP_TRAILER_LENGTH, NEXT_HEADER_DUMMY, NEXT_HEADER_UDP, PADDING
 from ...wire.inet import UDP_HEADER_LENGTH
 
@@ -114,20 +118,57 @@ class _Shape(NamedTuple):
 _NO_SHAPE: Final = _Shape(-1, b"", b"", 0)
 
 
-class PacketOpener:
-    """The inbound half: the replay window, and the check against the flow."""
+@lru_cache(maxsize=256)
+def _shared(shape: _Shape) -> _Shape:
+    """One object for what is equal: very many peers may send the same lengths from the same port."""
+    return shape
 
-    __slots__ = ("_ports", "_shape", "replay", "sa")
 
-    def __init__(self, sa: InboundSa) -> None:
-        self.sa = sa
-        self.replay = ReplayWindow(esn=sa.spec.suite.esn)
-        self._ports = sa.spec.peer_port << 16 | sa.spec.our_port
+class PacketOpener(InboundSa):
+    """The inbound half, with the replay window and the check against the flow: one object, because a packet of a peer
+    that was idle finds each thing that it looks at far away in memory.
+
+    ``top`` is the highest sequence number that was authentic.  ``key`` is the keys of the SA one behind the other: at
+    rest its ``spec`` is one that many share, without them.
+    """
+
+    __slots__ = ("_make_cipher", "_ports", "_shape", "_window", "key", "sa_id", "top")
+
+    def __init__(self, spec: SaSpec, now: float) -> None:
+        super().__init__(spec, now)
+        self.sa_id = spec.sa_id
+        self.key = spec.keys.encryption + spec.keys.integrity
+        self._make_cipher = esp_cipher_maker(spec.suite)
+        self.top = 0
+        self._window: ReplayWindow | None = None
+        self._ports = spec.peer_port << 16 | spec.our_port
         self._shape = _NO_SHAPE
+
+    @property
+    def keys(self) -> DirectionKeys:
+        """As the spec had them."""
+        encryption = self.spec.suite.encryption
+        length = encryption.key_length + encryption.salt_length
+        return DirectionKeys(self.key[:length], self.key[length:])
+
+    @property
+    def cipher(self) -> EspCipher:
+        """See InboundSa."""
+        if self.ready is None:
+            self.ready = self._make_cipher(self.key)
+        return self.ready
 
     def forget_shape(self) -> None:
         """It is idle, and shall take no more room than it must."""
         self._shape = _NO_SHAPE
+
+    @property
+    def window(self) -> ReplayWindow:
+        """Which numbers were seen: needed, and made, when the first packet comes out of turn."""
+        if self._window is None:
+            self._window = ReplayWindow(esn=self.spec.suite.esn)
+        self._window.top = self.top
+        return self._window
 
     def open_untrusted(self, packet: bytes, low: int) -> bytes | None:
         """The data of an authentic packet that was not seen before, None for a dummy.
@@ -135,33 +176,34 @@ class PacketOpener:
         ``low`` is the sequence number in its header.  Raises Dropped for everything else, and then nothing has changed
         but, if the packet was authentic, the window and the counts.
         """
-        sa, replay = self.sa, self.replay
-        cipher, following = sa.ready or CIPHERS.make(sa), replay.top + 1
+        cipher, following = self.ready or CIPHERS.make(self), self.top + 1
         known, head, tail, stop = self._shape
         length = len(packet) - cipher.overhead
         if length != known and (length % cipher.alignment or length < ESP_TRAILER_LENGTH):
             raise Dropped("malformed-packet")
         # in turn, as nearly all are; where the low half begins anew the window says whether it may
-        sequence = following if low == following & _LOW_32 and low else replay.infer(low)
+        sequence = following if low == following & _LOW_32 and low else self.window.infer(low)
         if sequence is None:
             raise Dropped("replayed")
         # nobody is asked for a successor without the hard limits being near
-        if sa.asked and (sa.packets >= sa.hard_packets or sa.byte_count >= sa.hard_bytes):
+        if self.asked and (self.packets >= self.hard_packets or self.byte_count >= self.hard_bytes):
             raise Dropped("past-its-limits")
         try:
             plain = cipher.open_bytes(packet, sequence)
         except InvalidTag:
             raise Dropped("not-authentic") from None
         if sequence == following:
-            replay.top = following
+            self.top = following
         else:
-            replay.commit(sequence)
-        sa.packets += 1
+            window = self.window
+            window.commit(sequence)
+            self.top = window.top
+        self.packets += 1
         if length != known or not plain.startswith(head) or not plain.endswith(tail):
             stop = self._data_stop(plain)
             if not stop:
                 return None
-        sa.byte_count += stop - UDP_HEADER_LENGTH
+        self.byte_count += stop - UDP_HEADER_LENGTH
         return plain[UDP_HEADER_LENGTH:stop]
 
     def open_run_untrusted(self, run: bytes, size: int, dropped: Counter[str]) -> tuple[int, list[bytes]]:
@@ -170,21 +212,20 @@ class PacketOpener:
 
         The rest of the run is for ``open_untrusted``, and all of it when a limit of the SA is near.
         """
-        sa, replay = self.sa, self.replay
-        cipher, first, most = sa.ready or CIPHERS.make(sa), replay.top + 1, len(run) // size
+        cipher, first, most = self.ready or CIPHERS.make(self), self.top + 1, len(run) // size
         length = size - cipher.overhead
         if (
             length % cipher.alignment
             or length < ESP_TRAILER_LENGTH
-            or sa.packets + most > sa.check_packets
-            or sa.byte_count + len(run) > sa.check_bytes
+            or self.packets + most > self.check_packets
+            or self.byte_count + len(run) > self.check_bytes
             # where the low half begins anew, which without ESN it never may (RFC 4303 3.3.3)
             or (first & _LOW_32) + most > _LOW_32
         ):
             return 0, []
-        opened = cipher.open_run(sa.spi.to_bytes(4, "big"), run, size, first)
-        replay.top += len(opened)
-        sa.packets += len(opened)
+        opened = cipher.open_run(self.spi.to_bytes(4, "big"), run, size, first)
+        self.top += len(opened)
+        self.packets += len(opened)
         data: list[bytes] = []
         _, head, tail, stop = self._shape if self._shape.length == length else _NO_SHAPE
         for plain in opened:
@@ -198,7 +239,7 @@ class PacketOpener:
                     continue
                 _, head, tail, stop = self._shape
             data.append(plain[UDP_HEADER_LENGTH:stop])
-        sa.byte_count += sum(map(len, data))
+        self.byte_count += sum(map(len, data))
         return len(opened), data
 
     def _data_stop(self, plain: bytes) -> int:
@@ -215,7 +256,7 @@ class PacketOpener:
             if plain[-1] == NEXT_HEADER_DUMMY:
                 return 0  # RFC 4303 2.6: discarded without a word
             raise Dropped(self._what_is_wrong(plain))
-        self._shape = _Shape(length, plain[:UDP_HEADER_LENGTH], plain[stop:], stop)
+        self._shape = _shared(_Shape(length, plain[:UDP_HEADER_LENGTH], plain[stop:], stop))
         return stop
 
     def _what_is_wrong(self, plain: bytes) -> str:

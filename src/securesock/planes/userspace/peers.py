@@ -20,7 +20,8 @@ from ...errors import SecureSocketError
 from ...identity.names import PeerTargetName, parse_peer_target_name
 from ...keying.contract import Establishment, KeyingSession, Role
 from ...sad.ciphers import CIPHERS
-from ...sad.entries import SEALING_SHARE, InboundSa, Limits
+from ...sad.entries import SEALING_SHARE, Limits
+from ...sad.spec import SaSpec
 from ...types import Address, AnyTrustedPeer, Principal
 from ...wire.inet import packed_host
 from .host_packet import HostSealer
@@ -232,13 +233,20 @@ class LatchAdmission:
 
 
 class AssociationOpener(PacketOpener):
-    """What opens the packets of an association."""
+    """What opens the packets of an association, with all that a packet asks of it and of its peer.
 
-    __slots__ = ("association",)
+    ``last_in``: when it last opened one.  ``watchful``: where a packet comes from, or that it came, means something.
+    """
 
-    def __init__(self, sa: InboundSa, association: Association) -> None:
-        super().__init__(sa)
+    __slots__ = ("address", "association", "last_in", "principal", "watchful")
+
+    def __init__(self, spec: SaSpec, association: Association, now: float) -> None:
+        super().__init__(spec, now)
         self.association = association
+        self.address = association.peer.address
+        self.principal = association.principal
+        self.last_in = NEVER
+        self.watchful = True
 
 
 class Particulars:
@@ -321,16 +329,17 @@ class Association:
     """One keying session.  What packets and clocks look at is here, all else in ``more``, which wakes an idle peer.
 
     ``confirmed``: the peer is known to have the keys.  ``watched``: the timers know that something was sent since the
-    peer was last heard.  ``wake_at``: of one at rest, when it has to be looked at as a whole.
+    peer was last heard.  ``opener``: the inbound SA installed last, but for a standard host's.  ``wake_at``: of one at
+    rest, when it has to be looked at as a whole.
     """
 
     __slots__ = (
         "_heard_at_rest",
+        "_last_in",
         "_more",
         "confirmed",
         "idle_s",
         "kept_at",
-        "last_in",
         "last_out",
         "opener",
         "our_address",
@@ -350,7 +359,7 @@ class Association:
         self._more: Particulars | None = Particulars(session, rank, peer.carrier, now)
         self._heard_at_rest = NEVER
         self.wake_at = inf
-        self.opener: AssociationOpener | None = None  # of one at rest
+        self.opener: AssociationOpener | None = None
         self.role = role
         self.state: AssociationState = "negotiating"
         self.idle_s = IDLE_S
@@ -359,7 +368,7 @@ class Association:
         self.watched = False
         self.translated = False  # whether the two ends see different addresses
         self.our_address: Address | None = None
-        self.last_in = self.last_out = self.kept_at = self.path_looked_at = now
+        self._last_in = self.last_out = self.kept_at = self.path_looked_at = now
         self.scheduled = inf
 
     # what an idle peer's is at rest, and comes back when it is asked for
@@ -413,7 +422,7 @@ class Association:
         alone = peer.associations == (self,) and peer.route is None and not (peer.queue or peer.failure)
         return quiet and alone and self.session_due > now + QUIET_S
 
-    def rest(self, opener: AssociationOpener) -> Particulars:
+    def rest(self) -> Particulars:
         """Let go of what no packet looks at; ``wake`` takes it again."""
         more = self.more
         self.wake_at = min(self.session_due, self.ends_at, self.prove_at)
@@ -423,12 +432,36 @@ class Association:
             self.kept_at = self.last_out  # nobody is reminded
         for sealer in more.sealers:
             CIPHERS.drop(sealer.sa)
-        self.opener, self._more = opener, None
+        self._more = None
         return more
 
     def wake(self, more: Particulars) -> None:
         """Go on with what ``rest`` let go of."""
-        self._more, self.opener, self.wake_at = more, None, inf
+        self._more, self.wake_at = more, inf
+
+    @property
+    def last_in(self) -> float:
+        """When the last packet opened."""
+        return self._last_in if self.opener is None else max(self._last_in, self.opener.last_in)
+
+    def heard(self, now: float) -> None:
+        """A packet opened, and ``opener`` did not note it."""
+        self._last_in = now
+
+    def open_with(self, opener: AssociationOpener | None) -> None:
+        """Another inbound SA is the newest; the one before may still open what is on its way."""
+        before, self.opener = self.opener, opener
+        if before is not None:
+            self.heard(max(self._last_in, before.last_in))
+            before.watchful = True
+        self.set_watch()
+
+    def set_watch(self) -> None:
+        """Whether packets of the newest SA say more than what is in them: that the peer has the keys, and where a
+        translator has moved it to."""
+        if self.opener is not None:
+            self.opener.watchful = not self.confirmed or self.translated
+            self.opener.principal = self.principal
 
     @property
     def heard_or_sent_at(self) -> float:
@@ -465,12 +498,13 @@ class Association:
         self.idle_s = establishment.idle_s
         more.main_mode_sa_id = establishment.main_mode_sa_id
         more.quick_mode_sa_id = establishment.quick_mode_sa_id
-        more.established_at = self.last_in = self.last_out = now
+        more.established_at = self._last_in = self.last_out = now
         more.place = None
         self.begin_limits(now)
         # the initiator has read our answer; a responder waits for a sign that its own was read
         self.confirmed = self.role is Role.INITIATOR
         more.confirm_by = inf if self.confirmed else now + CONFIRM_S
+        self.set_watch()
 
     # what its key exchange SA may still carry
 

@@ -29,6 +29,8 @@ _LOOKS: Final = 4  # how many more than those that are too many are looked at: s
 
 _NO_FLOW: Final = InnerFlow(0, "", 0, "", 0)
 """Of an SA at rest: what opens its packets has long noted the flow's ports."""
+_NO_KEYS: Final = DirectionKeys(b"", b"")
+"""And its keys."""
 
 
 class Rest:
@@ -38,7 +40,6 @@ class Rest:
         self,
         keying: DatagramKeying,
         peers: Mapping[Address, Peer],
-        openers: Mapping[int, AssociationOpener],
         spis: Container[int],
         beginnings: MutableMapping[tuple[Address, bytes], Association],
         note_due: Callable[[], None],
@@ -47,13 +48,13 @@ class Rest:
         self.max_awake = MAX_AWAKE
         self._keying = keying
         self._peers = peers
-        self._openers = openers
         self._spis = spis
         self._beginnings = beginnings
         self._note_due = note_due
         self._awake: OrderedDict[Association, None] = OrderedDict()
         self._resting = Resting()
         self._ours: dict[Address, Address] = {}
+        self._specs: dict[SaSpec, SaSpec] = {}
 
     def note_awake(self, association: Association, now: float) -> None:
         """It was established, or woken: if it is one too many, the longest idle ones go to rest."""
@@ -80,22 +81,23 @@ class Rest:
         """Put a peer to rest, if it is idle."""
         if not association.may_rest(now):
             return False
-        peer = association.peer
-        (spi,) = association.more.inbound
-        opener = self._openers[spi]
-        sa, source, rank = opener.sa, association.more.source, association.more.rank
-        more = association.rest(opener)
-        peer.resting = self._resting.freeze((more, sa.spec), (peer, self._spis, sa.spec.keys))
+        peer, opener = association.peer, association.opener
+        if opener is None:
+            return False
+        spec, source, rank = opener.spec, association.more.source, association.more.rank
+        more = association.rest()
+        peer.resting = self._resting.freeze((more, spec), (peer, self._spis, spec.keys))
         if peer.resting is None:
             association.wake(more)
             return False
         peer.sealer = None
-        self._openers[sa.spi].forget_shape()
-        sa.spec = replace(sa.spec, flow=_NO_FLOW)
-        # one object for what is equal
+        # one object for what is equal, and none for what no packet needs
+        opener.forget_shape()
+        blank = replace(spec, spi=0, keys=_NO_KEYS, sa_id=0, flow=_NO_FLOW)
+        opener.spec = self._specs.setdefault(blank, blank)
         if association.our_address is not None:
             association.our_address = self._ours.setdefault(association.our_address, association.our_address)
-        association.principal = self._resting.shared(association.principal)
+        association.principal = opener.principal = self._resting.shared(association.principal)
         peer.latched = self._resting.shared(peer.latched)
         # whoever asks for its first answer again has long had it
         self._beginnings.pop((source, rank), None)
@@ -106,8 +108,8 @@ class Rest:
         if peer.resting is None:
             return
         association = next(each for each in peer.associations if each.at_rest)
-        sa = cast(AssociationOpener, association.opener).sa
-        more, sa.spec = self._thaw(peer.resting, peer, sa.spec.keys)
+        opener = cast(AssociationOpener, association.opener)
+        more, opener.spec = self._thaw(peer.resting, peer, opener.keys)
         association.wake(more)
         peer.resting = None
         if peer.active is association and association.sealers:
