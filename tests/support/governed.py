@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import securesock as ss
-from securesock.policy import Condition, Filter, FilterEngine, Layer, ProviderContext
+from securesock.policy import ActionType, Condition, Field, Filter, FilterEngine, Layer, ProviderContext, match
 from securesock.policy import identifiers as ids
 from securesock.policy.ipsec import (
     AuthenticationMethod,
@@ -18,6 +18,8 @@ from securesock.policy.ipsec import (
     SaLifetime,
     SaTransform,
     TransportPolicy,
+    TunnelEndpoints,
+    TunnelPolicy,
 )
 from securesock.policy.ipsec_numbers import (
     AuthMethodType,
@@ -42,6 +44,10 @@ INTEGRITY_ONLY = SaTransform(TransformType.ESP_AUTH, AuthTransform(AuthType.SHA_
 
 
 AN_HOUR = SaLifetime()
+TUNNEL_CALLOUTS = {
+    Layer.OUTBOUND_TRANSPORT_V4: ids.CALLOUT_IPSEC_OUTBOUND_TUNNEL_V4,
+    Layer.INBOUND_TRANSPORT_V4: ids.CALLOUT_IPSEC_INBOUND_TUNNEL_V4,
+}
 
 
 def under(context: ss.SecurityContext, engine: FilterEngine) -> ss.SecurityContext:
@@ -84,3 +90,25 @@ def policy_filter(
 ) -> Filter:
     """A filter of an administrator's that names a policy."""
     return Filter(name, layer=layer, conditions=conditions, provider_context=context.key)
+
+
+def add_tunnel(
+    engine: FilterEngine, endpoints: TunnelEndpoints, *networks: str, transform: SaTransform = AES_128_GCM
+) -> tuple[ProviderContext, list[Filter]]:
+    """IPv4 to and from ``networks`` goes through a tunnel: its policy, and the filters that name it."""
+    content = TunnelPolicy((Proposal((transform,)),), endpoints)
+    context = engine.provider_contexts.add(
+        ProviderContext("to the branch", type=ContextType.IKEV2_QM_TUNNEL, content=content)
+    )
+    filters = [
+        Filter(
+            "to the branch",
+            layer=layer,
+            action=ActionType.CALLOUT_TERMINATING,
+            action_key=callout,
+            provider_context=context.key,
+            conditions=tuple(match(Field.IP_REMOTE_ADDRESS, each) for each in networks),
+        )
+        for layer, callout in TUNNEL_CALLOUTS.items()
+    ]
+    return context, [engine.filters.add(each) for each in filters]

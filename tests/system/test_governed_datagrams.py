@@ -7,6 +7,7 @@ import gc
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -14,13 +15,14 @@ import securesock as ss
 from securesock.policy import ActionType, Condition, Field, Filter, FilterEngine, Layer, allow, match
 from securesock.policy import identifiers as ids
 from securesock.policy.events import MmFailure
-from securesock.policy.ipsec import AuthenticationMethod, PresharedKeyAuthentication, SaLifetime
+from securesock.policy.ipsec import AuthenticationMethod, PresharedKeyAuthentication, SaLifetime, TunnelEndpoints
 from securesock.policy.ipsec_numbers import AuthMethodType
 from securesock.secret import Secret
 from securesock.sockets.datagram_socket import SecureDatagramSocket
 from tests.support.governed import (
     AES_128_GCM,
     INTEGRITY_ONLY,
+    add_tunnel,
     main_mode,
     policy_filter,
     quick_mode,
@@ -370,3 +372,66 @@ def test_nothing_is_kept_of_strangers(engine: FilterEngine, monkeypatch: pytest.
         _is_refused(server, sock)
         assert judges.applied(("127.0.0.1", sock.getsockname()[1])) is not None
         until(lambda: not judges._judged, "it is forgotten")
+
+
+GATEWAY = "127.0.0.92"
+BEHIND = ("10.92.0.1", 7)
+
+
+@pytest.fixture
+def gateway(engine: FilterEngine) -> Iterator[ss.SecureSocket]:
+    """At a standard host's port, and inside of its tunnel where BEHIND says; the engine's flows go there through it."""
+    entry = ss.PeerEntry("127.0.0.1", gateway="127.0.0.1", inner=BEHIND[0], inner_port=BEHIND[1], peer=CLIENT)
+    add_tunnel(engine, TunnelEndpoints("127.0.0.1", GATEWAY, remote_fqdn="server.example"), "10.92.0.0/24")
+    with _socket(replace(server_context(), peers=(entry,))) as sock:
+        sock.bind((GATEWAY, 4500))
+        yield sock
+
+
+def test_a_connected_socket_goes_through_the_tunnel_that_policy_has(
+    engine: FilterEngine, gateway: ss.SecureSocket
+) -> None:
+    with _socket(under(client_context(), engine), bind=True) as sock:
+        sock.connect(BEHIND)
+        sock.send(b"question")
+        data, sender = gateway.recvfrom(100)
+        assert (data, sender) == (b"question", sock.getsockname())
+        gateway.sendto(b"answer", sender)
+        assert sock.recv(100) == b"answer"
+        assert sock.getpeername() == BEHIND
+        info = sock.query_security()
+        assert info.peer_machine is not None
+        assert info.peer_machine.name == NAME
+
+
+def test_an_asyncio_endpoint_goes_through_the_tunnel_that_policy_has(
+    engine: FilterEngine, gateway: ss.SecureSocket
+) -> None:
+    async def run() -> None:
+        came: asyncio.Queue[tuple[bytes, object]] = asyncio.Queue()
+
+        class Hears(asyncio.DatagramProtocol):
+            def datagram_received(self, data: bytes, addr: tuple[object, ...]) -> None:
+                came.put_nowait((data, addr))
+
+        transport, _ = await ss.aio.create_datagram_endpoint(
+            Hears,
+            local_addr=("127.0.0.1", 0),
+            remote_addr=BEHIND,
+            context=under(client_context(), engine),
+        )
+        transport.sendto(b"question")
+        data, sender = await asyncio.to_thread(gateway.recvfrom, 100)
+        assert data == b"question"
+        gateway.sendto(b"answer", sender)
+        assert await asyncio.wait_for(came.get(), 20) == (b"answer", BEHIND)
+        transport.close()
+
+    asyncio.run(run())
+
+
+def test_a_stream_is_refused_where_a_filter_wants_a_tunnel(engine: FilterEngine) -> None:
+    add_tunnel(engine, TunnelEndpoints("127.0.0.1", GATEWAY), "127.0.0.0/8")
+    with ss.SecureSocket(context=under(client_context(), engine)) as sock, pytest.raises(ss.PolicyRefused) as caught:
+        sock.connect(("127.0.0.1", 9))
+    assert "this flow is carried in transport mode" in str(caught.value)

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Final, NamedTuple, TypeAlias
+from uuid import UUID
 
 from ..errors import ConnectionBroken, KeyingTimeout, LocalMisuse, PolicyRefused, SecureSocketError
 from ..identity.names import PeerTargetName
@@ -23,8 +24,11 @@ from ..policy.errors import PolicyStateError
 from ..policy.explain import Explanation
 from ..types import Address, AnyTrustedPeer, Flow, Principal
 from .applied import Applied
+from .asking import numeric_address
 from .live_flows import PolicyChange, PolicyChanges, Schedule, allows, watch
+from .peer_entry import PeerEntry
 from .socket_policy import SocketPolicy
+from .tunnels import Tunnel, through, tunnel_for, tunnels_from
 from .verdicts import Direction, ip_version
 
 __all__ = ["DatagramPolicy", "LivePeers"]
@@ -48,9 +52,12 @@ class _Behind(NamedTuple):
 
 
 class _Judged(NamedTuple):
+    """``tunnel``: the key of the policy whose tunnel the peer is the other end of."""
+
     applied: Applied
     direction: Direction
     expected: PeerTargetName | AnyTrustedPeer | None
+    tunnel: UUID | None = None
 
 
 class DatagramPolicy:
@@ -63,6 +70,7 @@ class DatagramPolicy:
         self._judged: dict[Address, _Judged] = {}
         self._behind: dict[Address, _Behind] = {}
         self._generation = 0
+        self._tunnels: tuple[Tunnel, ...] | None = None  # None: not looked for since policy changed
         self._live: LivePeers | None = None
         self._break_off: Callable[[Address, ConnectionBroken], None] | None = None
         self._run: Schedule | None = None
@@ -70,20 +78,60 @@ class DatagramPolicy:
 
     # -- judging -----------------------------------------------------------------------------------------------------
 
-    def begins(self, peer: Address, expected: PeerTargetName | AnyTrustedPeer | None) -> Applied:
-        """We begin with ``peer``.  PolicyRefused, LocalMisuse."""
-        return self._judge(peer, "outbound", expected)
+    def begins(
+        self, peer: Address, expected: PeerTargetName | AnyTrustedPeer | None, *, tunnelled: bool = False
+    ) -> Applied:
+        """We begin with ``peer``; ``tunnelled``: as the other end of a tunnel.  PolicyRefused, LocalMisuse."""
+        return self._judge(peer, "outbound", expected, tunnelled=tunnelled)
 
-    def answers(self, peer: Address) -> Applied:
+    def answers(self, peer: Address, *, tunnelled: bool = False) -> Applied:
         """``peer`` begins with us.  PolicyRefused, LocalMisuse."""
-        return self._judge(peer, "inbound", None)
+        return self._judge(peer, "inbound", None, tunnelled=tunnelled)
 
-    def _judge(self, peer: Address, direction: Direction, expected: PeerTargetName | AnyTrustedPeer | None) -> Applied:
+    def _judge(
+        self,
+        peer: Address,
+        direction: Direction,
+        expected: PeerTargetName | AnyTrustedPeer | None,
+        *,
+        tunnelled: bool,
+    ) -> Applied:
         flow = self._policy.flow_of(self._our_address(peer), peer)
         applied = self._policy.judge(flow, direction, expected)
+        tunnel = self._tunnel_to(flow.peer_host) if tunnelled else None
+        if tunnel is not None:
+            applied = through(tunnel, applied)
         with self._lock:
-            self._judged[peer] = _Judged(applied, direction, expected)
+            self._judged[peer] = _Judged(applied, direction, expected, None if tunnel is None else tunnel.context.key)
         return applied
+
+    # -- tunnels -----------------------------------------------------------------------------------------------------
+
+    def entry_to(self, address: Address) -> PeerEntry | None:
+        """How policy has ``address`` reached: by the gateway of a tunnel; None where no filter demands one."""
+        engine = self._policy.engine
+        if engine is None:
+            return None
+        try:
+            our = self._our_address(address)
+        except OSError:  # no way there but the tunnel
+            our = ("::" if ip_version(numeric_address(address)[0]) == 6 else "0.0.0.0", 0)
+        tunnel = tunnel_for(engine, self._policy.flow_of(our, address))
+        return None if tunnel is None else tunnel.entry
+
+    def entries_from(self, carrier: Address) -> tuple[PeerEntry, ...]:
+        """What policy says of whoever begins at ``carrier`` as the gateway of a tunnel."""
+        tunnel = self._tunnel_to(numeric_address(carrier)[0])
+        return () if tunnel is None else (tunnel.entry,)
+
+    def _tunnel_to(self, gateway: str) -> Tunnel | None:
+        engine = self._policy.engine
+        if engine is None:
+            return None
+        tunnels = self._tunnels
+        if tunnels is None:
+            tunnels = self._tunnels = tunnels_from(engine)
+        return next((each for each in tunnels if each.entry.gateway == gateway), None)
 
     def admission(self, peer: Address, otherwise: Admission, *, outbound: bool) -> Admission:
         """Who may be at ``peer``, judged when it is known who it is."""
@@ -108,9 +156,10 @@ class DatagramPolicy:
             return known.refused
         flow = self._flow_behind(address, carrier, standard)
         began = direction if known is None or known.refused is not None else known.direction
-        refused = self._why_not(flow, principal, began)
+        gateway = numeric_address(carrier)[0] if standard.mode == "tunnel" else ""
+        refused = self._why_not(flow, principal, began, gateway)
         if refused is not None and began != direction:
-            began, refused = direction, self._why_not(flow, principal, direction)
+            began, refused = direction, self._why_not(flow, principal, direction, gateway)
         if len(self._behind) >= MAX_BEHIND:
             self._behind.clear()
         if principal is not None or refused is not None:
@@ -127,9 +176,11 @@ class DatagramPolicy:
         our_host = next((each for each in hosts if ip_version(each) == version), flow.our_host)
         return flow._replace(our_host=our_host, our_port=standard.our_port)
 
-    def _why_not(self, flow: Flow, principal: Principal | None, direction: Direction) -> SecureSocketError | None:
+    def _why_not(
+        self, flow: Flow, principal: Principal | None, direction: Direction, gateway: str
+    ) -> SecureSocketError | None:
         try:
-            applied = self._policy.judge(flow, direction)
+            applied = self._policy.judge(flow, direction, tunnel_to=gateway)
             if principal is not None:
                 self._policy.meets(applied, direction, None, principal)
         except (PolicyRefused, LocalMisuse) as error:
@@ -194,6 +245,7 @@ class DatagramPolicy:
     def look(self) -> None:
         """Policy has changed."""
         self._generation += 1
+        self._tunnels = None
         if self._run is not None:
             self._run(self._look)
 
@@ -211,6 +263,11 @@ class DatagramPolicy:
             return
         try:
             applied = self._policy.judge(flow, before.direction, before.expected)
+            if before.tunnel is not None:
+                tunnel = self._tunnel_to(flow.peer_host)
+                if tunnel is None or tunnel.context.key != before.tunnel:
+                    raise PolicyRefused("the policy that had a tunnel end there is gone")
+                applied = through(tunnel, applied)
             self._policy.meets(applied, before.direction, before.expected, establishment.peer)
         except PolicyStateError:
             return  # the engine was closed

@@ -58,6 +58,7 @@ from ..policy.ipsec import (
     Proposal,
     SaTransform,
     TransportPolicy,
+    TunnelPolicy,
 )
 from ..policy.ipsec_numbers import (
     AuthMethodType,
@@ -82,6 +83,7 @@ from .user import proves_a_user
 __all__ = [
     "MAIN_MODE_TYPES",
     "QUICK_MODE_TYPES",
+    "TUNNEL_TYPES",
     "check_named",
     "find_context",
     "identity_for",
@@ -89,12 +91,15 @@ __all__ = [
     "named",
     "pfs_groups",
     "quick_mode_of",
+    "tunnel_ends",
     "users_of",
 ]
 
 MAIN_MODE_TYPES: Final = (ContextType.AUTHIP_MM, ContextType.IKEV2_MM)
 """What AuthipMMPolicyKey may name: Winsock's type, and that of the module which negotiates here."""
 QUICK_MODE_TYPES: Final = (ContextType.AUTHIP_QM_TRANSPORT, ContextType.IKEV2_QM_TRANSPORT)
+"""The same for AuthipQMPolicyKey."""
+TUNNEL_TYPES: Final = (ContextType.AUTHIP_QM_TUNNEL, ContextType.IKEV2_QM_TUNNEL)
 """What AuthipQMPolicyKey may name."""
 
 _AUTHIP_ALONE: Final = (
@@ -209,6 +214,18 @@ def find_context(engine: FilterEngine | None, key: UUID, types: tuple[ContextTyp
         wanted = " or ".join(each.name for each in types)
         raise LocalMisuse(f"the policy {key} ({context.name!r}) is of type {context.type.name}, and {wanted} is meant")
     return context
+
+
+def tunnel_ends(engine: FilterEngine, key: UUID | None) -> tuple[str, ...]:
+    """The addresses at which the tunnel of the policy with this key may end; none where it is no tunnel policy."""
+    try:
+        context = None if key is None else find_context(engine, key, TUNNEL_TYPES)
+    except LocalMisuse:
+        return ()
+    if context is None or not isinstance(context.content, TunnelPolicy):
+        return ()
+    endpoints = context.content.endpoints
+    return tuple(dict.fromkeys((endpoints.remote, *endpoints.remote_addresses)))
 
 
 def check_named(settings: IPsecSettings, context: SecurityContext | None) -> None:
@@ -378,7 +395,8 @@ def quick_mode_of(context: ProviderContext) -> QuickModePolicy:
     Lifetimes are the shortest of its proposals, and there is PFS as soon as one of them wants it.
     """
     content = context.content
-    if context.type not in QUICK_MODE_TYPES or not isinstance(content, TransportPolicy):
+    known = (*QUICK_MODE_TYPES, *TUNNEL_TYPES)
+    if context.type not in known or not isinstance(content, (TransportPolicy, TunnelPolicy)):
         raise _cannot(context, f"it is of type {context.type.name}, which no module here negotiates for a socket")
     if content.em_policy is not None:
         raise _cannot(context, "it has extended-mode methods, which only AuthIP has and which is not there yet")

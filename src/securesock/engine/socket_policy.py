@@ -153,10 +153,14 @@ class SocketPolicy:
         return self.judge(self.flow_of(our, peer), "inbound")
 
     def judge(
-        self, flow: Flow, direction: Direction, expected: PeerTargetName | AnyTrustedPeer | None = None
+        self,
+        flow: Flow,
+        direction: Direction,
+        expected: PeerTargetName | AnyTrustedPeer | None = None,
+        tunnel_to: str = "",
     ) -> Applied:
-        """What policy makes of a flow now."""
-        return judge(self._inquest(flow, direction, expected))
+        """What policy makes of a flow now; ``tunnel_to``: the gateway that it goes through."""
+        return judge(self._inquest(flow, direction, expected)._replace(tunnel_to=tunnel_to))
 
     def failed(
         self,

@@ -48,6 +48,7 @@ from .policy_keys import (
     named,
     pfs_groups,
     quick_mode_of,
+    tunnel_ends,
     users_of,
 )
 
@@ -76,7 +77,7 @@ class Inquest(NamedTuple):
     """Whose flow it is and what is known of it.
 
     ``expected``: whom an initiator wants to reach.  ``skip``: the socket has no filters of its own, and relies on
-    those that exist.
+    those that exist.  ``tunnel_to``: the gateway that carries the flow in tunnel mode, "" for none.
     """
 
     context: SecurityContext
@@ -85,6 +86,7 @@ class Inquest(NamedTuple):
     direction: Direction
     expected: PeerTargetName | AnyTrustedPeer | None = None
     skip: bool = False
+    tunnel_to: str = ""
 
 
 def ip_version(host: str) -> int:
@@ -204,7 +206,7 @@ class _Findings:
             if verdict.demand is not None:
                 self._demand = self._demand.joined(verdict.demand)
                 self._note(name, verdict)
-        self._check_demand()
+        self._check_demand(engine)
         self._check_module(engine)
         for name in ("IKEEXT", "IPSEC"):
             decided = self._classify(engine, name).filter
@@ -236,11 +238,12 @@ class _Findings:
         if not is_of_socket(decided) and (demand.require_security or demand.require_encryption):
             self._demanded_by = self._demanded_by or decided
 
-    def _check_demand(self) -> None:
-        demand = self._demand
-        if demand.tunnel_filter:
+    def _check_demand(self, engine: FilterEngine) -> None:
+        demand, gateway = self._demand, self._inquest.tunnel_to
+        if demand.tunnel_filter and (not gateway or gateway not in tunnel_ends(engine, demand.tunnel_policy)):
+            how = f"through {gateway}" if gateway else "in transport mode"
             raise PolicyRefused(
-                f"filter {demand.tunnel_filter} demands tunnel mode, and a socket is carried in transport mode",
+                f"filter {demand.tunnel_filter} demands tunnel mode, and this flow is carried {how}",
                 filter_id=demand.tunnel_filter,
             )
         if demand.suppress_negotiation and self._inquest.direction == "outbound":

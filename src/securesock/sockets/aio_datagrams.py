@@ -25,7 +25,7 @@ from ..entropy import SystemEntropy
 from ..errors import LocalMisuse
 from ..types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer, SecurityInfo
 from .address_book import AddressBook, LocalAddress
-from .datagram_keying import SocketKeying
+from .datagram_keying import SocketKeying, is_routed
 from .path import KernelPath
 from .planes import datagram_machine
 
@@ -185,11 +185,8 @@ async def routed(
 
     gaierror: it cannot be found.
     """
-    if remote is None or not context.peers:
+    if remote is None or not (context.peers or context.policy):
         return None
-    from ..engine.peer_entry import entry_for  # for those who have entries
-
     found = await loop.getaddrinfo(*remote, family=family, type=socket.SOCK_DGRAM)
     address = cast(Address, found[0][4])
-    entry = entry_for(context.peers, address[0])
-    return None if entry is None or entry.carrier == "own" else address
+    return address if is_routed(context, address) else None

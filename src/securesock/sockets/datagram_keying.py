@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..engine.datagram_policy import DatagramPolicy
     from ..engine.peer_entry import PeerEntry
 
-__all__ = ["SocketKeying"]
+__all__ = ["SocketKeying", "is_routed"]
 
 CROWDED_AT: Final = 50
 """Half-open negotiations in this process from which on a cookie is asked for: a twentieth of the places that there are,
@@ -53,6 +53,21 @@ def _ways(context: SecurityContext) -> tuple[_Way, _Way]:
     from ..engine.routes import route_from, route_to  # for those who have entries
 
     return route_to, route_from
+
+
+def is_routed(context: SecurityContext, address: Address) -> bool:
+    """Whether a standard host reaches ``address``, so that no datagram comes from there itself."""
+    if context.peers:
+        from ..engine.peer_entry import entry_for  # for those who have entries
+
+        entry = entry_for(context.peers, address[0])
+        if entry is not None and entry.carrier != "own":
+            return True
+    if context.policy is None:
+        return False
+    from ..engine.tunnels import is_tunnelled  # for those who have a filtering platform
+
+    return is_tunnelled(context.policy, address)
 
 
 class SocketKeying:
@@ -103,8 +118,11 @@ class SocketKeying:
         offset_s = self._wall_offset_s()
         applied = None
         if self._policy is not None:
-            begins = role is Role.INITIATOR
-            applied = self._policy.begins(peer, expected) if begins else self._policy.answers(peer)
+            begins, tunnelled = role is Role.INITIATOR, standard is not None and standard.mode == "tunnel"
+            if begins:
+                applied = self._policy.begins(peer, expected, tunnelled=tunnelled)
+            else:
+                applied = self._policy.answers(peer, tunnelled=tunnelled)
             admission = self._policy.admission(peer, admission, outbound=begins)
         if role is Role.INITIATOR:
             config = connecting(
@@ -166,11 +184,23 @@ class SocketKeying:
 
     def route(self, address: Address) -> Route | None:
         """See the port."""
-        return self._route_to(self._context.peers, address, self._our_address)
+        route = self._route_to(self._context.peers, address, self._our_address)
+        entry = self._policy.entry_to(address) if self._policy is not None and route is None else None
+        if entry is not None:
+            from ..engine.routes import route_to  # for flows that a filter has go through a tunnel
+
+            route = route_to((entry,), address, self._our_address)
+        return route
 
     def arriving(self, carrier: Address) -> Route | None:
         """See the port."""
-        return self._route_from(self._context.peers, carrier, self._our_address)
+        route = self._route_from(self._context.peers, carrier, self._our_address)
+        entries = self._policy.entries_from(carrier) if self._policy is not None and route is None else ()
+        if entries:
+            from ..engine.routes import route_from
+
+            route = route_from(entries, carrier, self._our_address)
+        return route
 
     def woken(self, session: KeyingSession) -> None:
         """See the port."""

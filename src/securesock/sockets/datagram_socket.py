@@ -32,7 +32,7 @@ from ..types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer, SecurityInfo
 from .address_book import AddressBook, LocalAddress, addresses_of, numeric_bound
 from .ancillary import SCM_PRINCIPAL, SCM_SA_ID, SOL_SECURESOCK
 from .calls import ReadableFile, readable, writable
-from .datagram_keying import SocketKeying
+from .datagram_keying import SocketKeying, is_routed
 from .path import KernelPath
 from .planes import datagram_machine
 from .refused import check_no_flags, check_peek
@@ -229,20 +229,12 @@ class SecureDatagramSocket(SecureSocket):
         """Fix the peer, as for any UDP socket; the first datagram begins the negotiation."""
         carrier = self._open()
         resolved = self._book.resolve(address)
-        if self._is_routed(resolved):
+        if is_routed(self.context, resolved):
             # what comes and goes has the standard host's address, and on the wire no other
             carrier.only = resolved
         else:
             socket.socket.connect(self, resolved)
         self._peer_address = carrier.connected = resolved
-
-    def _is_routed(self, address: Address) -> bool:
-        if not self.context.peers:
-            return False
-        from ..engine.peer_entry import entry_for  # for those who have entries
-
-        entry = entry_for(self.context.peers, address[0])
-        return entry is not None and entry.carrier != "own"
 
     def getpeername(self) -> Address:
         """The address that the socket is connected to, behind whatever standard host."""

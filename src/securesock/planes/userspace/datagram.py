@@ -373,6 +373,8 @@ class UserSpaceDatagrams(Associations):
         self.counters["policy-changed"] += 1
         peer.why_clear = ""
         peer.failure, peer.failure_told = error, False
+        if peer.route is not None:
+            self._lose_way(peer)
         for association in peer.associations:
             self._delete(association, now)
             self._close_inbound(association)

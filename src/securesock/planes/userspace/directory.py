@@ -138,6 +138,10 @@ class PeerDirectory:
         elif route is not None and route.tries_own:
             self._carriers[host] = "4500"
 
+    def _lose_way(self, host: Peer) -> None:
+        """Have it asked again how the addresses are reached that ``host`` spoke for."""
+        self._behind = {address: each for address, each in self._behind.items() if each is not host}
+
     def _forget_stranger(self, peer: Peer) -> None:
         if peer.forgettable:
             for address in {peer.address, peer.carrier}:
@@ -148,5 +152,4 @@ class PeerDirectory:
                     del self._peers[peer.address]
             else:
                 self._hosts.pop(peer.address, None)
-                for address in [each for each, found in self._behind.items() if found is peer]:
-                    del self._behind[address]
+                self._lose_way(peer)
