@@ -79,8 +79,9 @@ def user_proof(context: SecurityContext, settings: SecuritySettings) -> UserProo
         return _by_certificate(context.user, parse_user_name(name, domain) if name else None)
     if name:
         raise LocalMisuse(
-            f"{name} has no password: a password is overwritten once a negotiation has used it, so that each needs "
-            "settings of its own; a user's certificate is SecurityContext(user=...)"
+            f"{name} has no password: a password is overwritten once a negotiation has used it, and no copy of "
+            "settings has it (nor dataclasses.replace): each negotiation needs settings that were given one; a user's "
+            "certificate is SecurityContext(user=...)"
         )
     return None
 

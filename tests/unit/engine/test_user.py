@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from securesock.engine.applied import ANY_USER, Applied, UserRule
@@ -80,6 +82,18 @@ def test_half_a_user_is_misuse_and_shows_no_password(machine: Identity, settings
     with pytest.raises(LocalMisuse) as caught:
         user_proof(SecurityContext(machine), settings)
     assert PASSWORD not in str(caught.value)
+
+
+def test_a_copy_of_settings_has_no_password_says_so_and_takes_none_away(machine: Identity) -> None:
+    settings = IPsecSettings(user_name="alice", password=PASSWORD)
+    copied = replace(settings, guarantee_encryption=True)
+    with pytest.raises(LocalMisuse, match="no copy of settings has it"):
+        user_proof(SecurityContext(machine), copied)
+    wipe_password(copied)
+    assert settings.password.matches(PASSWORD.encode())
+    given_again = replace(settings, password="another")
+    wipe_password(settings)
+    assert given_again.password.matches(b"another")
 
 
 def test_a_password_that_was_used_says_so(machine: Identity) -> None:
