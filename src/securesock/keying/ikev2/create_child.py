@@ -48,7 +48,7 @@ from .core import (
     refuse_unknown_critical,
 )
 from .followup import TRY_AGAIN, ExpectFollowupReply, PendingFollowup, remember_followup
-from .goodbye import begin_delete, is_out_of_step
+from .goodbye import begin_delete, end_out_of_step
 from .ike_sa import IkeSa
 from .lifetimes import rekey_time, retry_time
 from .proposals import answer, find_same, latched_child_proposal, same_transforms
@@ -282,8 +282,7 @@ class ExpectChildReply:
         core = self._core
         core.trace("rekey-refused", name_of(NotifyType, refused.notify_type))
         try_again = refused.notify_type in TRY_AGAIN
-        if try_again and is_out_of_step(core, self._sa, now):
-            begin_delete(core, now, "the peer has put off what it was asked for minutes: nobody knows what it has")
+        if try_again and end_out_of_step(core, self._sa, now):
             return
         if try_again:
             old.rekey_at = retry_time(core.entropy, now, now - self._asked_at, on_stream=core.on_stream)

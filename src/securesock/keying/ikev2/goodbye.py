@@ -13,7 +13,7 @@ from ...wire.numbers import ExchangeType, ProtocolId
 from .core import Core, Opened
 from .ike_sa import IkeSa
 
-__all__ = ["ExpectAnything", "begin_delete", "is_out_of_step"]
+__all__ = ["ExpectAnything", "begin_delete", "end_out_of_step"]
 
 OUT_OF_STEP_S: Final = 180.0
 """RFC 7296 2.25: TEMPORARY_FAILURE for "several minutes" means that the ends do not agree on what there is.  Longer
@@ -63,10 +63,14 @@ def _send_goodbye(core: Core, sa: IkeSa, payloads: tuple[Payload, ...], now: flo
     core.request(sa, ExchangeType.INFORMATIONAL, payloads, ExpectAnything(sa), now)
 
 
-def is_out_of_step(core: Core, sa: IkeSa, now: float) -> bool:
-    """Note that the peer could not do something just now; whether it has said so for too long (RFC 7296 2.25).
+def end_out_of_step(core: Core, sa: IkeSa, now: float) -> bool:
+    """Note that the peer could not do something just now; end it if it has said so for too long (RFC 7296 2.25), and
+    say so.
 
     On a stream the connection lives until its limit instead: nothing there may end it by time.
     """
     sa.put_off_since = min(sa.put_off_since, now)
-    return not core.on_stream and now >= sa.put_off_since + OUT_OF_STEP_S
+    if core.on_stream or now < sa.put_off_since + OUT_OF_STEP_S:
+        return False
+    begin_delete(core, now, "the peer has put off what it was asked for minutes: nobody knows what it has")
+    return True

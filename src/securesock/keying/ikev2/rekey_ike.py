@@ -32,7 +32,7 @@ from .core import (
     refuse_unknown_critical,
 )
 from .followup import TRY_AGAIN, ExpectFollowupReply, PendingFollowup, remember_followup
-from .goodbye import begin_delete, is_out_of_step
+from .goodbye import end_out_of_step
 from .ike_sa import IkeSa
 from .lifetimes import rekey_time, retry_time
 from .proposals import answer, find_same, latched_ike_proposal, same_transforms
@@ -130,8 +130,7 @@ class ExpectIkeRekeyReply:
         core = self._core
         core.trace("rekey-refused", name_of(NotifyType, refused.notify_type))
         if refused.notify_type in TRY_AGAIN:
-            if is_out_of_step(core, old, now):
-                begin_delete(core, now, "the peer has put off what it was asked for minutes: nobody knows what it has")
+            if end_out_of_step(core, old, now):
                 return
             old.rekey_at = retry_time(core.entropy, now, now - self._asked_at, on_stream=core.on_stream)
         else:
