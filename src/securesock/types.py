@@ -7,6 +7,7 @@ Sources: SOCKET_SECURITY_SETTINGS(_IPSEC) and SOCKET_SECURITY_QUERY_INFO of mstc
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -208,13 +209,12 @@ class SecurityInfo:
 
 
 def _to_json(value: object) -> Json:
-    from uuid import UUID  # asks the system for its name, which costs more than this module
-
+    uuid = sys.modules.get("uuid")  # slow to load; where nobody has, nothing is a UUID
+    if uuid is not None and isinstance(value, uuid.UUID):
+        return str(value)
     match value:
         case None | bool() | int() | float() | str():
             return value
-        case UUID():
-            return str(value)
         case datetime():
             return value.isoformat()
         case Principal() | SecuritySettings():

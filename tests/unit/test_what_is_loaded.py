@@ -96,15 +96,16 @@ WHEN_CONNECTED: Final = frozenset(
         "securesock.wire.ikev2",
     }
 )
-"""What carries and keys, which is loaded when the first socket connects, listens, sends or is bound."""
+"""What carries and keys, which is loaded with the first socket."""
 
 
 CONTEXTS: Final = """
 import socket, threading
 import securesock as ss
 
-def context(name):
-    return ss.SecurityContext(ss.Identity.from_pem(f"{FOLDER}/{name}.pem", f"{FOLDER}/{name}.key", f"{FOLDER}/ca.pem"))
+def context(name, **more):
+    identity = ss.Identity.from_pem(f"{FOLDER}/{name}.pem", f"{FOLDER}/{name}.key", f"{FOLDER}/ca.pem")
+    return ss.SecurityContext(identity, **more)
 
 def at_once(work):
     thread = threading.Thread(target=work)
@@ -197,3 +198,101 @@ def test_a_udp_socket_with_certificates_loads_no_room_that_it_does_not_use(folde
 
     assert "securesock.planes.userspace.datagram" in loaded
     assert not loaded & NOT_BY_UDP
+
+
+LOCKED_UP: Final = """
+import sys
+
+class NoMore:
+    def find_spec(self, name, path=None, target=None):
+        raise ImportError(f"{name} was not there yet")
+
+def lock_up():
+    "".encode("idna")  # Python's own look-up of hosts loads it late
+    sys.meta_path.insert(0, NoMore())
+"""
+TCP_LOCKED_UP: Final = (
+    CONTEXTS
+    + LOCKED_UP
+    + """
+listener = ss.create_server(("127.0.0.1", 0), context=context("server"))
+client = ss.SecureSocket(socket.AF_INET, socket.SOCK_STREAM, context=context("client"))
+lock_up()
+
+def serve():
+    with listener.accept()[0] as connection:
+        connection.sendall(connection.recv(16))
+        connection.query_security().to_dict()
+
+server = at_once(serve)
+client.settimeout(20)
+client.set_peer_target_name("host/server.example")
+client.connect(listener.getsockname())
+client.sendall(b"hello")
+assert client.recv(16) == b"hello" and client.query_security().to_dict()["secured"]
+client.setblocking(False)
+client.close()
+server.join()
+listener.close()
+"""
+)
+UDP_LOCKED_UP: Final = (
+    CONTEXTS
+    + LOCKED_UP
+    + """
+def opened(name):
+    sock = ss.SecureSocket(socket.AF_INET, socket.SOCK_DGRAM, context=context(name, resumption=True))
+    sock.settimeout(20)
+    sock.bind(("127.0.0.1", 0))
+    return sock
+
+def serve():
+    for _ in range(2):
+        server.sendto(*server.recvfrom(16))
+
+with opened("server") as server, opened("client") as client:
+    lock_up()
+    where = server.getsockname()
+    answering = at_once(serve)
+    for _ in range(2):
+        client.set_peer_target_name("host/server.example", where)
+        client.sendto(b"hello", where)
+        assert client.recvfrom(16)[0] == b"hello" and client.query_security(where).to_dict()["secured"]
+        client.delete_peer_target_name(where)
+    answering.join()
+"""
+)
+AIO_LOCKED_UP: Final = (
+    CONTEXTS
+    + LOCKED_UP
+    + """
+import asyncio
+
+async def serve(reader, writer):
+    writer.write(await reader.read(16))
+    await writer.drain()
+    writer.close()
+
+async def main():
+    server = await ss.aio.start_server(serve, "127.0.0.1", 0, context=context("server"))
+    there = server.sockets[0].getsockname()
+    ours = context("client")
+    lock_up()
+    reader, writer = await ss.aio.open_connection(*there, peer="host/server.example", context=ours)
+    writer.write(b"hello")
+    assert await reader.read(16) == b"hello"
+    assert writer.get_extra_info("security").to_dict()["secured"]
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
+
+asyncio.run(main())
+"""
+)
+
+
+@pytest.mark.parametrize("program", [TCP_LOCKED_UP, UDP_LOCKED_UP, AIO_LOCKED_UP], ids=["tcp", "udp", "asyncio"])
+def test_once_there_is_a_socket_nothing_more_has_to_be_found(folder: Path, program: str) -> None:
+    """A service that has given up its rights or its root directory goes on; so does a thread that acts as its peer."""
+    loaded_by(f"FOLDER = {str(folder)!r}\n{program}")

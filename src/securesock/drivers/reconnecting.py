@@ -31,7 +31,10 @@ def reconnect(kernel: socket.socket, peer: Address) -> bool:
     """
     if os.name != "posix":
         return False
-    import ctypes  # slow to load, and few sockets meet an address that changes
+    try:
+        import ctypes  # slow to load, and few sockets meet an address that changes
+    except ImportError:
+        return False  # the process sees its files no more
 
     port = kernel.getsockname()[1]
     libc = ctypes.CDLL(None, use_errno=True)

@@ -46,6 +46,7 @@ from .address_book import addresses_of
 from .aio_streams import DEFAULT_LIMIT, ClientConnected, ProvenStreamProtocol, ProvenStreamReader, ProvenStreamWriter
 from .planes import check_datagram_plane, stream_plane
 from .refused import RefusingSocket
+from .rooms import load_for, load_for_aio, load_for_datagrams
 
 if TYPE_CHECKING:
     from ..drivers.aio_datagrams import SecuredDatagramTransport
@@ -411,9 +412,12 @@ def _asked(
     check_settings(settings, context)
     check_offers(context, settings)
     if protocol == socket.IPPROTO_TCP:
+        load_for_aio()
         stream_plane(context.plane)
     else:
+        load_for_datagrams()
         check_datagram_plane(context.plane)
+    load_for(context, settings)
     policy = None
     if allowed is not None or is_governed(context, settings):
         from ..engine.socket_policy import SocketPolicy  # of the filtering platform, which most programs do without

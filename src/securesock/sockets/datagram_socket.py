@@ -36,6 +36,7 @@ from .datagram_keying import SocketKeying, is_routed
 from .path import KernelPath
 from .planes import datagram_machine
 from .refused import check_no_flags, check_peek
+from .rooms import load_for, load_for_datagrams
 from .stream_socket import SecureSocket
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class SecureDatagramSocket(SecureSocket):
             raise LocalMisuse("a descriptor comes without keys: make a SecureSocket and send and receive with it")
         if type & ~_EXTRAS != socket.SOCK_DGRAM or family not in (-1, socket.AF_INET, socket.AF_INET6):
             raise LocalMisuse("a secured datagram socket is one of AF_INET or AF_INET6, and SOCK_DGRAM")
+        load_for_datagrams()
         socket.socket.__init__(self, family, socket.SOCK_DGRAM, proto)
         self._book = AddressBook(self.family)
         self._known = self._book.known
@@ -157,6 +159,7 @@ class SecureDatagramSocket(SecureSocket):
         if socket.socket.fileno(self) < 0:
             raise OSError(errno.EBADF, "the socket is closed")
         check_offers(self.context, self._settings)
+        load_for(self.context, self._settings)
         policy = self._policy = self._policy_under(self._settings)
         if not self._bound:
             # as the kernel does when something is sent: any address, any port

@@ -1,7 +1,6 @@
 """Which plane carries a socket: the choice is made by what a plane can do, never by a platform's name.
 
-A plane is loaded when the first socket asks for it: before anything is sent, and before a listener's process gives up
-its rights.
+A plane is loaded with the first socket (rooms), and not with the names of this package.
 """
 
 from __future__ import annotations

@@ -45,6 +45,7 @@ from ..types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer, SecurityInfo, Sec
 from .address_book import addresses_of, numeric_bound
 from .calls import SocketCalls
 from .planes import stream_plane
+from .rooms import load_for, load_for_streams
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -135,6 +136,7 @@ class SecureSocket(SocketCalls):
         kind = socket.SOCK_STREAM if type == -1 else type & ~_EXTRAS
         if kind != socket.SOCK_STREAM or (family != -1 and family not in _FAMILIES):
             raise LocalMisuse("SecureSocket carries TCP and UDP: AF_INET or AF_INET6, SOCK_STREAM or SOCK_DGRAM")
+        load_for_streams()
         super().__init__(family, kind, proto)
         self._adopt_timeout(0.0 if type != -1 and type & _NONBLOCK else socket.getdefaulttimeout())
 
@@ -317,6 +319,7 @@ class SecureSocket(SocketCalls):
         # What cannot work is said here, before anything is sent.
         check_offers(self.context, self._settings)
         stream_plane(self.context.plane)
+        load_for(self.context, self._settings)
         self._policy = self._policy_under(self._settings)
         return Asked(self._settings, expected, self.context, self._policy)
 
@@ -376,7 +379,7 @@ class SecureSocket(SocketCalls):
         self._attempt = attempt
 
     def _new_attempt(self, asked: Asked) -> Attempt:
-        # here, as in listen(): for those who connect, and not for whoever names the class
+        # loaded with the first socket, and not with the class; so in listen()
         from .attempt import Attempt
         from .opening import Opening
 

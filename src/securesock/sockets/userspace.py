@@ -1,7 +1,7 @@
 """The user-space plane of TCP sockets: a keying session of ours and the stream that it keys.
 
-A room of its own, because it brings all of IKEv2 and ESP: it is loaded when a socket first connects or listens, in the
-thread that calls that, and not by whoever only names SecureSocket.
+A room of its own, because it brings all of IKEv2 and ESP: it is loaded with the first socket (rooms), and not by
+whoever only names SecureSocket.
 """
 
 from __future__ import annotations

@@ -367,6 +367,13 @@ class Core:
             self.put_off = ()
             self.emit(PeerClosed(reason))
 
+    def refuse_ticket(self, sa: IkeSa, reason: str) -> None:
+        """RFC 5723 4.3.2: a TICKET_NACK in clear, and the initiator begins as usual."""
+        self.trace(reason)
+        self.reply_in_clear(
+            sa, (Notify(NotifyType.TICKET_NACK),), final=False, exchange=ExchangeType.IKE_SESSION_RESUME
+        )
+
     def void_ticket(self) -> None:
         """RFC 5723 6.2: with its IKE_SA a ticket ends."""
         held, book = self.ticket, self.config.tickets

@@ -281,12 +281,18 @@ class ExpectInitRequest:
             raise Refusal(
                 NotifyType.INVALID_SYNTAX, error=PeerMisbehaved("the initiator shows one ticket after another")
             )
-        from .resumption import answer_resume  # for those whose peers resume
-
-        if not answer_resume(self._core, sa, opened, now):
+        if not self._resumes(sa, opened, now):
             # RFC 5723 4.3.2: the initiator begins as usual; nothing of this attempt is kept but the count
             self._core.ikes.pop(sa.our_spi, None)
             self._core.ike = None
+
+    def _resumes(self, sa: IkeSa, opened: Opened, now: float) -> bool:
+        if self._core.config.tickets is None:
+            self._core.refuse_ticket(sa, "ticket-unwanted")
+            return False
+        from .resumption import answer_resume  # for those who resume
+
+        return answer_resume(self._core, sa, opened, now)
 
     def _ask_for(self, sa: IkeSa, group: int) -> None:
         self._repeats += 1

@@ -182,10 +182,7 @@ def answer_resume(core: Core, sa: IkeSa, opened: Opened, now: float) -> bool:
         if nonce is None or len(nonce.data) not in NONCE_LENGTHS:
             raise TicketRefused("ticket-malformed")
     except (TicketRefused, Refusal) as refusal:
-        core.trace(refusal.reason if isinstance(refusal, TicketRefused) else "ticket-malformed")
-        core.reply_in_clear(
-            sa, (Notify(NotifyType.TICKET_NACK),), final=False, exchange=ExchangeType.IKE_SESSION_RESUME
-        )
+        core.refuse_ticket(sa, refusal.reason if isinstance(refusal, TicketRefused) else "ticket-malformed")
         return False
     config, reply_nonce = core.config, core.entropy.token(NONCE_LENGTH)
     payloads: list[Payload] = [
