@@ -1,12 +1,17 @@
 """The library's cipher contexts of the SAs used last: each takes as much memory as all the rest of an idle SA.
 
-An SA that carries packets over datagrams has its context made when a packet needs it, and loses it again when
-``MAX_CIPHERS`` others were needed since: the least recently used goes first.  A packet costs nothing for that: its SA
-counts it, and whether an SA was used since it came into the queue is seen when it has come to the front.
+An SA that carries packets over datagrams has its context made when a packet needs it, and loses it again when there are
+``MAX_CIPHERS`` and others are needed: the least recently used goes first.  A packet costs nothing for that: its SA
+counts it, and whether an SA was used since it came into a queue is seen when it has come to the front.
 
-One queue for all sockets of the process; each SA is used under its own socket's lock.  The queue needs none: threads
-that meet in it find each single operation whole, and at worst keep one context more or less for a moment.  A context
-that somebody uses when it is let go lives until then.  This module must not know what carries packets.
+Two queues: where very many SAs carry a packet now and then, nearly every context is used once, and those that are used
+again and again shall not have to go for it.  So a new one is young until so many others were made, and once there is no
+room any more it goes then, unless it was used again: only such a one takes the place of the least recently used of the
+old.  It is also still in the processor's cache, and costs half of what an old one costs to let go of.
+
+One pair of queues for all sockets of the process; each SA is used under its own socket's lock.  The queues need none:
+threads that meet in them find each single operation whole, and at worst keep one context more or less for a moment.  A
+context that somebody uses when it is let go lives until then.  This module must not know what carries packets.
 """
 
 from __future__ import annotations
@@ -22,6 +27,9 @@ __all__ = ["CIPHERS", "Ciphers"]
 
 MAX_CIPHERS: Final = 4096
 """10 MiB of contexts in a process."""
+YOUNG_SHARE: Final = 8
+"""One in so many is young: 512 of them are what a processor's cache of 1 or 2 MiB has room for, and yet so many that
+one that is used every thousandth packet is soon met again there."""
 
 
 class Ciphers:
@@ -29,32 +37,55 @@ class Ciphers:
 
     def __init__(self, most: int = MAX_CIPHERS) -> None:
         self._most = most
-        self._queue: deque[InboundSa | OutboundSa] = deque()
+        self._most_young = most // YOUNG_SHARE
+        self._young: deque[InboundSa | OutboundSa] = deque()
+        self._old: deque[InboundSa | OutboundSa] = deque()
+        self._full = False  # who is young and was not used again has to go
 
     def __len__(self) -> int:
         """SAs whose cipher is ready."""
-        return len(self._queue)
+        return len(self._young) + len(self._old)
 
     def make(self, sa: InboundSa | OutboundSa) -> EspCipher:
         """The cipher of an SA for a packet that is about to be counted."""
-        cipher, queue = sa.cipher, self._queue
+        return self.keep(sa, sa.cipher)
+
+    def keep(self, sa: InboundSa | OutboundSa, cipher: EspCipher) -> EspCipher:
+        """The same, of one that was made for it."""
+        young = self._young
+        sa.ready = cipher
         sa.queued_at = sa.packets + 1
-        queue.append(sa)
-        while len(queue) > self._most:
-            oldest = queue.popleft()
+        young.append(sa)
+        if len(young) > self._most_young:
+            oldest = young.popleft()
+            if self._full and oldest.packets <= oldest.queued_at:
+                oldest.ready = None
+            else:
+                self._grow_old(oldest)
+        return cipher
+
+    def _grow_old(self, sa: InboundSa | OutboundSa) -> None:
+        """It stays until it is the least recently used of those that do."""
+        old = self._old
+        sa.queued_at = max(sa.packets, sa.queued_at)
+        old.append(sa)
+        while len(self) > self._most and old:
+            oldest = old.popleft()
             if oldest.packets > oldest.queued_at:
                 oldest.queued_at = oldest.packets  # used since then: to the end, once for all those packets
-                queue.append(oldest)
+                old.append(oldest)
             else:
                 oldest.ready = None
-        return cipher
+        self._full = len(self) >= self._most and self._most_young > 0
 
     def drop(self, sa: InboundSa | OutboundSa) -> None:
         """The SA has ended, or is at rest."""
         if sa.ready is not None:
             sa.ready = None
-            with contextlib.suppress(ValueError):  # made by somebody else, as a stream's is
-                self._queue.remove(sa)
+            self._full = False
+            for queue in (self._young, self._old):
+                with contextlib.suppress(ValueError):  # in the other one, or in none, made by somebody else
+                    queue.remove(sa)
 
 
 CIPHERS: Final = Ciphers()

@@ -49,6 +49,31 @@ def test_one_that_is_used_all_the_time_stays() -> None:
     assert ready(some) == [0, 37, 38, 39]
 
 
+def test_many_that_are_used_once_push_out_none_that_is_used_again() -> None:
+    kept, some = Ciphers(64), sas(1000)
+    for _ in range(3):
+        for sa in some[:32]:
+            use(kept, sa)
+    for sa in some[100:]:
+        use(kept, sa)
+    assert set(range(32)) < set(ready(some))
+    assert set(range(992, 1000)) < set(ready(some))  # the young ones
+    assert len(ready(some)) == len(kept) == 64
+
+
+def test_those_that_are_used_now_take_the_place_of_those_that_were() -> None:
+    kept, some = Ciphers(64), sas(200)
+    for sa in some[:100]:
+        use(kept, sa)
+    for _ in range(12):
+        for begin in range(100, 156, 4):
+            for _ in range(2):
+                for sa in some[begin : begin + 4]:
+                    use(kept, sa)
+    assert set(range(100, 156)) <= set(ready(some))
+    assert len(ready(some)) == len(kept) == 64
+
+
 def test_when_all_were_used_one_goes_nevertheless() -> None:
     kept, some = Ciphers(3), sas(4)
     for sa in some[:3]:

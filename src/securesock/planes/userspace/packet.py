@@ -17,7 +17,6 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -118,10 +117,9 @@ class _Shape(NamedTuple):
 _NO_SHAPE: Final = _Shape(-1, b"", b"", 0)
 
 
-@lru_cache(maxsize=256)
-def _shared(shape: _Shape) -> _Shape:
-    """One object for what is equal: very many peers may send the same lengths from the same port."""
-    return shape
+_SHAPES: Final[dict[tuple[int, int], _Shape]] = {}
+"""By both ports and length: very many peers may send the same lengths from the same port."""
+_MAX_SHAPES: Final = 256
 
 
 class PacketOpener(InboundSa):
@@ -160,7 +158,8 @@ class PacketOpener(InboundSa):
 
     def forget_shape(self) -> None:
         """It is idle, and shall take no more room than it must."""
-        self._shape = _NO_SHAPE
+        if _SHAPES.get((self._ports, self._shape.length)) is not self._shape:
+            self._shape = _NO_SHAPE
 
     @property
     def window(self) -> ReplayWindow:
@@ -176,7 +175,7 @@ class PacketOpener(InboundSa):
         ``low`` is the sequence number in its header.  Raises Dropped for everything else, and then nothing has changed
         but, if the packet was authentic, the window and the counts.
         """
-        cipher, following = self.ready or CIPHERS.make(self), self.top + 1
+        cipher, following = self.ready or CIPHERS.keep(self, self._make_cipher(self.key)), self.top + 1
         known, head, tail, stop = self._shape
         length = len(packet) - cipher.overhead
         if length != known and (length % cipher.alignment or length < ESP_TRAILER_LENGTH):
@@ -245,6 +244,10 @@ class PacketOpener(InboundSa):
     def _data_stop(self, plain: bytes) -> int:
         """Where the data ends of a datagram of the flow, 0 for a dummy; Dropped for what is neither."""
         length, pad = len(plain), plain[-2]
+        known = _SHAPES.get((self._ports, length))
+        if known is not None and plain.startswith(known.head) and plain.endswith(known.tail):
+            self._shape = known
+            return known.stop
         stop: int
         ports, stop, _ = _UDP_WORDS.unpack_from(plain) if length >= _LEAST_PLAIN else _NO_WORDS
         # RFC 4303 2.7: padding for traffic flow confidentiality may stand behind the datagram
@@ -256,7 +259,9 @@ class PacketOpener(InboundSa):
             if plain[-1] == NEXT_HEADER_DUMMY:
                 return 0  # RFC 4303 2.6: discarded without a word
             raise Dropped(self._what_is_wrong(plain))
-        self._shape = _shared(_Shape(length, plain[:UDP_HEADER_LENGTH], plain[stop:], stop))
+        self._shape = _SHAPES[self._ports, length] = _Shape(length, plain[:UDP_HEADER_LENGTH], plain[stop:], stop)
+        if len(_SHAPES) > _MAX_SHAPES:
+            _SHAPES.clear()
         return stop
 
     def _what_is_wrong(self, plain: bytes) -> str:
