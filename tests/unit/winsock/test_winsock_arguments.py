@@ -418,6 +418,15 @@ def test_any_other_code_is_invalid(sock: ss.SecureSocket, code: int) -> None:
 
 def test_every_public_name_of_the_module_is_there() -> None:
     assert all(hasattr(ss.winsock, name) for name in ss.winsock.__all__)
+    assert set(ss.winsock.__all__) <= set(dir(ss.winsock))
+
+
+def test_an_unknown_name_of_the_module_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="WSANoSuchFunction"):
+        _ = getattr(ss.winsock, "WSANoSuch" + "Function")
+    # what is in its rooms and no name of it
+    with pytest.raises(AttributeError, match="invalid"):
+        _ = getattr(ss.winsock, "inva" + "lid")
 
 
 def test_the_module_is_loaded_when_it_is_used() -> None:
