@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from securesock.identity.identity import Identity
-from securesock.planes.userspace.peers import QUIET_S, Peer
+from securesock.planes.userspace.association import QUIET_S
+from securesock.planes.userspace.peers import Peer
 from securesock.planes.userspace.resting import Resting
 from securesock.sad.ciphers import CIPHERS
 from securesock.types import Address

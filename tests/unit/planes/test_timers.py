@@ -7,7 +7,8 @@ from math import inf
 from typing import cast
 
 from securesock.keying.contract import KeyingSession, Role
-from securesock.planes.userspace.peers import Association, Peer
+from securesock.planes.userspace.association import Association
+from securesock.planes.userspace.peers import Peer
 from securesock.planes.userspace.timers import SPAN_S, Timers
 
 START = 100 * SPAN_S

@@ -17,7 +17,7 @@ from math import inf
 from typing import Final, cast
 
 from ...engine.ports import DatagramKeying, Route, SealedRun
-from ...errors import AuthenticationFailed, KeyingTimeout, LocalMisuse, PolicyRefused, SecureSocketError
+from ...errors import AuthenticationFailed, LocalMisuse, PolicyRefused, SecureSocketError
 from ...identity.names import PeerTargetName
 from ...keying.contract import (
     AddressPair,
@@ -43,25 +43,11 @@ from ...sad.spec import SaSpec
 from ...types import ANY_TRUSTED_PEER, Address, AnyTrustedPeer
 from ...wire.inet import packed_host
 from ...wire.tcp_encapsulation import NON_ESP_MARKER
-from ...wire.udp_encapsulation import NAT_KEEPALIVE
+from .association import IDLE_S, LINGER_S, RETIRE_S, Association, AssociationOpener
 from .directory import PeerDirectory
 from .host_packet import HostOpener, HostSealer
 from .packet import PacketSealer
-from .peers import (
-    IDLE_S,
-    LINGER_S,
-    NEGOTIATION_S,
-    OWN_PORT_S,
-    PROVE_RETRY_S,
-    RETIRE_S,
-    SILENCE_S,
-    Association,
-    AssociationOpener,
-    LatchAdmission,
-    Peer,
-    choose_sealing,
-    covering,
-)
+from .peers import LatchAdmission, Peer, choose_sealing, covering
 from .reassembly import Reassembly
 from .rest import Rest
 from .timers import Timers
@@ -453,30 +439,6 @@ class Associations(PeerDirectory):
             self._drive(other, peer.carrier, now)
         association.more.renews = None
 
-    def _try_standard_port(self, association: Association, now: float) -> None:
-        """The own port is silent: the same with a standard host, and never with both (semantics "Datagrams")."""
-        own, route = association.peer, association.more.otherwise
-        if route is None:
-            return
-        host = self._host(route.carrier, route)
-        host.expected = host.expected or own.expected
-        host.keep(own.queue)
-        host.queued_bytes += own.queued_bytes
-        own.queue = ()
-        own.queued_bytes = 0
-        # nothing that its own port answers from now on counts
-        self._end(association, now)
-        self._abandon(association, now)
-        self._peers.pop(own.address, None)
-        self._behind[own.address] = host
-        try:
-            self._begin(host, own.address, own.asked, now)
-        except SecureSocketError as error:  # policy, which nobody is here to be told of
-            host.failure, host.failure_told = error.with_traceback(None), False
-            self._drop_queue(host)
-            return
-        self._flush(host, now)
-
     def _begin(self, peer: Peer, address: Address, host: PeerTargetName | AnyTrustedPeer | None, now: float) -> None:
         """Negotiate with ``peer`` for the sake of ``address``, unless there is an SA or a negotiation."""
         if peer.why_clear and now >= peer.clear_used_at + IDLE_S:
@@ -531,14 +493,6 @@ class Associations(PeerDirectory):
             peer.failure, peer.failure_told = error.with_traceback(None), False
             self._carriers.pop(peer.address[0], None)  # the next time both ports may answer again
 
-    def _fall_back(self, association: Association, now: float) -> None:
-        """allow_insecure: the peer gave no sign of IKE; what waited goes in clear."""
-        peer = association.peer
-        peer.why_clear = f"the peer did not answer IKE within {SILENCE_S:g} s"
-        peer.clear_used_at = now
-        self._end(association, now)
-        self._flush(peer, now)
-
     def _confirm(self, association: Association, now: float) -> None:
         association.confirmed = True
         association.more.confirm_by = inf
@@ -576,22 +530,6 @@ class Associations(PeerDirectory):
         peer.associations += (association,)
         session.handle_acquire(now)
         self._drive(association, peer.carrier, now)
-
-    def _prove_again(self, association: Association, now: float) -> None:
-        """RFC 7296 2.8.3: a whole new IKE_SA, beside the old one, which carries until the new one does."""
-        peer = association.peer
-        association.more.prove_at = now + PROVE_RETRY_S
-        expected = None if peer.is_a_users else peer.wanted(None)
-        if expected is None or any(
-            each.more.renews is association and each.state != "over" for each in peer.associations
-        ):
-            return
-        self.counters["proving-again"] += 1
-        try:
-            standard = None if peer.route is None else peer.route.standard
-            self._start(peer, expected, standard, now, renews=association)
-        except OSError:
-            self.counters["cannot-prove-again"] += 1
 
     # -- ends ----------------------------------------------------------------------------------------------------------
 
@@ -688,80 +626,5 @@ class Associations(PeerDirectory):
         if self._timers.note(association, association.next_deadline(self._allow_insecure)):
             self._note_due()
 
-    def handle_timeout(self, now: float) -> None:
-        """See the port."""
-        self._evict(now)
-        while (association := self._timers.take(now)) is not None:
-            self._look_at(association, now)
-            self._schedule(association)
-        if self.rest.due <= now:
-            self.rest.make_room(now)
-        self._note_due()
-
     def _note_due(self) -> None:
         self.due = min(self._timers.due, self.rest.due)
-
-    def _look_at(self, association: Association, now: float) -> None:
-        if association.wake_at <= now:
-            self.rest.wake(association.peer)
-        if not association.at_rest:
-            self._look_at_session(association, now)
-        if association.state == "live":
-            self._look_at_live(association, now)
-
-    def _look_at_session(self, association: Association, now: float) -> None:
-        more = association.more
-        while more.leaving and more.leaving[0][0] <= now:
-            (_, spi), *rest = more.leaving
-            more.leaving = tuple(rest)
-            self._remove_inbound(association, spi)
-        if association.session_due <= now:
-            association.session.handle_timeout(now)
-            self._drive(association, association.peer.carrier, now)
-        if association.state == "over" and now >= more.bury_at:
-            self._bury(association)
-        elif association.state == "negotiating":
-            self._look_at_negotiation(association, now)
-        elif more.pieces is not None:
-            more.pieces.expire(now)
-
-    def _look_at_negotiation(self, association: Association, now: float) -> None:
-        silent = not association.session.peer_speaks_ike
-        if association.more.otherwise is not None and silent and now >= association.more.started + OWN_PORT_S:
-            self._try_standard_port(association, now)
-        elif now >= association.more.started + SILENCE_S and association.may_be_clear(self._allow_insecure):
-            self._fall_back(association, now)
-            self._abandon(association, now)
-        elif now >= association.more.started + NEGOTIATION_S:
-            host, port = association.peer.address[:2]
-            # a refusal that nothing proves is the best guess at why nobody answered properly
-            error = association.session.unproven_refusal or KeyingTimeout(
-                f"{host} port {port} did not finish the key exchange within {NEGOTIATION_S:g} s; does it speak IKEv2?"
-            )
-            self._failed(association, error, now, is_proven=False)
-            self._abandon(association, now)
-
-    def _look_at_live(self, association: Association, now: float) -> None:
-        if not association.confirmed and now >= association.more.confirm_by:
-            self._confirm(association, now)
-        if now >= min(association.ends_at, association.heard_or_sent_at + association.idle_s):
-            self._delete(association, now)
-            return
-        if now >= association.prove_at:
-            self._prove_again(association, now)
-        if now >= association.path_check_at:
-            association.path_looked_at = now
-            self._look_at_path(association, now)
-            if association.state != "live":
-                return
-        if association.translated and now >= association.keepalive_at:
-            association.kept_at = now
-            self.outgoing.append((NAT_KEEPALIVE, association.peer.carrier))
-        sent_since = association.last_out > association.heard_at
-        if (sent_since or association.probing) and now >= association.liveness_at:
-            if association.probing:
-                self._failed(association, KeyingTimeout("the peer gives no sign of life any more"), now)
-            else:
-                association.more.probed_at = now
-                association.session.check_liveness(now)
-                self._drive(association, association.peer.carrier, now)

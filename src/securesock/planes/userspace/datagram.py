@@ -27,14 +27,11 @@ from ...wire.isakmp import IkeHeader, read_header_untrusted
 from ...wire.numbers import ExchangeType, HeaderFlag
 from ...wire.tcp_encapsulation import NON_ESP_MARKER
 from ...wire.udp_encapsulation import NAT_KEEPALIVE
-from .associations import Associations
+from .association import Association
+from .deadlines import Deadlines
 from .host_packet import HostOpener
 from .packet import Dropped
-from .peers import (
-    Association,
-    LatchAdmission,
-    inner_address,
-)
+from .peers import LatchAdmission, inner_address
 
 __all__ = ["MAX_QUEUED", "MAX_QUEUED_BYTES", "UserSpaceDatagrams"]
 
@@ -44,7 +41,7 @@ MAX_QUEUED_BYTES: Final = 65536
 answer."""
 
 
-class UserSpaceDatagrams(Associations):
+class UserSpaceDatagrams(Deadlines):
     """See engine.ports.SecuredDatagrams."""
 
     # -- names and reports ---------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from typing import Final
 
 from ...engine.ports import DatagramKeying, Route
 from ...types import Address, Principal
-from .peers import Association, Peer, covering, same_principal, stay_awake
+from .association import Association
+from .peers import Peer, covering, same_principal, stay_awake
 
 __all__ = ["PeerDirectory"]
 

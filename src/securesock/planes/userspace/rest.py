@@ -18,7 +18,8 @@ from ...engine.ports import DatagramKeying
 from ...keying.contract import KeyingSession
 from ...sad.spec import InnerFlow, SaSpec
 from ...types import Address
-from .peers import QUIET_S, Association, AssociationOpener, Particulars, Peer
+from .association import QUIET_S, Association, AssociationOpener, Particulars
+from .peers import Peer
 from .resting import Resting
 
 __all__ = ["Rest"]

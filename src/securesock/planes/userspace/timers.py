@@ -15,7 +15,7 @@ import itertools
 from math import inf
 from typing import Final
 
-from .peers import Association
+from .association import Association
 
 __all__ = ["Timers"]
 
