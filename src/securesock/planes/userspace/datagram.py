@@ -172,7 +172,7 @@ class UserSpaceDatagrams(Deadlines):
             self._heard_untrusted_address(opener.association, opener, opener.top, low, address, now)
         if data is None:
             return None
-        return tuple.__new__(Arrival, (data, opener.address, opener.principal, opener.sa_id))
+        return tuple.__new__(Arrival, (data, opener.address, opener.principal, opener))
 
     def handle_run_untrusted(self, run: bytes, size: int, address: Address, now: float) -> list[Arrival]:
         """See the port."""
@@ -187,8 +187,8 @@ class UserSpaceDatagrams(Deadlines):
                 if opener.watchful:
                     low = ESP_HEADER.unpack_from(run, begin - size)[1]
                     self._heard_untrusted_address(opener.association, opener, opener.top, low, address, now)
-            where, principal, sa_id, make = opener.address, opener.principal, opener.sa_id, tuple.__new__
-            arrivals = [make(Arrival, (data, where, principal, sa_id)) for data in opened]
+            where, principal, make = opener.address, opener.principal, tuple.__new__
+            arrivals = [make(Arrival, (data, where, principal, opener)) for data in opened]
         for at in range(begin, len(run), size):
             arrival = self.handle_untrusted(run[at : at + size], address, now)
             if arrival is not None:
@@ -198,7 +198,7 @@ class UserSpaceDatagrams(Deadlines):
     def _handle_other_untrusted(self, packet: bytes, address: Address) -> Arrival | None:
         """Neither ESP under one of our SPIs nor IKE."""
         if self._may_come_in_clear(address):
-            return Arrival(packet, address, None, 0)
+            return Arrival(packet, address, None, None)
         if packet == NAT_KEEPALIVE:
             return None
         self.counters["unknown-spi" if len(packet) >= ESP_HEADER_LENGTH else "no-packet"] += 1
@@ -237,7 +237,7 @@ class UserSpaceDatagrams(Deadlines):
             return None
         if sender in self._behind:
             self._behind[sender] = association.peer  # answers go where it spoke from last
-        return Arrival(received.data, sender, association.principal, opener.sa.spec.sa_id)
+        return Arrival(received.data, sender, association.principal, opener.sa.spec)
 
     def _may_come_from_behind(self, association: Association, sender: Address) -> bool:
         peer, principal = association.peer, association.principal
@@ -270,7 +270,7 @@ class UserSpaceDatagrams(Deadlines):
             header = read_header_untrusted(message)
         except WireError:
             if self._may_come_in_clear(address):
-                return Arrival(packet, address, None, 0)
+                return Arrival(packet, address, None, None)
             self.counters["malformed-message"] += 1
             return None
         from_initiator = bool(header.flags & HeaderFlag.INITIATOR)

@@ -244,10 +244,11 @@ class PacketOpener(InboundSa):
     def _data_stop(self, plain: bytes) -> int:
         """Where the data ends of a datagram of the flow, 0 for a dummy; Dropped for what is neither."""
         length, pad = len(plain), plain[-2]
-        known = _SHAPES.get((self._ports, length))
-        if known is not None and plain.startswith(known.head) and plain.endswith(known.tail):
+        known = _SHAPES.get((self._ports, length), _NO_SHAPE)
+        _, head, tail, end = known
+        if end and plain.startswith(head) and plain.endswith(tail):
             self._shape = known
-            return known.stop
+            return end
         stop: int
         ports, stop, _ = _UDP_WORDS.unpack_from(plain) if length >= _LEAST_PLAIN else _NO_WORDS
         # RFC 4303 2.7: padding for traffic flow confidentiality may stand behind the datagram
@@ -259,9 +260,9 @@ class PacketOpener(InboundSa):
             if plain[-1] == NEXT_HEADER_DUMMY:
                 return 0  # RFC 4303 2.6: discarded without a word
             raise Dropped(self._what_is_wrong(plain))
-        self._shape = _SHAPES[self._ports, length] = _Shape(length, plain[:UDP_HEADER_LENGTH], plain[stop:], stop)
-        if len(_SHAPES) > _MAX_SHAPES:
+        if len(_SHAPES) >= _MAX_SHAPES:
             _SHAPES.clear()
+        self._shape = _SHAPES[self._ports, length] = _Shape(length, plain[:UDP_HEADER_LENGTH], plain[stop:], stop)
         return stop
 
     def _what_is_wrong(self, plain: bytes) -> str:
