@@ -25,6 +25,7 @@ NEVER: Final = frozenset(
         "ctypes",
         "json",
         "securesock.cli",
+        "Crypto",
         "securesock.engine.policy_keys",
         "securesock.engine.socket_policy",
         "securesock.engine.ticket_books",
@@ -236,6 +237,28 @@ server.join()
 listener.close()
 """
 )
+USER_LOCKED_UP: Final = (
+    CONTEXTS
+    + LOCKED_UP
+    + """
+users = ss.Users({"alice": "correct horse"})
+listener = ss.create_server(("127.0.0.1", 0), context=context("server", users=users))
+client = ss.SecureSocket(socket.AF_INET, socket.SOCK_STREAM, context=context("client"))
+client.set_security(ss.IPsecSettings(user_name="alice", password="correct horse"))
+client.set_peer_target_name("host/server.example")
+client.setblocking(False)
+try:
+    client.connect(listener.getsockname())
+except BlockingIOError:
+    pass
+lock_up()
+client.settimeout(20)
+client.do_handshake()
+with listener.accept()[0] as connection, client:
+    assert connection.query_security().peer_user.name == "alice"
+listener.close()
+"""
+)
 UDP_LOCKED_UP: Final = (
     CONTEXTS
     + LOCKED_UP
@@ -292,7 +315,9 @@ asyncio.run(main())
 )
 
 
-@pytest.mark.parametrize("program", [TCP_LOCKED_UP, UDP_LOCKED_UP, AIO_LOCKED_UP], ids=["tcp", "udp", "asyncio"])
+@pytest.mark.parametrize(
+    "program", [TCP_LOCKED_UP, USER_LOCKED_UP, UDP_LOCKED_UP, AIO_LOCKED_UP], ids=["tcp", "user", "udp", "asyncio"]
+)
 def test_once_there_is_a_socket_nothing_more_has_to_be_found(folder: Path, program: str) -> None:
     """A service that has given up its rights or its root directory goes on; so does a thread that acts as its peer."""
     loaded_by(f"FOLDER = {str(folder)!r}\n{program}")

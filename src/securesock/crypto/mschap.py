@@ -8,6 +8,7 @@ extra ``securesock[eap]`` and is imported when it is first needed.
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from importlib import import_module
 from typing import Final
 
@@ -16,6 +17,7 @@ from ..errors import LocalMisuse
 __all__ = [
     "NT_HASH_LENGTH",
     "authenticator_response",
+    "be_ready",
     "challenge_hash",
     "master_session_key",
     "nt_hash",
@@ -44,6 +46,13 @@ def require_eap_extra() -> None:
         raise LocalMisuse(
             "a user's password is proven with MD4, which this machine lacks: install securesock[eap]"
         ) from None
+
+
+@cache
+def be_ready() -> None:
+    """Have the library find now what it would look for when it first enciphers; ImportError without the extra."""
+    nt_hash(b"")
+    nt_response(bytes(8), bytes(NT_HASH_LENGTH))
 
 
 def _md4(data: bytes) -> bytes:

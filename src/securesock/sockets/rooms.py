@@ -26,8 +26,6 @@ _STREAMS: Final = ("..planes.userspace.stream", ".attempt", ".listener", ".openi
 _AIO: Final = ("..planes.userspace.stream", ".aio_admitting", ".aio_opening", ".userspace")
 _DATAGRAMS: Final = ("..planes.userspace.datagram", ".watched")
 _USERS: Final = ("..keying.eap.mschapv2", "..keying.ikev2.eap_auth")
-_PERHAPS_USERS: Final = ("Crypto.Cipher.DES", "Crypto.Hash.MD4", "..keying.eap.tls")
-"""Of the extra for users; where it is lacking the negotiation says so."""
 
 
 @cache
@@ -55,9 +53,13 @@ def load_for(context: SecurityContext, settings: SecuritySettings) -> None:
     """What these ask for: users, tickets."""
     if context.users is not None or proves_a_user(context, settings):
         _load(*_USERS)
-        for room in _PERHAPS_USERS:
-            with suppress(ImportError):
-                _load(room)
+        from ..crypto.mschap import be_ready
+
+        # of the extra for users; where it is lacking the negotiation says so
+        with suppress(ImportError):
+            be_ready()
+        with suppress(ImportError):
+            _load("..keying.eap.tls")
     if context.tickets is not None:
         _load("..keying.ikev2.resumption")
 
