@@ -177,3 +177,37 @@ def test_where_the_low_half_begins_anew_packets_are_opened_one_by_one(esn: bool)
     data, dropped = take(opener, run, size, at_once=True)
     # RFC 4303 3.3.3: without ESN no number comes after the last
     assert (len(data), dropped) == ((5, {}) if esn else (2, {"replayed": 3}))
+
+
+def test_what_is_shared_by_many_is_held_against_each_ones_own_flow() -> None:
+    """Two SAs that differ in their ports alone: what one has shown of its packets lets nothing through the other."""
+    sealer, opener = ends(SUITES[0])
+    assert opened(opener, sealer.seal(b"four")) == b"four"
+    spec = opener.spec
+    other = PacketOpener(replace(spec, flow=FLOW._replace(initiator_port=7003)), 0.0)
+    with pytest.raises(Dropped, match="wrong-selectors"):
+        opened(other, sealer.seal(b"four"))
+    alike = PacketOpener(spec, 0.0)
+    assert [opened(alike, sealer.seal(data)) for data in (b"four", b"more", b"longer", b"four")] == [
+        b"four",
+        b"more",
+        b"longer",
+        b"four",
+    ]
+
+
+def test_many_lengths_and_ports_are_opened_beyond_what_is_remembered() -> None:
+    sealer, opener = ends(SUITES[0])
+    for length in (*range(300), *range(300)):
+        assert opened(opener, sealer.seal(bytes(length))) == bytes(length)
+
+
+def test_an_opener_at_rest_makes_its_cipher_of_the_keys_that_it_kept() -> None:
+    for suite in SUITES:
+        sealer, opener = ends(suite)
+        keys = opener.spec.keys
+        opener.spec = replace(opener.spec, spi=0, keys=DirectionKeys(b"", b""))
+        opener.forget_shape()
+        assert opened(opener, sealer.seal(b"at rest")) == b"at rest"
+        assert opener.keys == keys
+        assert "key" not in repr(opener)
