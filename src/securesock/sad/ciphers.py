@@ -5,9 +5,10 @@ An SA that carries packets over datagrams has its context made when a packet nee
 counts it, and whether an SA was used since it came into a queue is seen when it has come to the front.
 
 Two queues: where very many SAs carry a packet now and then, nearly every context is used once, and those that are used
-again and again shall not have to go for it.  So a new one is young until so many others were made, and once there is no
-room any more it goes then, unless it was used again: only such a one takes the place of the least recently used of the
-old.  It is also still in the processor's cache, and costs half of what an old one costs to let go of.
+again and again shall not have to go for it.  So a new one is young until some others were made, and once there is no
+room any more it goes then; it is still in the processor's cache, and costs half of what an old one costs to let go of.
+One that was used again, or is needed again so soon that it would still have been there had all stayed alike, takes the
+place of the least recently used of the old.
 
 One pair of queues for all sockets of the process; each SA is used under its own socket's lock.  The queues need none:
 threads that meet in them find each single operation whole, and at worst keep one context more or less for a moment.  A
@@ -27,9 +28,8 @@ __all__ = ["CIPHERS", "Ciphers"]
 
 MAX_CIPHERS: Final = 4096
 """10 MiB of contexts in a process."""
-YOUNG_SHARE: Final = 8
-"""One in so many is young: 512 of them are what a processor's cache of 1 or 2 MiB has room for, and yet so many that
-one that is used every thousandth packet is soon met again there."""
+YOUNG_SHARE: Final = 64
+"""One in so many is young: the 64 of them take 150 KiB, so that each next one is made of memory that is at hand."""
 
 
 class Ciphers:
@@ -41,6 +41,7 @@ class Ciphers:
         self._young: deque[InboundSa | OutboundSa] = deque()
         self._old: deque[InboundSa | OutboundSa] = deque()
         self._full = False  # who is young and was not used again has to go
+        self._made = 0
 
     def __len__(self) -> int:
         """SAs whose cipher is ready."""
@@ -52,14 +53,19 @@ class Ciphers:
 
     def keep(self, sa: InboundSa | OutboundSa, cipher: EspCipher) -> EspCipher:
         """The same, of one that was made for it."""
-        young = self._young
+        self._made += 1
         sa.ready = cipher
+        if sa.queued_at < 0 and self._made + sa.queued_at < self._most:
+            self._grow_old(sa)
+            return cipher
+        young = self._young
         sa.queued_at = sa.packets + 1
         young.append(sa)
         if len(young) > self._most_young:
             oldest = young.popleft()
             if self._full and oldest.packets <= oldest.queued_at:
                 oldest.ready = None
+                oldest.queued_at = -self._made
             else:
                 self._grow_old(oldest)
         return cipher
@@ -76,6 +82,7 @@ class Ciphers:
                 old.append(oldest)
             else:
                 oldest.ready = None
+                oldest.queued_at = -self._made
         self._full = len(self) >= self._most and self._most_young > 0
 
     def drop(self, sa: InboundSa | OutboundSa) -> None:

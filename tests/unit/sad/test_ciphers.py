@@ -57,7 +57,7 @@ def test_many_that_are_used_once_push_out_none_that_is_used_again() -> None:
     for sa in some[100:]:
         use(kept, sa)
     assert set(range(32)) < set(ready(some))
-    assert set(range(992, 1000)) < set(ready(some))  # the young ones
+    assert some[-1].ready is not None  # the young one
     assert len(ready(some)) == len(kept) == 64
 
 
@@ -72,6 +72,20 @@ def test_those_that_are_used_now_take_the_place_of_those_that_were() -> None:
                     use(kept, sa)
     assert set(range(100, 156)) <= set(ready(some))
     assert len(ready(some)) == len(kept) == 64
+
+
+def test_one_that_is_needed_again_before_long_stays_from_then_on() -> None:
+    kept, some = Ciphers(128), sas(1000)
+    for sa in some[:200]:
+        use(kept, sa)
+    hot = some[200:300]
+    for _ in range(2):
+        for sa in hot:
+            use(kept, sa)
+    for sa in some[300:]:
+        use(kept, sa)
+    assert set(range(200, 300)) < set(ready(some))
+    assert len(ready(some)) == len(kept) == 128
 
 
 def test_when_all_were_used_one_goes_nevertheless() -> None:

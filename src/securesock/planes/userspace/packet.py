@@ -178,8 +178,11 @@ class PacketOpener(InboundSa):
         cipher, following = self.ready or CIPHERS.keep(self, self._make_cipher(self.key)), self.top + 1
         known, head, tail, stop = self._shape
         length = len(packet) - cipher.overhead
-        if length != known and (length % cipher.alignment or length < ESP_TRAILER_LENGTH):
-            raise Dropped("malformed-packet")
+        if length != known:
+            if length % cipher.alignment or length < ESP_TRAILER_LENGTH:
+                raise Dropped("malformed-packet")
+            self._shape = _SHAPES.get((self._ports, length), _NO_SHAPE)
+            _, head, tail, stop = self._shape
         # in turn, as nearly all are; where the low half begins anew the window says whether it may
         sequence = following if low == following & _LOW_32 and low else self.window.infer(low)
         if sequence is None:
@@ -198,7 +201,7 @@ class PacketOpener(InboundSa):
             window.commit(sequence)
             self.top = window.top
         self.packets += 1
-        if length != known or not plain.startswith(head) or not plain.endswith(tail):
+        if not stop or not plain.startswith(head) or not plain.endswith(tail):
             stop = self._data_stop(plain)
             if not stop:
                 return None
@@ -226,7 +229,9 @@ class PacketOpener(InboundSa):
         self.top += len(opened)
         self.packets += len(opened)
         data: list[bytes] = []
-        _, head, tail, stop = self._shape if self._shape.length == length else _NO_SHAPE
+        if self._shape.length != length:
+            self._shape = _SHAPES.get((self._ports, length), _NO_SHAPE)
+        _, head, tail, stop = self._shape
         for plain in opened:
             if not stop or not plain.startswith(head) or not plain.endswith(tail):
                 try:
@@ -244,11 +249,6 @@ class PacketOpener(InboundSa):
     def _data_stop(self, plain: bytes) -> int:
         """Where the data ends of a datagram of the flow, 0 for a dummy; Dropped for what is neither."""
         length, pad = len(plain), plain[-2]
-        known = _SHAPES.get((self._ports, length), _NO_SHAPE)
-        _, head, tail, end = known
-        if end and plain.startswith(head) and plain.endswith(tail):
-            self._shape = known
-            return end
         stop: int
         ports, stop, _ = _UDP_WORDS.unpack_from(plain) if length >= _LEAST_PLAIN else _NO_WORDS
         # RFC 4303 2.7: padding for traffic flow confidentiality may stand behind the datagram
