@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -31,6 +32,11 @@ class Server:
         if self._process.stdout is None or not (line := self._process.stdout.readline()):
             raise RuntimeError(f"the {self._kind} server ended without a word")
         return line
+
+    def keep_to(self, core: int) -> None:
+        """Have it run on this core alone, all threads that there are."""
+        for thread in Path(f"/proc/{self._process.pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), {core})
 
     def resident_kib(self) -> int:
         """What it holds in memory now."""

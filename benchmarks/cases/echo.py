@@ -8,7 +8,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -23,15 +23,43 @@ TRIPS: Final = 4000
 
 @case("64-byte echo, p50", unit="us", better="lower", bound=Bound("ratio", at_most=1.2))
 def echo() -> Iterator[Contest]:
-    """One connection a side, kept over the rounds."""
+    """Each end on a core of its own, as two hosts are; one connection a side, kept over the rounds."""
+    cores = sorted(os.sched_getaffinity(0))
+    with _kept_to(cores[0]), _connections(cores[-1]) as measures:
+        yield Contest(measures["ours"], {KINDS[kind]: measures[kind] for kind in ("tls", "plain")})
+
+
+@case("64-byte echo, both ends on one core, p50", unit="us", better="lower")
+def echo_on_one_core() -> Iterator[Contest]:
+    """Nothing is awaited there but the work of both ends."""
+    core = min(os.sched_getaffinity(0))
+    with _kept_to(core), _connections(core) as measures:
+        yield Contest(measures["ours"], {KINDS[kind]: measures[kind] for kind in ("tls", "plain")})
+
+
+@contextmanager
+def _kept_to(core: int) -> Iterator[None]:
+    """This thread on one core: where the scheduler puts two ends decides more than what they do."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def _connections(core: int) -> Iterator[dict[str, Measure]]:
+    """To a server of each kind on ``core``."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         write_identities(Path(name))
         measures = {}
         for kind in KINDS:
             server = stack.enter_context(Server(Path(name), "echo", kind))
             connection = stack.enter_context(server.connect())
+            server.keep_to(core)
             measures[kind] = _median_trip(connection)
-        yield Contest(measures["ours"], {KINDS[kind]: measures[kind] for kind in ("tls", "plain")})
+        yield measures
 
 
 def _median_trip(connection: socket.socket) -> Measure:
