@@ -205,6 +205,20 @@ def test_batches_go_and_come_in_order() -> None:
         assert server.recv(100) == b"alone"
 
 
+def test_what_the_kernel_joined_comes_in_order_where_nobody_receives_meanwhile() -> None:
+    with pair() as (client, server, address):
+        client.sendto(b"first", server.getsockname())
+        assert server.recv_batch(16) == [(b"first", address)]  # from now on the kernel joins
+        with selectors.DefaultSelector() as selector:
+            selector.register(server, selectors.EVENT_READ)
+            batch = [b"%04d" % number for number in range(30)]
+            assert client.send_batch(batch, server.getsockname()) == len(batch)
+            assert selector.select(10), "it was read for whoever waits for the descriptor"
+            received = [server.recvfrom(100)[0] for _ in batch]
+            assert received == batch
+            assert not selector.select(0)
+
+
 def test_ipv6_has_four_part_addresses() -> None:
     six = {"host": "::1", "family": socket.AF_INET6}
     with bound(**six) as server, bound(client_context(), **six) as client, echoing(server):

@@ -4,14 +4,12 @@ what no application call does.
 One lock stands before the machine.  A thread that sends takes it to seal and sends without it; a thread that receives
 reads the kernel's queue itself, because waking another thread costs more than opening a packet.  While some thread
 receives, or did a moment ago, the reactor keeps its hands off the descriptor; else it reads, so that key exchanges go
-on in a program that only sends, or does nothing for a while.  What it opens waits in ``_arrived``, bounded as the
-kernel's own queue is.  Timers are the reactor's.
+on in a program that only sends, or does nothing for a while.  What it opens waits (arrived).  Timers are the reactor's.
 
 Where the kernel lets it (Linux), a thread that receives waits a moment in the receiving call itself, which costs one
 system call where poll() and reading cost three; only then does it wait so that others can wake it.
 
-A program that waits for the descriptor itself (``fileno``) is given another one, which is readable exactly while a
-datagram waits: the kernel's would also be for a key exchange's messages, and no longer once the reactor has read.
+A program that waits for the descriptor itself (``fileno``) is given another one (arrived), and the reactor reads.
 
 It must not know who is expected where, nor how anything is sealed.
 """
@@ -25,7 +23,7 @@ import socket
 import struct
 import sys
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from math import inf
 from time import monotonic
@@ -38,17 +36,15 @@ from ..errors import KeyingTimeout, SecureSocketError
 from ..identity.names import PeerTargetName
 from ..keying.contract import Establishment
 from ..types import Address, AnyTrustedPeer
+from .arrived import Arrived
 from .batches import MAX_RUN, MAX_SEGMENTS, Runs, receive_run
 from .ike_port import IkePort
 from .reactor import Timer, reactor
 from .reconnecting import NO_WAY, reconnect
 from .waiting import READ, WRITE, Waiter, this_thread
 
-__all__ = ["DatagramCarrier", "readiness_pair"]
+__all__ = ["DatagramCarrier"]
 
-MAX_ARRIVED: Final = 1 << 20
-"""Bytes of opened datagrams that wait for the application; each counts 512 more, as the kernel counts its own room."""
-ARRIVED_OVERHEAD: Final = 512
 BLOCK_S: Final = 0.05
 """How long a thread waits in the kernel at a time: at worst so late it finds what another thread's peek left for it."""
 HANDS_OFF_S: Final = 0.05
@@ -84,19 +80,6 @@ class PeerNames(Protocol):
         ...
 
 
-def readiness_pair() -> tuple[socket.socket, socket.socket]:
-    """The first is what an application waits for; a byte in it means that a datagram waits."""
-    inbox, outbox = socket.socketpair()
-    inbox.setblocking(False)
-    outbox.setblocking(False)
-    return inbox, outbox
-
-
-def _room(arrivals: Sequence[Arrival]) -> int:
-    """How much of MAX_ARRIVED they take."""
-    return sum([len(data) for data, _, _, _ in arrivals]) + ARRIVED_OVERHEAD * len(arrivals)
-
-
 class DatagramCarrier:
     """``kernel`` is a UDP descriptor of our own, bound already; ``readiness`` as readiness_pair made it, where the
     application has asked for it before there was a carrier.  ``only``: whose datagrams alone are delivered, where the
@@ -127,12 +110,10 @@ class DatagramCarrier:
         self._blocked: list[int] = []  # an item for each thread that waits in the kernel
         self._runs = Runs(kernel)
         self._plain = _MAY_BLOCK and readiness is None  # nothing keeps a thread from waiting in the kernel
-        self._arrived: deque[Arrival] = deque()
-        self._arrived_bytes = 0
+        self._arrived = Arrived(readiness)
         self._receivers: list[Waiter] = []
         self._received_at = -inf
         self._watched = self._armed = False
-        self._pair = readiness
         self._timer: Timer | None = None
         self._timer_at = inf
         self._closed = False
@@ -390,7 +371,7 @@ class DatagramCarrier:
         """
         if self._usable_in != process.generation:
             self._check()
-        blocked = self._plain and not (self._watched or self._arrived or peek)
+        blocked = self._plain and not (self._watched or self._arrived.waiting or peek)
         if blocked and (timeout is None or timeout >= BLOCK_S):
             limit = None if timeout is None else monotonic() + timeout
             arrival = self._receive_blocked()
@@ -451,13 +432,13 @@ class DatagramCarrier:
             self._armed = True
             reactor().call(self._arm)
 
-    def _handle_untrusted(self, packet: bytes, address: Address, now: float) -> Arrival | None:
+    def _handle_untrusted(self, packet: bytes, address: Address, now: float) -> Sequence[Arrival]:
         """Under the lock: one datagram of the carrier, and what it makes the machine want."""
         machine = self._machine
         arrival = machine.handle_untrusted(packet, address, now)
         if arrival is None or machine.outgoing or machine.due < self._timer_at or self._waiting:
             self._settle()
-        return None if arrival is None or not self._is_wanted(arrival) else arrival
+        return () if arrival is None or not self._is_wanted(arrival) else (arrival,)
 
     def _note_path_error(self, error: OSError) -> None:
         if self._closed and error.errno == errno.EBADF:
@@ -474,27 +455,13 @@ class DatagramCarrier:
         batch = [self.receive(timeout)]
         with self._lock:
             while len(batch) < most:
-                if len(self._arrived) > 1:
-                    self._take_arrived(batch, most)
+                if self._arrived.waiting:
+                    batch += self._arrived.take(most - len(batch))
                 elif (arrival := self._take(peek=False)) is not None:
                     batch.append(arrival)
                 else:
                     break
         return batch
-
-    def _take_arrived(self, batch: list[Arrival], most: int) -> None:
-        """Under the lock: what arrived is added to ``batch``, which becomes ``most`` long at most."""
-        arrived = self._arrived
-        if len(batch) + len(arrived) <= most:
-            batch.extend(arrived)
-            self._arrived_bytes = 0
-            arrived.clear()
-        else:
-            taken = [arrived.popleft() for _ in range(most - len(batch))]
-            batch.extend(taken)
-            self._arrived_bytes -= _room(taken)
-        if not arrived and self._pair is not None:
-            self._pair[0].recv(1)
 
     def _wait_for_arrival(self, timeout: float | None, peek: bool) -> Arrival:
         limit = inf if timeout is None else monotonic() + timeout
@@ -522,39 +489,35 @@ class DatagramCarrier:
     def _take(self, peek: bool) -> Arrival | None:
         """Under the lock: the next datagram, from those that arrived or from the kernel; None when there is none."""
         arrived = self._arrived
-        if not arrived:
+        if not arrived.waiting:
             if self.connected is not None:
                 self._raise_failure(self.connected)
-            arrival = self._read()
-            if arrival is None:
+            came = self._read()
+            if not came:
                 return None
-            if not peek and not arrived:
-                return arrival
-            self._keep(arrival, first=True)
-        arrival = arrived[0]
-        if not peek:
-            arrived.popleft()
-            self._arrived_bytes -= len(arrival.data) + ARRIVED_OVERHEAD
-            if not arrived and self._pair is not None:
-                self._pair[0].recv(1)
-        return arrival
+            if not peek:
+                self._keep(came[1:])
+                return came[0]
+            self._keep(came)
+        return arrived.waiting[0] if peek else arrived.take(1)[0]
 
-    def _read(self) -> Arrival | None:
-        """Under the lock: read the kernel's queue until a datagram for the application comes out, or it is empty."""
+    def _read(self) -> Sequence[Arrival]:
+        """Under the lock: read the kernel's queue until something for the application comes out of one read of it, or
+        it is empty."""
         while True:
             try:
                 if self._runs.joined:
-                    arrival = self._read_run()
+                    came = self._read_run()
                 else:
                     packet, address = _recvfrom(self._kernel, _BUFFER_SIZE, _AT_ONCE)
-                    arrival = self._handle_untrusted(packet, address, monotonic())
+                    came = self._handle_untrusted(packet, address, monotonic())
             except BlockingIOError:
-                return None
+                return ()
             except OSError as error:
                 self._note_path_error(error)
                 continue
-            if arrival is not None:
-                return arrival
+            if came:
+                return came
 
     def _is_wanted(self, arrival: Arrival) -> bool:
         """Whether it is from the peer that the socket is connected to, where the kernel cannot tell: a gateway speaks
@@ -564,56 +527,28 @@ class DatagramCarrier:
         self.counters["other-peer"] += 1
         return False
 
-    def _read_run(self) -> Arrival | None:
-        """Several packets that the kernel joined: all but the first datagram of them is kept."""
+    def _read_run(self) -> Sequence[Arrival]:
+        """Several packets that the kernel joined."""
         run, size, address = receive_run(self._kernel, _AT_ONCE)
         if len(run) <= size:
             return self._handle_untrusted(run, address, monotonic())
         arrivals = self._machine.handle_run_untrusted(run, size, address, monotonic())
         self._settle()
-        if self.only is not None:
-            arrivals = [each for each in arrivals if self._is_wanted(each)]
-        if not arrivals:
-            return None
-        self._keep_all(arrivals[1:])
-        return arrivals[0]
+        return arrivals if self.only is None else [each for each in arrivals if self._is_wanted(each)]
 
-    def _keep_all(self, arrivals: list[Arrival]) -> None:
-        """Under the lock: as ``_keep`` each of them."""
-        room = _room(arrivals)
-        if self._arrived_bytes + room > MAX_ARRIVED:
-            for each in arrivals:
-                self._keep(each)
-            return
-        if arrivals and not self._arrived and self._pair is not None:
-            self._pair[1].send(b"\0")
-        self._arrived.extend(arrivals)
-        self._arrived_bytes += room
-
-    def _keep(self, arrival: Arrival, *, first: bool = False) -> None:
-        """Under the lock: for the application's next call, unless too much waits already."""
-        size = len(arrival.data) + ARRIVED_OVERHEAD
-        if self._arrived_bytes + size > MAX_ARRIVED and not first:
-            self.counters["receive-queue-full"] += 1
-            return
-        if not self._arrived and self._pair is not None:
-            self._pair[1].send(b"\0")
-        if first:
-            self._arrived.appendleft(arrival)
-        else:
-            self._arrived.append(arrival)
-        self._arrived_bytes += size
+    def _keep(self, arrivals: Sequence[Arrival]) -> None:
+        """Under the lock: for the application's next calls, unless too much waits already."""
+        if arrivals and (dropped := self._arrived.keep(arrivals)):
+            self.counters["receive-queue-full"] += dropped
 
     def fileno(self) -> int:
         """Readable exactly while ``receive`` would return at once; the reactor reads the kernel's queue from now on."""
         self._check()
         with self._lock:
-            if self._pair is None:
-                self._pair, self._plain = readiness_pair(), False
-                if self._arrived:
-                    self._pair[1].send(b"\0")
+            if not self._arrived.has_descriptor:
+                self._plain = False
                 reactor().call(self._watch)
-            return self._pair[0].fileno()
+            return self._arrived.fileno()
 
     # -- after every turn of the machine -------------------------------------------------------------------------------
 
@@ -658,7 +593,7 @@ class DatagramCarrier:
 
     def _readable(self, mask: int, now: float) -> None:
         # whoever waits in the kernel reads also what a negotiation waits for
-        awaited = self._pair is not None or self._waiting
+        awaited = self._arrived.has_descriptor or self._waiting
         if self._blocked or (not awaited and (self._receivers or now < self._received_at + HANDS_OFF_S)):
             self._watched = False
             reactor().forget(self._kernel)
@@ -667,10 +602,10 @@ class DatagramCarrier:
         with self._lock:
             try:
                 for _ in range(_READ_AT_ONCE):
-                    arrival = self._read()
-                    if arrival is None:
+                    came = self._read()
+                    if not came:
                         break
-                    self._keep(arrival)
+                    self._keep(came)
             except OSError:
                 self.counters["carrier-error"] += 1  # the next receiving call will meet it, if it lasts
             self._wake_receivers()
@@ -692,7 +627,7 @@ class DatagramCarrier:
     def _wake_receivers(self) -> None:
         """Under the lock: a datagram, or a failure, is there for them."""
         failed = self.connected is not None and self._machine.report(self.connected).error is not None
-        if self._arrived or failed or self._closed:
+        if self._arrived.waiting or failed or self._closed:
             for waiter in self._receivers:
                 waiter.wake()
 
@@ -770,8 +705,7 @@ class DatagramCarrier:
         self._kernel.close()
         if self._ike_kernel is not None:
             self._ike_kernel.close()
-        for each in self._pair or ():
-            each.close()
+        self._arrived.close()
         gone, self.gone = self.gone, None
         if gone is not None:
             gone()

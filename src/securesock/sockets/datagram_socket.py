@@ -17,7 +17,8 @@ from time import monotonic, time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
-from ..drivers.datagrams import DatagramCarrier, readiness_pair
+from ..drivers.arrived import readiness_pair
+from ..drivers.datagrams import DatagramCarrier
 from ..drivers.ike_port import open_ike_port
 from ..drivers.reactor import at_once, in_reactor, reactor
 from ..drivers.system_errors import system_error
