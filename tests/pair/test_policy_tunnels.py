@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from securesock.engine.peer_entry import PeerEntry
+from securesock.engine.policy_keys import tunnel_ends
+from securesock.engine.tunnels import tunnels_from
 from securesock.errors import PolicyRefused
 from securesock.policy import FilterEngine
 from securesock.policy.ipsec import AuthTransform, SaTransform, TunnelEndpoints
@@ -36,10 +38,13 @@ def both(identities: Identities) -> tuple[Net, Host, Host]:
     return net, net.host(A), net.host(GATEWAY, identity=identities.by_address[B], adapt=through(FROM_A))
 
 
-def test_a_flow_goes_through_the_gateway_that_a_filter_names(identities: Identities, engine: FilterEngine) -> None:
+@pytest.mark.parametrize("network", ["10.92.0.0/24", "0.0.0.0/0"])
+def test_a_flow_goes_through_the_gateway_that_a_filter_names(
+    identities: Identities, engine: FilterEngine, network: str
+) -> None:
     net, a, b = both(identities)
     judges = govern(a, engine)
-    context, _ = add_tunnel(engine, TO_B, "10.92.0.0/24")
+    context, _ = add_tunnel(engine, TO_B, network)
     a.send(b"question", SERVICE)
     net.run(2)
     assert [(each.data, each.address) for each in b.arrivals] == [(b"question", A)]
@@ -55,6 +60,9 @@ def test_a_flow_goes_through_the_gateway_that_a_filter_names(identities: Identit
     applied = judges.applied(SERVICE)
     assert applied is not None
     assert applied.mark.quick_mode_policy == context.key
+    judges.look_after(a.machine.live, lambda who, why: a.machine.break_off(who, why, net.clock.now()), run_now, run_now)
+    judges.look()
+    assert a.machine.report(SERVICE).state == "established"  # today's policy would have made it, too
 
 
 def test_who_is_no_end_of_a_tunnel_is_spoken_to_itself(identities: Identities, engine: FilterEngine) -> None:
@@ -121,6 +129,26 @@ def test_a_tunnel_whose_quick_mode_cannot_be_is_refused(identities: Identities, 
     with pytest.raises(PolicyRefused, match="AH is not implemented"):
         a.send(b"question", SERVICE)
     assert not a.machine.outgoing
+
+
+def test_a_tunnel_whose_end_has_no_name_that_could_be_proven_is_none(
+    identities: Identities, engine: FilterEngine
+) -> None:
+    net = Net(identities)
+    a, b = net.host(A), net.host(B)
+    govern(a, engine)
+    add_tunnel(engine, TunnelEndpoints(A[0], GATEWAY[0], remote_fqdn="no name"), "10.92.0.0/24")
+    with pytest.raises(PolicyRefused, match="demands tunnel mode, and this flow is carried in transport mode"):
+        a.send(b"question", SERVICE)
+    b.send(b"another peer's", A)  # nobody who begins is held up by that policy
+    net.run(1)
+    assert a.received == [b"another peer's"]
+
+
+def test_an_end_is_the_same_however_its_address_is_written(engine: FilterEngine) -> None:
+    context, _ = add_tunnel(engine, TunnelEndpoints("2001:DB8::1", "2001:0DB8:0::2"), "10.92.0.0/24")
+    assert tunnel_ends(engine, context.key) == ("2001:db8::2",)
+    assert [each.entry.gateway for each in tunnels_from(engine)] == ["2001:db8::2"]
 
 
 def run_now(what: object) -> None:

@@ -52,11 +52,12 @@ class _Behind(NamedTuple):
 
 
 class _Judged(NamedTuple):
-    """``tunnel``: the key of the policy whose tunnel the peer is the other end of."""
+    """``gateway``: the peer's host, where it is the other end of a tunnel; ``tunnel``: the policy that has it so."""
 
     applied: Applied
     direction: Direction
     expected: PeerTargetName | AnyTrustedPeer | None
+    gateway: str = ""
     tunnel: UUID | None = None
 
 
@@ -97,12 +98,15 @@ class DatagramPolicy:
         tunnelled: bool,
     ) -> Applied:
         flow = self._policy.flow_of(self._our_address(peer), peer)
-        applied = self._policy.judge(flow, direction, expected)
-        tunnel = self._tunnel_to(flow.peer_host) if tunnelled else None
+        # a tunnel for all addresses is for its own end's, too, and what it is made of goes there
+        gateway = flow.peer_host if tunnelled else ""
+        applied = self._policy.judge(flow, direction, expected, tunnel_to=gateway)
+        tunnel = self._tunnel_to(gateway) if tunnelled else None
         if tunnel is not None:
             applied = through(tunnel, applied)
+        key = None if tunnel is None else tunnel.context.key
         with self._lock:
-            self._judged[peer] = _Judged(applied, direction, expected, None if tunnel is None else tunnel.context.key)
+            self._judged[peer] = _Judged(applied, direction, expected, gateway, key)
         return applied
 
     # -- tunnels -----------------------------------------------------------------------------------------------------
@@ -262,9 +266,9 @@ class DatagramPolicy:
         if flow is None:
             return
         try:
-            applied = self._policy.judge(flow, before.direction, before.expected)
+            applied = self._policy.judge(flow, before.direction, before.expected, tunnel_to=before.gateway)
             if before.tunnel is not None:
-                tunnel = self._tunnel_to(flow.peer_host)
+                tunnel = self._tunnel_to(before.gateway)
                 if tunnel is None or tunnel.context.key != before.tunnel:
                     raise PolicyRefused("the policy that had a tunnel end there is gone")
                 applied = through(tunnel, applied)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
+from ipaddress import ip_address
 from typing import Final, Literal
 from uuid import UUID
 
@@ -98,9 +99,9 @@ __all__ = [
 MAIN_MODE_TYPES: Final = (ContextType.AUTHIP_MM, ContextType.IKEV2_MM)
 """What AuthipMMPolicyKey may name: Winsock's type, and that of the module which negotiates here."""
 QUICK_MODE_TYPES: Final = (ContextType.AUTHIP_QM_TRANSPORT, ContextType.IKEV2_QM_TRANSPORT)
-"""The same for AuthipQMPolicyKey."""
-TUNNEL_TYPES: Final = (ContextType.AUTHIP_QM_TUNNEL, ContextType.IKEV2_QM_TUNNEL)
 """What AuthipQMPolicyKey may name."""
+TUNNEL_TYPES: Final = (ContextType.AUTHIP_QM_TUNNEL, ContextType.IKEV2_QM_TUNNEL)
+"""What a filter with a tunnel callout may name, of the modules whose policies are applied here."""
 
 _AUTHIP_ALONE: Final = (
     AuthMethodType.KERBEROS,
@@ -217,7 +218,8 @@ def find_context(engine: FilterEngine | None, key: UUID, types: tuple[ContextTyp
 
 
 def tunnel_ends(engine: FilterEngine, key: UUID | None) -> tuple[str, ...]:
-    """The addresses at which the tunnel of the policy with this key may end; none where it is no tunnel policy."""
+    """The addresses at which the tunnel of the policy with this key may end, as ip_address writes them; none where it
+    is no tunnel policy."""
     try:
         context = None if key is None else find_context(engine, key, TUNNEL_TYPES)
     except LocalMisuse:
@@ -225,7 +227,9 @@ def tunnel_ends(engine: FilterEngine, key: UUID | None) -> tuple[str, ...]:
     if context is None or not isinstance(context.content, TunnelPolicy):
         return ()
     endpoints = context.content.endpoints
-    return tuple(dict.fromkeys((endpoints.remote, *endpoints.remote_addresses)))
+    # a policy may write an IPv6 address in many ways
+    ends = (str(ip_address(each)) for each in (endpoints.remote, *endpoints.remote_addresses))
+    return tuple(dict.fromkeys(ends))
 
 
 def check_named(settings: IPsecSettings, context: SecurityContext | None) -> None:

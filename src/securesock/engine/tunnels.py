@@ -47,7 +47,8 @@ class Tunnel(NamedTuple):
 
 
 def tunnel_for(engine: FilterEngine, flow: Flow) -> Tunnel | None:
-    """The tunnel that an outbound filter has the flow go through; None for none, or no tunnel policy."""
+    """The tunnel that an outbound filter has the flow go through; None for none, or for what is no tunnel that anybody
+    could prove to end: then the flow is refused, as it goes nowhere that the filter demands."""
     layer = layer_for("OUTBOUND_TRANSPORT", ip_version(flow.our_host))
     demand = engine.classify(layer, fields_of(layer, flow)).demand
     if demand is None or demand.tunnel_policy is None:
@@ -59,10 +60,8 @@ def tunnel_for(engine: FilterEngine, flow: Flow) -> Tunnel | None:
     return _tunnel(context, ends[0], (engine.filters.find(demand.tunnel_filter),))
 
 
-def is_tunnelled(engine: FilterEngine | None, address: Address) -> bool:
+def is_tunnelled(engine: FilterEngine, address: Address) -> bool:
     """Whether a filter has datagrams to ``address`` go through a tunnel, from wherever they come."""
-    if engine is None:
-        return False
     host, port = numeric_address(address)[:2]
     anywhere = "::" if ip_version(host) == 6 else "0.0.0.0"
     return tunnel_for(engine, Flow(socket.IPPROTO_UDP, anywhere, 0, host, port)) is not None
@@ -83,12 +82,13 @@ def tunnels_from(engine: FilterEngine) -> tuple[Tunnel, ...]:
         for each in engine.filters.enumerate(FilterTemplate(layer=layer, callout=callout)):
             if each.provider_context is not None:
                 named.setdefault(each.provider_context, []).append(each)
-    return tuple(
+    found = [
         _tunnel(context, remote, named[context.key])
         for context in contexts
         if context.key in named
         for remote in tunnel_ends(engine, context.key)
-    )
+    ]
+    return tuple(each for each in found if each is not None)
 
 
 def through(tunnel: Tunnel, applied: Applied) -> Applied:
@@ -102,12 +102,14 @@ def through(tunnel: Tunnel, applied: Applied) -> Applied:
     return replace(applied, quick_mode=quick_mode, mark=applied.mark._replace(quick_mode_policy=tunnel.context.key))
 
 
-def _tunnel(context: ProviderContext, remote: str, filters: Iterable[Filter]) -> Tunnel:
+def _tunnel(context: ProviderContext, remote: str, filters: Iterable[Filter]) -> Tunnel | None:
     content = context.content
     fqdn = content.endpoints.remote_fqdn if isinstance(content, TunnelPolicy) else ""
     networks = dict.fromkeys(network for each in filters for network in _networks(each))
-    entry = PeerEntry(tuple(networks), gateway=remote, peer=f"host/{fqdn}" if fqdn else None)
-    return Tunnel(context, entry)
+    try:
+        return Tunnel(context, PeerEntry(tuple(networks), gateway=remote, peer=f"host/{fqdn}" if fqdn else None))
+    except LocalMisuse:
+        return None  # the platform stores any text as a host's name
 
 
 def _networks(of: Filter) -> tuple[str, ...]:
@@ -115,13 +117,13 @@ def _networks(of: Filter) -> tuple[str, ...]:
     and addresses (then it still decides about each flow)."""
     version = 4 if of.layer is Layer.OUTBOUND_TRANSPORT_V4 else 6
     conditions = [each for each in of.conditions if each.field is Field.IP_REMOTE_ADDRESS]
-    found = [_network(each.value, version) for each in conditions if each.match is MatchType.EQUAL]
+    found = [_network(each.value) for each in conditions if each.match is MatchType.EQUAL]
     if not conditions or len(found) < len(conditions) or None in found:
         return (_ANYWHERE[version],)
     return tuple(each for each in found if each is not None)
 
 
-def _network(value: Value, version: int) -> str | None:
+def _network(value: Value) -> str | None:
     data = value.data
     if isinstance(data, V4Mask):
         return str(IPv4Network((data.address, str(ip_address(data.mask))), strict=False))
