@@ -42,7 +42,7 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from .esp_gmac import Gmac
 from .esp_runs import OneByOne
 from .kdf import DirectionKeys
-from .message_protection import aead_class, make_aead
+from .message_protection import aead_class
 from .prf import HASHES
 from .suites import Encryption, EspSuite, Integrity
 
@@ -124,7 +124,7 @@ def make_esp_cipher(suite: EspSuite, keys: DirectionKeys, draw: Callable[[int], 
     if suite.integrity is None:
         if not encryption.encrypts:
             return Gmac(encryption, keys.encryption, suite.esn)
-        return _aead_of(encryption, keys.encryption, suite.esn)
+        return esp_cipher_maker(suite)(keys.encryption)
     if len(keys.integrity) != suite.integrity.key_length:
         raise ValueError(f"{suite.integrity.name} takes {suite.integrity.key_length} bytes of key")
     if encryption.key_length == 0:
@@ -148,10 +148,6 @@ def esp_cipher_maker(suite: EspSuite) -> Callable[[bytes], EspCipher]:
 
         return make_aead_cipher
     return lambda key: make_esp_cipher(suite, DirectionKeys(key[:length], key[length:]))
-
-
-def _aead_of(encryption: Encryption, key: bytes, esn: bool) -> EspCipher:
-    return _Aead(make_aead(encryption, key[: encryption.key_length]), key[encryption.key_length :], esn)
 
 
 class _Aead:
