@@ -205,12 +205,15 @@ class UserSpaceDatagrams(Deadlines):
         return None
 
     def _may_come_in_clear(self, address: Address) -> bool:
-        """Semantics "Datagrams": not from an address with a live or starting SA, nor from one that ever had one."""
+        """Semantics "Datagrams": from whom gave no sign of IKE, or of whom nothing is known; not from where an SA lives
+        or starts, ever lived, or was refused, nor from where a translator has moved one to."""
         if not self._allow_insecure:
             return False
-        peer = self._known(address) or self._hosts.get(address)
-        if peer is not None and (peer.latched is not None or peer.begun or peer.expected is not None):
-            return False
+        peer = self._known(address) or self._hosts.get(address) or self._strayed.get(address)
+        if peer is not None:
+            named = peer.expected is not None or peer.failure is not None
+            if peer.begun or peer.latched is not None or (named and not peer.why_clear):
+                return False
         return self._keying.may_come_in_clear(address)
 
     def _open_of_host_untrusted(
