@@ -25,11 +25,9 @@ Everything here runs in the loop's thread.  This module must not know how bytes 
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
@@ -37,6 +35,7 @@ from ..engine.fork import process, refuse_inherited
 from ..engine.live_sas import LIVE_SAS
 from ..engine.report import live_info
 from .closing import Closing, close_now, linger_of, reset
+from .inherited import close_copy
 
 if TYPE_CHECKING:
     from ..engine.live_flows import PolicyChange
@@ -635,8 +634,7 @@ class AioLink(asyncio.BufferedProtocol):
         self._connection.abandon()
         self._parted = True
         self._stop()
-        with Path(os.devnull).open("r+b") as nothing:
-            os.dup2(nothing.fileno(), self.carrier.get_extra_info("socket").fileno(), inheritable=False)
+        close_copy(self.carrier)
 
 
 def duplicate(carrier: asyncio.BaseTransport) -> socket.socket:

@@ -28,6 +28,7 @@ from ..identity.names import PeerTargetName
 from ..types import Address, AnyTrustedPeer, SecurityInfo
 from .aio_carrier import RunProtocol
 from .ike_port import IkePort
+from .inherited import close_copy
 from .reconnecting import NO_WAY, reconnect
 
 if TYPE_CHECKING:
@@ -189,10 +190,13 @@ class AioDatagrams(RunProtocol):
 
     # -- what the transport does ---------------------------------------------------------------------------------------
 
-    def send(self, data: memoryview, address: Address) -> None:
-        """Seal and send, or keep it until the negotiation is over; what hinders it is told to the protocol."""
+    def refuse_in_child(self) -> None:
+        """Keys do not survive a fork (semantics "Processes and threads")."""
         if self._generation != process.generation:
             refuse_inherited("datagram endpoint")
+
+    def send(self, data: memoryview, address: Address) -> None:
+        """Seal and send, or keep it until the negotiation is over; what hinders it is told to the protocol."""
         try:
             self._seal_and_send(data, address)
         except OSError as error:
@@ -275,27 +279,40 @@ class AioDatagrams(RunProtocol):
 
     def close(self) -> None:
         """Say goodbye, when first datagrams whose negotiation is under way have gone, or in two seconds."""
-        if not self.closing:
-            self.closing = True
-            if self.machine.queued and self._generation == process.generation:
-                self.loop.call_later(_CLOSE_S, self._finish)
-            else:
-                self._finish()
+        if self.closing:
+            return
+        self.closing = True
+        if self._generation != process.generation:
+            self._leave_to_parent()
+        elif self.machine.queued:
+            self.loop.call_later(_CLOSE_S, self._finish)
+        else:
+            self._finish()
 
     def _finish(self) -> None:
-        if self._over:
+        if self._over or self._generation != process.generation:
             return
         self._over = True
-        if self._generation == process.generation:
-            self.machine.close(monotonic())
-            while (out := self.machine.poll_transmit()) is not None:
-                self._put(*out)
+        self.machine.close(monotonic())
+        while (out := self.machine.poll_transmit()) is not None:
+            self._put(*out)
         self.carrier.close()
 
     def abort(self) -> None:
         """Be gone at once."""
+        if self._generation != process.generation:
+            if not self.closing:
+                self._leave_to_parent()
+            return
         self.closing = self._over = True
         self.carrier.abort()
+
+    def _leave_to_parent(self) -> None:
+        """In a forked child: our copies of the descriptors are closed, nothing is written, and the loop left alone."""
+        self.closing = self._over = True
+        for carrier in (self.carrier, self._ike_transport):
+            if carrier is not None:
+                close_copy(carrier)
 
 
 class IkePortProtocol(asyncio.DatagramProtocol):
@@ -329,6 +346,7 @@ class SecuredDatagramTransport(asyncio.DatagramTransport):
 
     def _where(self, address: object) -> Address:
         endpoint = self._endpoint
+        endpoint.refuse_in_child()
         if address is not None:
             where = endpoint.directory.resolve(address)
             if endpoint.connected not in (None, where):
@@ -368,8 +386,9 @@ class SecuredDatagramTransport(asyncio.DatagramTransport):
     def refusals(self) -> Mapping[str, int]:
         """How many datagrams and negotiations were dropped or refused, by reason."""
         endpoint = self._endpoint
-        others = {"other-peer": endpoint.others} if endpoint.others else {}
-        return MappingProxyType(dict(endpoint.machine.counters) | others)
+        endpoint.refuse_in_child()
+        counted = {**endpoint.machine.counters, "other-peer": endpoint.others}
+        return MappingProxyType({reason: count for reason, count in counted.items() if count})
 
     def get_extra_info(self, name: str, default: object = None) -> object:
         """The carrier's, and "security": the SecurityInfo of the remote address, None while there is none."""

@@ -24,6 +24,7 @@ from ..drivers.reactor import at_once, in_reactor, reactor
 from ..drivers.system_errors import system_error
 from ..engine.asking import ExpectedPeer, check_offers, expected_peer
 from ..engine.context import SecurityContext
+from ..engine.fork import process, refuse_inherited
 from ..engine.ports import Arrival
 from ..engine.report import Asked, datagram_info
 from ..engine.user import proves_a_user, wipe_password
@@ -72,7 +73,7 @@ class _Names:
 class SecureDatagramSocket(SecureSocket):
     """See SecureSocket, which makes it; made directly it is always of SOCK_DGRAM."""
 
-    __slots__ = ("_book", "_carrier", "_judges", "_known", "_peer_address", "_readiness")
+    __slots__ = ("_book", "_carrier", "_carrier_made_in", "_judges", "_known", "_peer_address", "_readiness")
 
     def __init__(
         self,
@@ -85,6 +86,7 @@ class SecureDatagramSocket(SecureSocket):
     ) -> None:
         self._clear_state(context)
         self._carrier: DatagramCarrier | None = None
+        self._carrier_made_in = process.generation
         self._judges: DatagramPolicy | None = None
         self._peer_address: Address | None = None
         self._readiness: tuple[socket.socket, socket.socket] | None = None
@@ -173,6 +175,7 @@ class SecureDatagramSocket(SecureSocket):
             on_failure.callback(kernel.close)
             carrier = self._carrier = self._carrier_on(kernel, policy)
             on_failure.pop_all()
+        self._carrier_made_in = process.generation
         if self._judges is not None:
             carrier.gone = self._judges.over
             self._judges.look_after(carrier.live, carrier.break_off, at_once, in_reactor)
@@ -222,6 +225,7 @@ class SecureDatagramSocket(SecureSocket):
 
         PolicyRefused where the filtering platform forbids the address.
         """
+        self._refuse_in_child()
         policy = self._policy_under(self._settings)
         if policy is not None:
             policy.may_bind(*numeric_bound(self, address)[:2])
@@ -231,6 +235,7 @@ class SecureDatagramSocket(SecureSocket):
 
     def connect(self, address: _AnyAddress, /) -> None:
         """Fix the peer, as for any UDP socket; the first datagram begins the negotiation."""
+        self._refuse_in_child()
         carrier = self._open()
         resolved = self._book.resolve(address)
         if is_routed(self.context, resolved):
@@ -239,6 +244,11 @@ class SecureDatagramSocket(SecureSocket):
         else:
             socket.socket.connect(self, resolved)
         self._peer_address = carrier.connected = resolved
+
+    def _refuse_in_child(self) -> None:
+        """Before a call that would change the descriptor, which is the parent's, too."""
+        if self._carrier is not None and self._carrier_made_in != process.generation:
+            refuse_inherited("datagram socket")
 
     def getpeername(self) -> Address:
         """The address that the socket is connected to, behind whatever standard host."""
