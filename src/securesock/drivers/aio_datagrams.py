@@ -29,7 +29,7 @@ from ..types import Address, AnyTrustedPeer, SecurityInfo
 from .aio_carrier import RunProtocol
 from .ike_port import IkePort
 from .inherited import close_copy
-from .reconnecting import NO_WAY, reconnect
+from .reconnecting import FROM_THE_PATH, NO_WAY, reconnect
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -147,14 +147,17 @@ class AioDatagrams(RunProtocol):
             self.protocol.datagram_received(arrival.data, arrival.address)
 
     def error_received(self, exc: Exception) -> None:
-        """What anybody on the path can cause (ICMP) ends nothing; timeouts say what is to be said.
+        """What anybody on the path can cause (ICMP) is told to nobody; timeouts say what is to be said.
 
-        Where the kernel has no way to the remote address, our own may be another one now.
+        Where the kernel has no way to the remote address, our own may be another one now.  What else it refuses to send
+        (too long for a datagram, a firewall of this machine) the application hears.
         """
         no_way = isinstance(exc, OSError) and exc.errno in NO_WAY
         if no_way and self.connected is not None and not self._over and self._generation == process.generation:
             self.machine.look_at_path(self.connected, monotonic())
             self.settle()
+        if isinstance(exc, OSError) and exc.errno not in FROM_THE_PATH and not no_way and not self.closing:
+            self.protocol.error_received(exc)
 
     def pause_writing(self) -> None:
         """The carrier keeps more than it likes."""

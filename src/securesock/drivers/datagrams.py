@@ -40,7 +40,7 @@ from .arrived import Arrived
 from .batches import MAX_RUN, MAX_SEGMENTS, Runs, receive_run
 from .ike_port import IkePort
 from .reactor import Timer, reactor
-from .reconnecting import NO_WAY, reconnect
+from .reconnecting import FROM_THE_PATH, NO_WAY, reconnect
 from .waiting import READ, WRITE, Waiter, this_thread
 
 __all__ = ["DatagramCarrier"]
@@ -59,8 +59,6 @@ _NEVER: Final = -1  # no generation of a process
 _LEAST_WAIT_S: Final = 0.001  # what is left of a timeout that has just passed: one more look
 _TRIES: Final = 3  # what an error of the path may cost one datagram: another can come in between
 _BUFFER_SIZE: Final = 65536  # no UDP datagram is larger, and no run of segments that the kernel joins
-# what an ICMP message of anybody makes the kernel say: no reason to end anything, and reported instead of the call
-_FROM_THE_PATH: Final = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNRESET)
 # not by way of the object, whose own attributes would be looked through first
 _send: Final = _socket.socket.send
 _sendto: Final = _socket.socket.sendto
@@ -232,9 +230,9 @@ class DatagramCarrier:
                     done += 1
                 else:
                     done += self._send_run(run, to, address, timeout)
-            except BlockingIOError:
-                if done:
-                    return done
+            except OSError as error:
+                if done and not isinstance(error, SecureSocketError):
+                    return done  # as sendmmsg(2): the next call begins with it, and says what hinders it
                 raise
         return done
 
@@ -265,7 +263,7 @@ class DatagramCarrier:
                     raise
                 self._wait_writable(timeout)
             except OSError as error:
-                if error.errno not in _FROM_THE_PATH:
+                if error.errno not in FROM_THE_PATH:
                     raise
                 joined = False  # about an earlier datagram, or there is no way: one by one tells
         for number in range(count):
@@ -337,7 +335,7 @@ class DatagramCarrier:
                 if timeout == 0:
                     raise error
                 self._wait_writable(timeout)
-            elif error.errno not in _FROM_THE_PATH:
+            elif error.errno not in FROM_THE_PATH:
                 raise error
             else:
                 self.counters["carrier-error"] += 1  # about an earlier datagram; this one was not sent
@@ -443,7 +441,7 @@ class DatagramCarrier:
     def _note_path_error(self, error: OSError) -> None:
         if self._closed and error.errno == errno.EBADF:
             self._check()  # the descriptor went while we were about to read it
-        if error.errno not in _FROM_THE_PATH:
+        if error.errno not in FROM_THE_PATH:
             raise error
         self.counters["carrier-error"] += 1
 

@@ -14,10 +14,12 @@ from typing import Final
 
 from ..types import Address
 
-__all__ = ["NO_WAY", "reconnect"]
+__all__ = ["FROM_THE_PATH", "NO_WAY", "reconnect"]
 
 NO_WAY: Final = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL)
 """What the kernel says when it has no way from our address to the peer's."""
+FROM_THE_PATH: Final = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNRESET)
+"""What an ICMP message of anybody makes the kernel say: no reason to end anything, and reported instead of the call."""
 
 _NOWHERE: Final = bytes(28)
 """A sockaddr of family AF_UNSPEC, as long as the longest that is looked at (sockaddr_in6)."""

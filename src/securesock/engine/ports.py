@@ -444,7 +444,8 @@ class SecuredDatagrams(Protocol):
     def seal(self, data: bytes | memoryview, address: Address, now: float) -> bytes | bytearray | memoryview | None:
         """What to send for ``data``; None when there is no SA to seal it with.
 
-        OSError with EMSGSIZE: too large, and the application forbids fragments; nothing was sealed.
+        OSError with EMSGSIZE: longer than UDP has it, or too large and the application forbids fragments; nothing was
+        sealed.
         """
         ...
 
@@ -461,7 +462,10 @@ class SecuredDatagrams(Protocol):
         ...
 
     def enqueue(self, data: bytes, address: Address) -> bool:
-        """Keep a first datagram until the negotiation is over; False when enough are kept."""
+        """Keep a first datagram until the negotiation is over; False when enough are kept.
+
+        OSError with EMSGSIZE: no UDP datagram is as long.
+        """
         ...
 
     def handle_untrusted(self, packet: bytes, address: Address, now: float) -> Arrival | None:

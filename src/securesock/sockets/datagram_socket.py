@@ -346,6 +346,7 @@ class SecureDatagramSocket(SecureSocket):
     def send_batch(self, batch: Sequence[ReadableBuffer], address: Address | None = None) -> int:
         """Seal and send several datagrams with as few system calls as the kernel allows; how many were sent.
 
+        Fewer than there are: a call with the rest raises what hinders its first one.
         Datagrams of one length in a row go in one call where the kernel has UDP_SEGMENT.
         """
         carrier = self._carrier or self._open()

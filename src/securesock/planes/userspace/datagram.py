@@ -12,6 +12,8 @@ nor which keying protocol is spoken.  Peers and the choice among associations: p
 
 from __future__ import annotations
 
+import errno
+import os
 from copy import copy
 from typing import Final
 
@@ -22,7 +24,7 @@ from ...keying.contract import AddressPair, Establishment, Role
 from ...sad.entries import InboundSa
 from ...types import Address, AnyTrustedPeer
 from ...wire.esp import ESP_HEADER, ESP_HEADER_LENGTH
-from ...wire.inet import packed_host
+from ...wire.inet import MAX_PACKET, UDP_HEADER_LENGTH, packed_host
 from ...wire.isakmp import IkeHeader, read_header_untrusted
 from ...wire.numbers import ExchangeType, HeaderFlag
 from ...wire.tcp_encapsulation import NON_ESP_MARKER
@@ -138,6 +140,8 @@ class UserSpaceDatagrams(Deadlines):
 
     def enqueue(self, data: bytes, address: Address) -> bool:
         """See the port."""
+        if UDP_HEADER_LENGTH + len(data) > MAX_PACKET:
+            raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
         peer = self._peer(address)
         if len(peer.queue) >= MAX_QUEUED or peer.queued_bytes + len(data) > MAX_QUEUED_BYTES:
             self.counters["first-datagrams-too-many"] += 1

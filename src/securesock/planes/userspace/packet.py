@@ -14,6 +14,8 @@ It knows nothing of keying, peers and time; who calls it holds the socket's lock
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
 from collections import Counter
 from collections.abc import Sequence
@@ -28,7 +30,7 @@ from ...sad.entries import InboundSa, OutboundSa
 from ...sad.replay import ReplayWindow
 from ...sad.spec import SaSpec
 from ...wire.esp import ESP_TRAILER_LENGTH, NEXT_HEADER_DUMMY, NEXT_HEADER_UDP, PADDING
-from ...wire.inet import UDP_HEADER_LENGTH
+from ...wire.inet import MAX_PACKET, UDP_HEADER_LENGTH
 
 __all__ = ["Dropped", "PacketOpener", "PacketSealer"]
 
@@ -62,7 +64,8 @@ class PacketSealer:
         self._head = self._trailer = b""  # for data of that length
 
     def seal(self, data: bytes | memoryview) -> bytes:
-        """The packet for ``data``, at most 65527 bytes of it.  The caller has looked at the SA's limits."""
+        """The packet for ``data``.  The caller has looked at the SA's limits.  OSError with EMSGSIZE: beyond 65527
+        bytes, and nothing was sealed."""
         sa = self.sa
         cipher = sa.ready or CIPHERS.make(sa)
         length = len(data)
@@ -76,6 +79,8 @@ class PacketSealer:
     def _fit(self, length: int, alignment: int) -> None:
         """The header and trailer of datagrams of ``length`` bytes."""
         size = UDP_HEADER_LENGTH + length
+        if size > MAX_PACKET:  # RFC 768: the length has 16 bits; what else is too much the kernel knows
+            raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
         self._head = _UDP_WORDS.pack(self._ports, size, 0)
         self._trailer = _UDP_TRAILERS[-(size + ESP_TRAILER_LENGTH) % alignment]
         self._length = length
