@@ -104,7 +104,7 @@ _LATER: Final = {
     "create_server": ".sockets.connection",
     "default_context": ".engine.context",
 }
-_MODULES_LATER: Final = {"aio": ".sockets.aio", "policy": ".policy", "winsock": ".winsock"}
+_MODULES_LATER: Final = {"aio": ".sockets.aio", "policy": ".policy", "testing": ".testing", "winsock": ".winsock"}
 
 
 if not TYPE_CHECKING:  # a checker that saw it would take every misspelt name for an object

@@ -15,6 +15,7 @@ from typing import Literal, assert_type
 from uuid import UUID
 
 import securesock as ss
+from securesock import testing
 from securesock import winsock as ws
 from securesock.types import Json
 
@@ -286,3 +287,13 @@ def as_windows_has_it(sock: ss.SecureSocket, later: ws.Overlapped[int]) -> bytes
         assert_type(error.winerror, int)
         assert_type(error.needed_length, int | None)
     return ws.WSAQuerySocketSecurity(sock, ws.SOCKET_SECURITY_QUERY_TEMPLATE()).pack()
+
+
+def test_tools(identity: ss.Identity) -> testing.Pair:
+    """What tests of a program stand on, by its public name."""
+    clock, network = testing.FakeClock(), testing.FakeNetwork[object](loss=0.1)
+    assert_type(clock.advance(1.0), float)
+    network.send("somebody", b"datagram", clock.now())
+    assert_type(network.arrived(clock.now()), list[tuple[object, bytes]])
+    authority = testing.Authority.create("an authority")
+    return testing.Pair(identity, ss.Identity.ephemeral("host/responder.example", authority=authority)).establish()

@@ -19,6 +19,12 @@ def test_every_public_name_is_there() -> None:
     assert set(securesock.__all__) <= set(dir(securesock))
 
 
+def test_what_tests_stand_on_is_there_by_name_and_not_for_whoever_imports_everything() -> None:
+    for name in ("Authority", "FakeClock", "FakeNetwork", "Pair", *securesock.testing.__all__):
+        assert getattr(securesock.testing, name) is not None
+    assert "testing" not in securesock.__all__
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = getattr(securesock, "no_such" + "_name")

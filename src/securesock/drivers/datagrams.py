@@ -304,7 +304,10 @@ class DatagramCarrier:
                 left = limit - monotonic()
                 if left <= 0:
                     if timeout is None:
-                        raise KeyingTimeout(f"the negotiation with {address[0]} port {address[1]} did not end in time")
+                        raise KeyingTimeout(
+                            f"{address[0]} port {address[1]} did not finish the key exchange within "
+                            f"{NEGOTIATION_S:g} s; does it speak IKEv2?"
+                        )
                     raise TimeoutError("timed out")
                 self._wait_for_change(left)
                 if self._closed:

@@ -65,15 +65,23 @@ class _Names:
         # nobody was named, which is not enough for a user: beginning says so
         self._anybody = ANY_TRUSTED_PEER if proves else unnamed
         self._book = book
+        self.connected: Address | None = None
 
     def host(self, address: Address) -> ExpectedPeer:
+        only = self.connected
+        if only is not None and address[:2] != only[:2]:
+            raise LocalMisuse(
+                f"the socket is connected to {only[0]} port {only[1]} and would hear no answer of {address[0]} port "
+                f"{address[1]}: use a socket that is not connected",
+                errno=errno.EISCONN,
+            )
         return self._anybody or self._book.host(address)
 
 
 class SecureDatagramSocket(SecureSocket):
     """See SecureSocket, which makes it; made directly it is always of SOCK_DGRAM."""
 
-    __slots__ = ("_book", "_carrier", "_carrier_made_in", "_judges", "_known", "_peer_address", "_readiness")
+    __slots__ = ("_book", "_carrier", "_carrier_made_in", "_judges", "_known", "_names", "_peer_address", "_readiness")
 
     def __init__(
         self,
@@ -198,7 +206,8 @@ class SecureDatagramSocket(SecureSocket):
         )
         machine = datagram_machine(self.context.plane, keying, self._settings.allow_insecure)
         proves = proves_a_user(self.context, self._settings)
-        return DatagramCarrier(kernel, machine, _Names(self._book, self._unnamed, proves=proves), self._readiness)
+        names = self._names = _Names(self._book, self._unnamed, proves=proves)
+        return DatagramCarrier(kernel, machine, names, self._readiness)
 
     def _judging(self, policy: SocketPolicy, our_address: Callable[[Address], Address]) -> DatagramPolicy:
         from ..engine.datagram_policy import DatagramPolicy  # of the filtering platform, which most do without
@@ -243,7 +252,7 @@ class SecureDatagramSocket(SecureSocket):
             carrier.only = resolved
         else:
             socket.socket.connect(self, resolved)
-        self._peer_address = carrier.connected = resolved
+        self._peer_address = carrier.connected = self._names.connected = resolved
 
     def _refuse_in_child(self) -> None:
         """Before a call that would change the descriptor, which is the parent's, too."""

@@ -11,8 +11,7 @@ class FakeClock:
     """A securesock Clock: ``now()`` begins at 1000.0 s.
 
     The wall clock begins at ``wall`` (an aware datetime), or at the real time, so that certificates of ephemeral
-    identities
-    are valid; it too moves only when told to.
+    identities are valid; it too moves only when told to.
     """
 
     def __init__(self, wall: datetime | None = None) -> None:

@@ -1,8 +1,7 @@
 """Two keying machines, a network between them, and virtual time: everything a key exchange does, without a socket.
 
 Each Endpoint carries out its machine's actions as a plane would (which SAs are open, which one seals) and keeps them
-for the
-test to look at.
+for the test to look at.
 """
 
 from __future__ import annotations
