@@ -146,10 +146,26 @@ def test_wrong_use_has_status_2_and_says_what_was_wrong(folders: dict[str, Path]
     assert "Traceback" not in done.stderr
 
 
-def test_nobody_there_is_status_1(folders: dict[str, Path]) -> None:
-    done = run(folders["client"], "connect", "127.0.0.1:1")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("connect", "127.0.0.1:1"), "127.0.0.1:1: connection refused"),
+        (("connect", "nobody.invalid:7"), "nobody.invalid:7: "),
+        (("connect", "nobody.invalid:7", "--udp"), "nobody.invalid port 7: "),
+        (("ike-probe", "nobody.invalid"), "nobody.invalid port 4500: "),
+    ],
+)
+def test_nobody_there_is_status_1_and_says_whom_it_is_about(
+    folders: dict[str, Path], arguments: tuple[str, ...], said: str
+) -> None:
+    done = run(folders["client"], *arguments)
     assert done.returncode == 1
-    assert "refused" in done.stderr.lower()
+    assert said in done.stderr.lower()
+    done = run(folders["client"], *arguments, "--json")
+    assert done.returncode == 1
+    error = json.loads(done.stdout)["error"]
+    assert said in error["message"].lower()
+    assert error["kind"] in ("ConnectionRefusedError", "gaierror")
 
 
 def test_datagrams_go_both_ways_until_both_are_silent(folders: dict[str, Path], listen: Any) -> None:

@@ -12,7 +12,7 @@ from ..drivers.probing import probe_responder
 from ..entropy import SystemEntropy
 from ..keying.ikev2.probe import Finding
 from ..wire.udp_encapsulation import IKE_PORT, NAT_TRAVERSAL_PORT
-from .output import DONE, FAILED, AsJson, emit
+from .output import DONE, FAILED, AsJson, emit, reaching
 
 __all__ = ["register"]
 
@@ -35,7 +35,8 @@ def ike_probe(
     findings: list[Finding] = []
     asked = IKE_PORT
     for asked in (NAT_TRAVERSAL_PORT, IKE_PORT) if port is None else (port,):
-        findings = probe_responder(host, asked, wait, SystemEntropy())
+        with reaching(f"{host} port {asked}"):
+            findings = probe_responder(host, asked, wait, SystemEntropy())
         if answers(findings):
             break
     emit(

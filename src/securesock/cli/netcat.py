@@ -21,7 +21,7 @@ import securesock as ss
 from ..errors import LocalMisuse
 from .conversation import Received, Sink, print_chunk, read_address, read_some, say_who, summary
 from .netcat_datagrams import connect_datagrams, listen_datagrams
-from .output import DONE, AsJson, emit
+from .output import DONE, AsJson, emit, reaching
 
 __all__ = ["register"]
 
@@ -61,7 +61,9 @@ def connect(
     settings = ss.SecuritySettings(guarantee_encryption, allow_insecure)
     if udp:
         return connect_datagrams(read_address(address, None), peer, settings, timeout, wait, as_json)
-    with ss.create_connection(read_address(address, None), timeout, peer=peer, settings=settings) as connection:
+    with reaching(address):
+        connection = ss.create_connection(read_address(address, None), timeout, peer=peer, settings=settings)
+    with connection:
         connection.settimeout(None)
         if not as_json:
             say_who(connection.query_security())

@@ -19,7 +19,7 @@ import securesock as ss
 from ..errors import LocalMisuse
 from ..types import Address, Json
 from .conversation import Received, Sink, print_chunk, read_some, say_who, summary
-from .output import DONE, emit
+from .output import DONE, emit, reaching
 
 __all__ = ["connect_datagrams", "listen_datagrams"]
 
@@ -39,7 +39,8 @@ def connect_datagrams(
     as_json: bool,
 ) -> int:
     """Send standard input to one peer, print what it answers."""
-    family, _, _, _, found = socket.getaddrinfo(*address, type=socket.SOCK_DGRAM)[0]
+    with reaching(f"{address[0]} port {address[1]}"):
+        family, _, _, _, found = socket.getaddrinfo(*address, type=socket.SOCK_DGRAM)[0]
     where = str(found[0]), int(found[1])
     with ss.SecureSocket(family, socket.SOCK_DGRAM, context=ss.default_context()) as sock:
         sock.set_security(settings)

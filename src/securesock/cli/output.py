@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Final, TypeAlias
 
 import typer
 
+from ..errors import SecureSocketError
 from ..types import Json
 
-__all__ = ["DONE", "FAILED", "MISUSE", "AsJson", "emit", "emit_error"]
+__all__ = ["DONE", "FAILED", "MISUSE", "AsJson", "emit", "emit_error", "reaching"]
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -44,3 +46,15 @@ def emit_error(error: Exception, status: int, as_json: bool) -> int:
     elif message:  # none where help was printed instead
         print(f"securesock: {message}", file=sys.stderr)
     return status
+
+
+@contextmanager
+def reaching(where: str) -> Iterator[None]:
+    """Have the system's own errors say whom they are about: it says "Connection refused" of anybody."""
+    try:
+        yield
+    except SecureSocketError:
+        raise  # which names it already
+    except OSError as error:
+        text = f"{where}: {error.strerror or error}"
+        raise (type(error)(text) if error.errno is None else type(error)(error.errno, text)) from error

@@ -195,10 +195,22 @@ def describe_value(kind: Kind, value: int | str | bytes | Token) -> str:
     if isinstance(value, Token):
         return " or ".join([*value.names, *(f"group:{group}" for group in value.groups)]) or "nobody"
     if isinstance(value, bytes):
-        return value.hex() or "empty"
+        return _describe_bytes(value)
     if isinstance(value, int) and kind in (Kind.ADDRESS4, Kind.ADDRESS6):
         return _address(value, kind is Kind.ADDRESS6)
     return str(value)
+
+
+def _describe_bytes(value: bytes) -> str:
+    """A program is named by its path, in UTF-16 with a NUL behind it (FWPM_CONDITION_ALE_APP_ID); all else is hex."""
+    if value.endswith(bytes(2)):
+        try:
+            text = value[:-2].decode("utf-16-le")
+        except UnicodeDecodeError:
+            text = ""
+        if text.isprintable() and ("/" in text or "\\" in text):
+            return text
+    return value.hex() or "empty"
 
 
 def _address(number: int, is_wide: bool) -> str:
@@ -244,7 +256,7 @@ def _describe_data(field: Field, value: Value) -> str:
                 return _address(int.from_bytes(data), True)
             if field.kind(4) is Kind.NAME:
                 return data.decode("utf-16-le", errors="replace")
-            return data.hex() or "empty"
+            return _describe_bytes(data)
         case int() if field.kind(4) is Kind.ADDRESS4:
             return _address(data, False)
         case int() if field is Field.FLAGS:

@@ -184,3 +184,22 @@ def test_values_in_words() -> None:
     assert describe_value(Kind.BLOB, b"") == "empty"
     assert describe_value(Kind.ADDRESS6, 1) == "::1"
     assert describe_value(Kind.NAME, "db") == "db"
+
+
+@pytest.mark.parametrize(
+    ("value", "described"),
+    [
+        ("/usr/bin/python3".encode("utf-16-le") + bytes(2), "/usr/bin/python3"),
+        ("\\device\\jürgen".encode("utf-16-le") + bytes(2), "\\device\\jürgen"),
+        ("/usr/bin/python3".encode("utf-16-le"), "/usr/bin/python3".encode("utf-16-le").hex()),
+        ("/with\nline".encode("utf-16-le") + bytes(2), ("/with\nline".encode("utf-16-le") + bytes(2)).hex()),
+        (b"\x01\x02\0\0", "01020000"),
+        (b"/\0\xd8\0\0", "2f00d80000"),
+        (bytes(2), "0000"),
+        (b"", "empty"),
+    ],
+)
+def test_a_program_is_named_by_its_path_and_other_bytes_are_hex(value: bytes, described: str) -> None:
+    assert describe_value(Kind.BLOB, value) == described
+    condition = Condition(Field.ALE_APP_ID, MatchType.EQUAL, Value(DataType.BYTE_BLOB, value))
+    assert describe_condition(condition) == f"ALE_APP_ID is {described}"
