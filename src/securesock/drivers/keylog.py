@@ -25,23 +25,34 @@ __all__ = ["VARIABLE", "KeyLoggingSession", "keylog_folder"]
 VARIABLE: Final = "SECURESOCK_KEYLOG"
 
 _lock = threading.Lock()
-_warned: set[str] = set()
+_known: dict[str, Path | None] = {}
 
 
 def keylog_folder() -> Path | None:
-    """Where keys are to be written, or None.  Warns (RuntimeWarning) the first time that there is such a place."""
+    """Where keys are to be written, or None: nobody asked, or nothing can be written there.
+
+    Warns (RuntimeWarning) the first time that there is such a place, which is made where it is not there yet.
+    """
     name = os.environ.get(VARIABLE)
     if not name:
         return None
-    if name not in _warned:
-        _warned.add(name)
-        warnings.warn(
-            f"{VARIABLE} is set: the keys of every connection are written to {name}; "
-            "whoever reads them reads the traffic",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-    return Path(name)
+    if name not in _known:
+        try:
+            Path(name).mkdir(mode=0o700, parents=True, exist_ok=True)
+            _known[name] = Path(name)
+        except OSError as error:
+            _known[name] = None
+            _warn(f"{VARIABLE} is set, and nothing is written: {error}; name a folder that can be made")
+        else:
+            _warn(
+                f"{VARIABLE} is set: the keys of every connection are written to {name}; "
+                "whoever reads them reads the traffic"
+            )
+    return _known[name]
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
 class KeyLoggingSession:
@@ -143,7 +154,11 @@ class KeyLoggingSession:
 
 
 def _append(path: Path, line: str) -> None:
-    with _lock:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        with os.fdopen(descriptor, "a") as file:
-            file.write(line + "\n")
+    """What cannot be written is said and left out: who wanted to look on does not end what is looked at."""
+    try:
+        with _lock:
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            with os.fdopen(descriptor, "a") as file:
+                file.write(line + "\n")
+    except OSError as error:
+        _warn(f"{VARIABLE}: the keys of a connection were not written: {error}")

@@ -103,3 +103,39 @@ def test_it_is_said_loudly_and_once(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert keylog.keylog_folder() == tmp_path
     monkeypatch.delenv(keylog.VARIABLE)
     assert keylog.keylog_folder() is None
+
+
+def test_a_folder_that_is_not_there_is_made_for_its_owner_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "not" / "there"
+    monkeypatch.setenv(keylog.VARIABLE, str(folder))
+    with pytest.warns(RuntimeWarning, match="reads the traffic"):
+        assert keylog.keylog_folder() == folder
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_where_no_folder_can_be_made_that_is_said_and_nothing_is_logged(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(keylog.VARIABLE, str(tmp_path / "file" / "folder"))
+    with pytest.warns(RuntimeWarning, match="nothing is written.*name a folder"):
+        assert keylog.keylog_folder() is None
+    assert keylog.keylog_folder() is None
+
+
+def test_keys_that_cannot_be_written_end_no_key_exchange(identities: tuple[Identity, Identity], tmp_path: Path) -> None:
+    pair = Pair(*identities, initiator=logging, responder=logging)
+    session = keylog.KeyLoggingSession(pair.initiator.session, tmp_path / "gone")
+    responder, now = pair.responder.session, pair.clock.now()
+    session.handle_acquire(now)
+    with pytest.warns(RuntimeWarning, match="were not written"):
+        for _ in range(3):
+            while (action := session.poll_action()) is not None:
+                if isinstance(action, SendDatagram):
+                    responder.handle_datagram(action.data, now)
+            while (answer := responder.poll_action()) is not None:
+                if isinstance(answer, SendDatagram):
+                    session.handle_datagram(answer.data, now)
+    assert session.established
