@@ -18,6 +18,7 @@ from time import monotonic
 import pytest
 
 import securesock as ss
+from securesock.drivers.arrived import ARRIVED_OVERHEAD, MAX_ARRIVED
 from securesock.engine.half_open import HALF_OPEN
 from securesock.keying.ikev2.fragments import MAX_BEFORE_AUTHENTICATION
 from securesock.sad.replay import WINDOW_SIZE
@@ -167,6 +168,22 @@ def test_datagrams_of_an_address_that_is_no_peer_are_counted() -> None:
         assert counted["no-packet"] == 2  # shorter than any; the keepalive is nobody's fault
         assert counted["unknown-spi"] == 3
         assert counted["malformed-message"] == 1
+
+
+def test_what_nobody_reads_is_kept_within_bounds_and_the_rest_counted() -> None:
+    """Of a program that waits for the descriptor; else the kernel's own queue is the bound."""
+    with visited() as (server, peer):
+        kept = MAX_ARRIVED // (1000 + ARRIVED_OVERHEAD)
+        for number in range(kept):
+            peer.socket.send(peer.seal(b"%04d" % number * 250))
+            if number % 50 == 49:  # no more at once than the kernel keeps for us
+                peer.ask_for_life()
+        for _ in range(20):
+            peer.socket.send(peer.seal(bytes(1000)))
+        until(lambda: server.refusals.get("receive-queue-full") == 20, "the bound")
+        peer.ask_for_life()  # and the key exchange goes on
+        assert [server.recv(2000)[:4] for _ in range(kept)] == [b"%04d" % number for number in range(kept)]
+        works_on(server, peer)
 
 
 def test_a_stolen_packet_from_another_address_moves_nobody_and_is_a_replay() -> None:

@@ -13,6 +13,7 @@ import securesock as ss
 from securesock.policy import FilterEngine
 from securesock.policy.ipsec import AuthenticationMethod, EapAuthentication
 from securesock.policy.ipsec_numbers import AuthMethodType
+from tests.support.event_loops import on_every_loop
 from tests.support.governed import main_mode
 from tests.support.loopback import PATIENCE_S, until
 
@@ -220,6 +221,96 @@ def test_a_user_is_named_to_asyncio_servers() -> None:
 
     asyncio.run(play())
     assert_alice(seen[0])
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    """An endpoint that answers questions, and what it was told."""
+
+    def __init__(self) -> None:
+        self.told: asyncio.Queue[bytes | Exception] = asyncio.Queue()
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.DatagramTransport)
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: ss.Address) -> None:
+        self.told.put_nowait(data)
+        if data == b"question":
+            self.transport.sendto(b"answer", addr)
+
+    def error_received(self, exc: Exception) -> None:
+        self.told.put_nowait(exc)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set_result(None)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@on_every_loop
+async def test_a_user_is_named_to_asyncio_endpoints(host: str) -> None:
+    settings = asked()
+    server, server_end = await ss.aio.create_datagram_endpoint(_Datagrams, (host, 0), context=server_context())
+    where = server.get_extra_info("sockname")
+    with pytest.raises(ss.LocalMisuse, match="machine that is named"):
+        nameless, end = await ss.aio.create_datagram_endpoint(
+            _Datagrams, None, where[:2], settings=asked(), context=client_context()
+        )
+        try:
+            nameless.sendto(b"question")
+        finally:
+            nameless.close()
+            await asyncio.wait_for(end.lost, PATIENCE_S)
+    client, client_end = await ss.aio.create_datagram_endpoint(
+        _Datagrams, None, where[:2], peer=SERVER, settings=settings, context=client_context()
+    )
+    client.sendto(b"question")
+    assert await asyncio.wait_for(client_end.told.get(), PATIENCE_S) == b"answer"
+    assert_alice(server.query_security(client.get_extra_info("sockname")))
+    assert server.get_extra_info("security") is None
+    assert str(client.query_security().peer_machine) == SERVER
+    for transport, ended in ((client, client_end), (server, server_end)):
+        transport.close()
+        await asyncio.wait_for(ended.lost, PATIENCE_S)
+    assert not settings.password  # no other peer's negotiation will need it
+    assert [server_end.told.get_nowait()] == [b"question"]
+    assert server_end.told.empty()
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["IPv4", "IPv6"])
+def test_guessing_over_datagrams_is_slowed_down_for_its_source_and_names_nobody(family: int) -> None:
+    host = LOCALHOST if family == socket.AF_INET else "::1"
+    context = ss.SecurityContext(server_identity(), users=ss.Users({ALICE: PASSWORD}))
+    with ss.SecureSocket(family, socket.SOCK_DGRAM, context=context) as server:
+        server.bind((host, 0))
+        server.fileno()  # the process's own thread negotiates
+        server.settimeout(PATIENCE_S)
+
+        def try_once(password: str) -> None:
+            with ss.SecureSocket(family, socket.SOCK_DGRAM, context=client_context()) as client:
+                client.set_security(asked(password))
+                client.bind((host, 0))
+                client.settimeout(PATIENCE_S)
+                client.set_peer_target_name(SERVER, server.getsockname())
+                with pytest.raises(ss.AuthenticationFailed) as caught:
+                    client.sendto(b"let me in", server.getsockname())
+                assert password not in str(caught.value)
+                info = client.query_security(server.getsockname())
+                assert (info.secured, info.peer_machine, info.peer_user) == (False, None, None)
+                with pytest.raises(ss.LocalMisuse):  # neither the user nor the machine beside it is anybody
+                    server.query_security(client.getsockname())
+
+        for number in range(10):
+            try_once(f"guess {number}")
+        assert server.refusals.get("too-many-tries", 0) == 0
+        try_once(PASSWORD)
+        until(lambda: server.refusals.get("too-many-tries") == 1)
+        with ss.SecureSocket(family, socket.SOCK_DGRAM, context=client_context()) as machine:
+            machine.bind((host, 0))
+            machine.settimeout(PATIENCE_S)
+            machine.set_peer_target_name(SERVER, server.getsockname())
+            machine.sendto(b"a machine of the same source", server.getsockname())
+            assert server.recv(100) == b"a machine of the same source"
 
 
 def test_guessing_is_slowed_down_for_its_source() -> None:
