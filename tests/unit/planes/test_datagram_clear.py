@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from securesock.errors import AuthenticationFailed
@@ -107,3 +109,42 @@ def test_refusals_that_nothing_proves_make_clear_text_come_no_sooner(
     net.run(1)
     assert a.machine.report(B).state == "failed"
     assert b"hello" not in travelled
+
+
+@pytest.mark.parametrize("who", ["somebody else", "of another authority", "falls silent"])
+def test_who_answered_ike_once_is_never_spoken_to_in_clear_until_its_name_is_deleted(
+    identities: Identities, who: str
+) -> None:
+    """Semantics "In clear, or not": after one well-formed response never; a later silence makes it no other peer."""
+    net = Net(identities)
+    a = net.host(A, settings=INSECURE)
+    identity = {"somebody else": identities.by_address[C], "falls silent": identities.by_address[B]}.get(who)
+    net.host(B, identity=identity or Identity.ephemeral(NAMES[B]))
+    if who == "falls silent":
+        net.network.tamper = _only_the_first_answer()
+    a.send(b"hello", B)
+    net.run(12)
+    assert a.machine.report(B).state == "failed"
+    travelled: list[bytes] = []
+    net.network.tamper = lambda route, datagram: (travelled.append(datagram), [])[1]
+    for _ in range(2):
+        a.send(b"hello again", B)
+        net.run(12)
+        assert a.machine.report(B).state == "failed"
+    assert len(travelled) > 4
+    assert b"hello again" not in travelled
+    a.machine.forget(B, net.clock.now())
+    a.send(b"to whoever is there now", B)
+    net.run(3)
+    assert travelled[-1] == b"to whoever is there now"
+
+
+def _only_the_first_answer() -> Callable[[Route, bytes], list[bytes]]:
+    answered: list[bytes] = []
+
+    def tamper(route: Route, datagram: bytes) -> list[bytes]:
+        if route[0] == A:
+            answered.append(datagram)
+        return [datagram] if route[0] == B or len(answered) == 1 else []
+
+    return tamper

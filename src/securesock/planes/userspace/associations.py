@@ -71,6 +71,7 @@ class Associations(PeerDirectory):
         self.queued = 0
         self.moves = 0
         self._allow_insecure = allow_insecure
+        self._answered: set[Address] = set()  # with whom we began, and who speaks IKE: never in clear, whatever comes
         self.outgoing: deque[tuple[bytes | bytearray | memoryview, Address]] = deque()
         self._openers: dict[int, AssociationOpener] = {}
         self._host_openers: dict[int, tuple[HostOpener, Association]] = {}
@@ -525,7 +526,9 @@ class Associations(PeerDirectory):
             self._forget_stranger(peer)  # policy forbids it, or leaves nothing to offer: whoever sends is told
             raise
         association = Association(peer, session, Role.INITIATOR, b"", now)
-        association.more.clear_allowed = not self._allow_insecure or self._keying.may_fall_back(peer.carrier)
+        association.more.clear_allowed = not self._allow_insecure or (
+            peer.address not in self._answered and self._keying.may_fall_back(peer.carrier)
+        )
         association.more.otherwise, association.more.renews = otherwise, renews
         peer.associations += (association,)
         session.handle_acquire(now)
@@ -544,6 +547,8 @@ class Associations(PeerDirectory):
         if association.state == "over":
             return
         refused = association.state == "negotiating" and association.role is Role.RESPONDER
+        if self._allow_insecure and association.role is Role.INITIATOR and association.session.peer_speaks_ike:
+            self._answered.add(association.peer.address)
         association.state = "over"
         association.more.bury_at = now + LINGER_S
         self.rest.ended(association)

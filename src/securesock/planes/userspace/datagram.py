@@ -72,6 +72,7 @@ class UserSpaceDatagrams(Deadlines):
         for association in peer.associations:
             self._delete(association, now)
             self._close_inbound(association)
+        self._answered.discard(peer.address)
         self._forget_stranger(peer)
 
     def report(self, address: Address) -> PeerReport:
