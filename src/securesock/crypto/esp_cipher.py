@@ -79,6 +79,16 @@ class EspCipher(Protocol):
         """
         ...
 
+    def seal_within(self, buffer: memoryview, start: int, end: int, spi: bytes, sequence: int) -> None:
+        """seal_packet(buffer[start:end]), whose header the caller has written with this ``spi`` and number; behind it,
+        where the IV has 8 bytes, the number in 8 bytes.  For loops over a large buffer: there a view costs a step."""
+        ...
+
+    def open_within(self, buffer: memoryview, start: int, end: int, spi: bytes, sequence: int) -> None:
+        """open_packet(buffer[start:end]) likewise: the caller has compared SPI and number, and that it is not
+        shorter than the overhead."""
+        ...
+
     def open_packet(self, packet: memoryview, sequence: int) -> None:
         """Verify and decrypt in place: the plaintext stands at ``packet[8 + iv_length : -icv_length]``.
 
@@ -170,6 +180,22 @@ class _Aead:
         packet[8:16] = iv
         aad = packet[:4].tobytes() + iv if self._esn else packet[:8]
         self._aead.encrypt_into(self._salt + iv, packet[16:-16], aad, packet[16:])
+
+    def seal_within(self, buffer: memoryview, start: int, end: int, spi: bytes, sequence: int) -> None:
+        iv = sequence.to_bytes(8, "big")
+        text = buffer[start + 16 : end]
+        self._aead.encrypt_into(self._salt + iv, text[:-16], spi + (iv if self._esn else iv[4:]), text)
+
+    def open_within(self, buffer: memoryview, start: int, end: int, spi: bytes, sequence: int) -> None:
+        number = sequence.to_bytes(8, "big")
+        text = buffer[start + 16 : end]
+        plaintext = text[:-16]
+        iv = buffer[start + 8 : start + 16].tobytes()
+        try:
+            self._aead.decrypt_into(self._salt + iv, text, spi + (number if self._esn else number[4:]), plaintext)
+        except InvalidTag:
+            plaintext[:] = bytes(len(plaintext))  # the library decrypts while it verifies
+            raise
 
     def open_packet(self, packet: memoryview, sequence: int) -> None:
         if len(packet) < 32:

@@ -1,4 +1,4 @@
-"""Runs of ESP packets for ciphers that gain nothing by them: one packet after the other.
+"""Runs of ESP packets, and packets within a buffer, for ciphers that gain nothing by them: one packet after the other.
 
 See esp_cipher.EspCipher for what is promised; it must not know which cipher it is.
 """
@@ -12,9 +12,25 @@ __all__ = ["OneByOne"]
 
 
 class OneByOne:
-    """What such a cipher has of runs."""
+    """What such a cipher has of both."""
 
     __slots__ = ()
+
+    @abstractmethod
+    def seal_packet(self, packet: memoryview, sequence: int) -> None:
+        """See EspCipher."""
+
+    @abstractmethod
+    def open_packet(self, packet: memoryview, sequence: int) -> None:
+        """See EspCipher."""
+
+    def seal_within(self, buffer: memoryview, start: int, end: int, spi: bytes, sequence: int) -> None:
+        """See EspCipher."""
+        self.seal_packet(buffer[start:end], sequence)
+
+    def open_within(self, buffer: memoryview, start: int, end: int, spi: bytes, sequence: int) -> None:
+        """See EspCipher."""
+        self.open_packet(buffer[start:end], sequence)
 
     @abstractmethod
     def seal_bytes(self, spi: bytes, plaintext: bytes, sequence: int) -> bytes:

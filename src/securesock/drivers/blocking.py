@@ -69,7 +69,7 @@ class StreamLink(SharedLink):
         message: bytes | None = None
         try:
             deadline = monotonic() + timeout if timeout else timeout
-            if self._short and limit and not peek and connection.quiet:
+            if self._short and limit and not peek:
                 message = self._receive_message(carrier, limit, deadline)
                 if message is not None:
                     return message
@@ -94,7 +94,7 @@ class StreamLink(SharedLink):
         message: bytes | None = None
         try:
             deadline = monotonic() + timeout if timeout else timeout
-            if self._short and view and not peek and connection.quiet:
+            if self._short and view and not peek:
                 message = self._receive_message(carrier, len(view), deadline)
                 if message is not None:
                     count = len(message)
@@ -119,11 +119,18 @@ class StreamLink(SharedLink):
 
     def _leave_reading(self, carrier: _socket.socket) -> None:
         """Give buffer and lock back, and see that nothing is left for somebody who is not there."""
-        self.connection.inbound_release()
-        self._reading.release()
+        self._end_reading()
         if self.connection.outbound_waiting:
             self._flush_if_free(carrier)
-        self._wake_writer()
+        if self._writer is not None:
+            self._wake_writer()
+
+    def _end_reading(self) -> None:
+        """Whoever has read on the ordinary way, or looked: after this the next may be one small message, or not."""
+        connection = self.connection
+        connection.inbound_release()
+        self._short = self._short and connection.quiet
+        self._reading.release()
 
     def _receive_message(self, carrier: _socket.socket, limit: int, deadline: float | None) -> bytes | None:
         """One read, one packet: what an exchange of small messages needs.  The connection is quiet.
@@ -169,10 +176,12 @@ class StreamLink(SharedLink):
         self._received(carrier, count, monotonic())
 
     def _fill(self, carrier: _socket.socket, deadline: float | None) -> bool:
-        """Read the carrier until there is something to deliver; False when our own shutdown ended reading."""
+        """Nothing is readable: read the carrier until something is, or nothing will be; False when our own shutdown
+        ended reading."""
         connection = self.connection
-        while not connection.readable() and not connection.at_end:
-            self._refuse_closing()
+        while not connection.at_end:
+            if self._open_in != self._made_in:
+                self._refuse_closing()
             if self.read_shut:
                 return False
             if not connection.wants_input:
@@ -180,7 +189,10 @@ class StreamLink(SharedLink):
                 continue
             if self._kernel_is_empty and deadline != 0:
                 self._wait_to_read(carrier, deadline)
-            if not self._read_once(carrier) and deadline == 0:
+            if self._read_once(carrier):
+                if connection.readable():
+                    break
+            elif deadline == 0:
                 raise would_block(READ)
         return True
 
@@ -234,7 +246,8 @@ class StreamLink(SharedLink):
             self._tell_peer(carrier)
         if connection.outbound_waiting:
             self._flush_if_free(carrier)
-        self._wake_writer()
+        if self._writer is not None:
+            self._wake_writer()
 
     def _wait_to_read(self, carrier: _socket.socket, deadline: float | None) -> None:
         waiter = this_thread()
@@ -298,27 +311,30 @@ class StreamLink(SharedLink):
             if now >= self._look_at:
                 self._look(carrier, now)
             if not self._send_message(carrier, data, now):
-                self._send_all(carrier, memoryview(data), deadline_of(timeout, now))
+                self._send_all(carrier, memoryview(data), now, deadline_of(timeout, now))
             elif not self._queued:
                 ordinary = False
             else:
-                self._send_all(carrier, _NOTHING, deadline_of(timeout, now))
+                self._send_all(carrier, _NOTHING, now, deadline_of(timeout, now))
         finally:
             self._writing.release()
             if ordinary:
                 self._after_writing(carrier)
 
-    def _send_all(self, carrier: _socket.socket, data: memoryview, deadline: float | None) -> None:
+    def _send_all(self, carrier: _socket.socket, data: memoryview, now: float, deadline: float | None) -> None:
         """What was sealed before, then all of ``data``.  Half of it, and the connection is over."""
         left = data
         try:
-            self._flush(carrier, deadline)
-            while left:
+            if self.connection.outbound_waiting:
+                self._flush(carrier, deadline)
                 now = monotonic()
-                if now >= self._look_at:
-                    self._look(carrier, now)
+            while left:
                 left = left[self._seal(carrier, left, now, deadline) :]
                 self._flush(carrier, deadline)
+                if left:
+                    now = monotonic()
+                    if now >= self._look_at:
+                        self._look(carrier, now)
         except BlockingIOError as error:
             if not left and (data or self.connection.outbound_waiting):
                 return  # all is sealed and on its way
@@ -377,7 +393,8 @@ class StreamLink(SharedLink):
     def _seal(self, carrier: _socket.socket, data: memoryview, now: float, deadline: float | None) -> int:
         """Seal one batch; waits for a rekey where a limit forbids more."""
         connection = self.connection
-        self._refuse_broken()
+        if self._write_error or connection.error is not None:
+            self._refuse_broken()
         count = connection.seal(data, now)
         while not count and data:
             self._flush(carrier, deadline)
@@ -391,7 +408,8 @@ class StreamLink(SharedLink):
         connection = self.connection
         waiting = connection.outbound()
         while waiting is not None:
-            self._refuse_broken()
+            if self._write_error or connection.error is not None:
+                self._refuse_broken()
             try:
                 connection.outbound_sent(_send(carrier, waiting, DONTWAIT))
             except BlockingIOError:
@@ -437,5 +455,4 @@ class StreamLink(SharedLink):
         try:
             return self._read_once(carrier)
         finally:
-            connection.inbound_release()
-            self._reading.release()
+            self._end_reading()

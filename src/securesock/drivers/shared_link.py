@@ -37,8 +37,9 @@ class SharedLink:
 
     ``_open_in``: the generation of the process that may call, none once close() has begun: one comparison for both.
     ``_patient``: a read of the carrier without DONTWAIT waits for an instant.  ``_short``: the last that came was
-    little, so that the next may be one small message.  ``_kernel_is_empty``: the last read of the carrier took all
-    there was.  ``_write_error``: why nothing can be written any more.
+    little, and nothing of it was left when its reader was done, so that the next may be one small message.
+    ``_kernel_is_empty``: the last read of the carrier took all there was.  ``_write_error``: why nothing can be written
+    any more.
     """
 
     __slots__ = (

@@ -92,6 +92,52 @@ def test_out_of_place_refuses_flipped_bits_truncations_and_other_numbers(suite: 
             opening.open_bytes(packet, 7 + (1 << 32))
 
 
+@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: f"{suite.name} esn={suite.esn}")
+@pytest.mark.parametrize("sequence", [1, 0x1_0000_0000])
+def test_within_a_buffer_is_the_same_as_of_a_packet_alone(suite: EspSuite, sequence: int) -> None:
+    one, other = make_esp_cipher(suite, keys_for(suite)), make_esp_cipher(suite, keys_for(suite))
+    opening = make_esp_cipher(suite, keys_for(suite))
+    plaintext = os.urandom(48)
+    packet = packet_with(one, plaintext, sequence)
+    spi = bytes(packet[:4])
+    if one.iv_length == 8:
+        packet[8:16] = sequence.to_bytes(8, "big")
+    buffer = memoryview(bytearray(b"before" + packet + b"behind"))
+    end = 6 + len(packet)
+    other.seal_within(buffer, 6, end, spi, sequence)
+    assert (buffer[:6], buffer[end:]) == (b"before", b"behind")
+    sealed = bytearray(buffer[6:end])
+    one.seal_packet(memoryview(packet), sequence)
+    if suite.encryption.is_aead or suite.encryption is suites.NULL:
+        assert sealed == packet
+    opening.open_packet(memoryview(sealed), sequence)
+    assert text_of(opening, sealed) == plaintext
+    opening.open_within(buffer, 6, end, spi, sequence)
+    assert buffer[6 + 8 + one.iv_length : end - one.icv_length] == plaintext
+    assert (buffer[:6], buffer[end:]) == (b"before", b"behind")
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: f"{suite.name} esn={suite.esn}")
+def test_within_a_buffer_a_flipped_bit_behind_the_header_and_another_number_are_refused(suite: EspSuite) -> None:
+    sealing, opening = make_esp_cipher(suite, keys_for(suite)), make_esp_cipher(suite, keys_for(suite))
+    packet = packet_with(sealing, os.urandom(48), 7)
+    spi = bytes(packet[:4])
+    sealing.seal_packet(memoryview(packet), 7)
+    for bit in range(64, len(packet) * 8):
+        damaged = bytearray(b"--" + packet + b"--")
+        damaged[2 + bit // 8] ^= 1 << bit % 8
+        came = bytes(damaged)
+        with pytest.raises(InvalidTag):
+            opening.open_within(memoryview(damaged), 2, 2 + len(packet), spi, 7)
+        at, stop = 2 + 8 + opening.iv_length, 2 + len(packet) - opening.icv_length
+        decrypted = suite.encryption.is_aead and suite.encrypted
+        assert damaged[at:stop] == (bytes(stop - at) if decrypted else came[at:stop])
+        assert (damaged[:2], damaged[-2:]) == (b"--", b"--")
+    if suite.esn:
+        with pytest.raises(InvalidTag):
+            opening.open_within(memoryview(bytearray(packet)), 0, len(packet), spi, 7 + (1 << 32))
+
+
 @pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
 def test_a_flipped_bit_anywhere_is_refused(suite: EspSuite) -> None:
     sealing, opening = make_esp_cipher(suite, keys_for(suite)), make_esp_cipher(suite, keys_for(suite))

@@ -102,6 +102,19 @@ def test_a_limit_below_a_message_leaves_the_rest_readable(wire: Wire) -> None:
     assert wire.recv() == b"456789"
 
 
+@pytest.mark.parametrize("rest", [0, 20])
+def test_what_a_sender_came_upon_is_read_at_once(wire: Wire, rest: int) -> None:
+    wire.far.send(wire.sealed(b"warm"))
+    assert wire.recv() == b"warm"
+    assert wire.link._short
+    wire.far.send(wire.sealed(b"one") + wire.sealed(b"two")[:rest])
+    wire.link._look_at = 0.0
+    wire.send(b"looks while it sends")
+    assert wire.link.pending() == 3
+    assert not wire.link._short
+    assert wire.recv(timeout=0) == b"one"
+
+
 def test_peeking_takes_nothing(wire: Wire) -> None:
     for message in (b"first", b"second"):
         wire.far.send(wire.sealed(message))

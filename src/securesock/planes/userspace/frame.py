@@ -9,13 +9,14 @@ header is a few large words, so that one comparison covers many fields.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from ...crypto.esp_cipher import EspCipher
 from ...sad.spec import SaSpec
 from ...wire.esp import ESP_HEADER_LENGTH, ESP_TRAILER_LENGTH
 from ...wire.segment import FIN_ACK, PSH_ACK, RST, SEGMENT_HEADER, SEGMENT_HEADER_LENGTH
-from ...wire.tcp_encapsulation import FRAME_LENGTH_SIZE
+from ...wire.tcp_encapsulation import FRAME_LENGTH_SIZE, MAX_FRAME
 
 __all__ = [
     "DATA_FIELDS",
@@ -55,26 +56,56 @@ DATA_FIELDS: Final = FIELDS[PSH_ACK]
 class PacketShape(NamedTuple):
     """What a loop needs of an SA for every packet.
 
-    ``head``: bytes from the start of a frame to the plaintext.  ``ports``: the first word of a segment.
+    ``write_head`` writes everything before the data into a buffer at an offset: the three numbers of FRAME_HEADER, the
+    whole sequence number where the IV stands, and the four words of the segment, of which ``ports`` is the first.
+    ``spi`` as on the wire.  Of a frame, in bytes: ``head`` before the plaintext, ``before_data``, ``overhead`` with
+    everything that is no data but the padding, and ``largest`` of data.
     """
 
     cipher: EspCipher
-    head: int
-    icv_length: int
-    alignment: int
+    write_head: Callable[..., None]
     ports: int
+    spi: bytes
+    alignment: int
+    icv_length: int
+    head: int
+    before_data: int
+    overhead: int
+    largest: int
 
 
 def sealing_shape(spec: SaSpec, cipher: EspCipher) -> PacketShape:
     """Of an outbound SA: our port is the source."""
-    return _shape(cipher, spec.our_port << 16 | spec.peer_port)
+    return _shape(spec, cipher, spec.our_port << 16 | spec.peer_port)
 
 
 def opening_shape(spec: SaSpec, cipher: EspCipher) -> PacketShape:
     """Of an inbound SA: the peer's port is the source."""
-    return _shape(cipher, spec.peer_port << 16 | spec.our_port)
+    return _shape(spec, cipher, spec.peer_port << 16 | spec.our_port)
 
 
-def _shape(cipher: EspCipher, ports: int) -> PacketShape:
-    head = FRAME_HEADER_LENGTH + cipher.iv_length
-    return PacketShape(cipher, head, cipher.icv_length, cipher.alignment, ports)
+_HEADS: Final = {8: struct.Struct(">HIIQIIQI"), 16: struct.Struct(">HII8xQIIQI")}
+_HEAD_WITHOUT_IV: Final = struct.Struct(">HIIIIQI")
+
+
+def _write_head_without_iv(
+    buffer: memoryview, at: int, length: int, spi: int, low: int, sequence: int, *segment: int
+) -> None:
+    _HEAD_WITHOUT_IV.pack_into(buffer, at, length, spi, low, *segment)
+
+
+def _shape(spec: SaSpec, cipher: EspCipher, ports: int) -> PacketShape:
+    with_iv = _HEADS.get(cipher.iv_length)
+    head, icv, alignment = FRAME_HEADER_LENGTH + cipher.iv_length, cipher.icv_length, cipher.alignment
+    return PacketShape(
+        cipher,
+        _write_head_without_iv if with_iv is None else with_iv.pack_into,
+        ports,
+        spec.spi.to_bytes(4, "big"),
+        alignment,
+        icv,
+        head,
+        head + SEGMENT_HEADER_LENGTH,
+        head + LEAST_PLAINTEXT + icv,
+        (MAX_FRAME - head - icv) // alignment * alignment - LEAST_PLAINTEXT,
+    )

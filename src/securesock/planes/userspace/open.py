@@ -22,7 +22,13 @@ from ...errors import ConnectionBroken, PeerIncompatible, PeerMisbehaved, WireEr
 from ...sad.entries import InboundSa
 from ...wire.esp import NEXT_HEADER_DUMMY, TCP_TRAILERS
 from ...wire.segment import FIN_ACK, RST, SEGMENT_HEADER_LENGTH, read_segment_header
-from ...wire.tcp_encapsulation import MAX_FRAME, MAX_FRAME_BEFORE_AUTHENTICATION, MIN_FRAME, STREAM_PREFIX
+from ...wire.tcp_encapsulation import (
+    FRAME_LENGTH_SIZE,
+    MAX_FRAME,
+    MAX_FRAME_BEFORE_AUTHENTICATION,
+    MIN_FRAME,
+    STREAM_PREFIX,
+)
 from .frame import (
     DATA_FIELDS,
     FRAME_HEADER,
@@ -89,8 +95,7 @@ class Opener:
         if self._prefix:
             self._read_prefix(buffer)
         start, filled, most = intake.start, intake.filled, self.max_frame
-        sa = self.sa
-        shape = self._shape
+        sa: InboundSa | None = None
         while filled - start >= FRAME_HEADER_LENGTH:
             length, spi, low = FRAME_HEADER.unpack_from(buffer, start)
             end = start + length
@@ -99,10 +104,10 @@ class Opener:
             if not spi:
                 intake.start = end
                 return buffer[start + MIN_FRAME : end].tobytes()
-            if sa is None or shape is None or spi != sa.spi:
-                sa = self._choose(spi)
-                shape = opening_shape(sa.spec, sa.cipher)
-            cipher, head, icv, alignment, ports = shape
+            if sa is None or spi != sa.spi:
+                sa, shape = self._choose(spi)
+                cipher, _, ports, spi_bytes, alignment, icv, head, before_data, _, _ = shape
+                open_within = cipher.open_within
             sequence = sa.packets + 1
             plain = length - head - icv
             if low != sequence & LOW_32 or sequence > sa.hard_packets or sa.byte_count >= sa.hard_bytes:
@@ -110,13 +115,13 @@ class Opener:
             if plain % alignment or plain <= 0:
                 raise ConnectionBroken("the peer sent an ESP packet of a length that cannot be")
             try:
-                cipher.open_packet(buffer[start + 2 : end], sequence)
+                open_within(buffer, start + FRAME_LENGTH_SIZE, end, spi_bytes, sequence)
             except InvalidTag:
                 raise ConnectionBroken("an ESP packet was changed on its way") from None
             sa.packets = sequence
             if sa is not self.sa:
-                self._switch(sa, shape)
-            at, last = start + head, end - icv
+                self._switch(sa)
+            at, data, last = start + head, start + before_data, end - icv
             pad = buffer[last - 2]
             stop = last - 2 - pad
             intake.start = start = end
@@ -126,7 +131,7 @@ class Opener:
                 and buffer[stop:last] == TCP_TRAILERS[pad]
                 and not self.fin
             ):
-                self._deliver(sa, buffer[at + SEGMENT_HEADER_LENGTH : stop])
+                self._deliver(sa, buffer[data:stop])
             else:
                 self._take_unusual(sa, buffer[at:last])
         return self._look_at_rest(buffer, start, filled)
@@ -189,18 +194,21 @@ class Opener:
         self.intake.start = end
         return buffer[start + MIN_FRAME : end].tobytes()
 
-    def _choose(self, spi: int) -> InboundSa:
+    def _choose(self, spi: int) -> tuple[InboundSa, PacketShape]:
+        sa, shape = self.sa, self._shape
+        if sa is not None and shape is not None and spi == sa.spi:
+            return sa, shape
         sa = self._sas.get(spi)
         if sa is None:
             raise ConnectionBroken("the peer sealed a packet under an SA that does not exist")
         if sa.retired:
             raise ConnectionBroken("the peer sealed a packet under an SA that it had left")
-        return sa
+        return sa, opening_shape(sa.spec, sa.cipher)
 
-    def _switch(self, sa: InboundSa, shape: PacketShape) -> None:
+    def _switch(self, sa: InboundSa) -> None:
         if self.sa is not None:
             self.sa.retired = True
-        self.sa, self._shape = sa, shape
+        self.sa, self._shape = sa, opening_shape(sa.spec, sa.cipher)
 
     def _read_prefix(self, buffer: memoryview) -> None:
         intake = self.intake

@@ -40,15 +40,27 @@ NOTHING = memoryview(b"")
 
 
 class StreamConnection:
-    """See the module.  ``role`` is who opened the TCP connection.  ``now`` is monotonic seconds."""
+    """See the module.  ``role`` is who opened the TCP connection.  ``now`` is monotonic seconds.
+
+    The short way for small messages, past the pool's buffer, is two attributes, as a method would be a call more:
+
+    ``seal_message(data, now)``, under the write lock: a frame with all of ``data``, for the carrier at once.  None, and
+    nothing changed, where ``seal`` has to be asked: something else goes first, a limit is due, the stream is over, or
+    ``data`` is empty or longer than MAX_MESSAGE.
+
+    ``open_message(view, count, limit)``, under the read lock: the data of ``view[:count]`` if that is one whole frame
+    with the next data, and nothing else is kept here.  None, and nothing changed, for everything else: put the bytes
+    into ``inbound_buffer`` then.  ``limit``: the most that the reader takes.
+    """
 
     def __init__(self, session: KeyingSession, role: Role) -> None:
         self._intake = Intake(BUFFERS)
         self._opener = Opener(self._intake, expect_prefix=role is Role.RESPONDER)
         self._sealer = Sealer(BUFFERS)
         self._link = KeyingLink(session, role, self._opener, self._sealer)
-        self._short_opening = ShortOpening(self._link, self._opener)
         self._short_sealing = ShortSealing(self._link, self._sealer)
+        self.seal_message = self._short_sealing.seal
+        self.open_message = ShortOpening(self._link, self._opener).open_untrusted
         self._abandoned = False
         self._finished = False  # our FIN or RST was sealed, or never will be
         self._consented = role is Role.RESPONDER  # whatever consent there is to give was sealed
@@ -163,16 +175,17 @@ class StreamConnection:
         self._sealer = Sealer(BUFFERS)
         self._intake = Intake(BUFFERS)
         self._opener = Opener(self._intake, expect_prefix=False)
-        self._short_opening = ShortOpening(self._link, self._opener)
         self._short_sealing = ShortSealing(self._link, self._sealer)
-        self._short_sealing.stopped = True
+        self._short_sealing.stop()
+        self.seal_message = self._short_sealing.seal
+        self.open_message = ShortOpening(self._link, self._opener).open_untrusted
 
     def break_off(self, error: SecureSocketError) -> None:
         """Fail, for a reason that is not the peer's; from any thread.  What was opened stays readable, and whoever
         drives the connection tells the peer as after any failure."""
         self._refuse_if_abandoned()
         self._link.fail(error)
-        self._short_sealing.stopped = True
+        self._short_sealing.stop()
 
     # keying: under the write lock
 
@@ -228,14 +241,6 @@ class StreamConnection:
             return
         self._after_opening(now)
 
-    def open_message(self, view: memoryview, count: int, limit: int) -> bytes | None:
-        """The data of ``view[:count]`` if that is one whole frame with the next data, and nothing else is kept here.
-
-        The short way for small messages, past the pool's buffer.  None, and nothing changed, for everything else: put
-        the bytes into ``inbound_buffer`` then.  ``limit``: the most that the reader takes.
-        """
-        return self._short_opening.open_untrusted(view, count, limit)
-
     def inbound_release(self) -> None:
         """Give the buffer back to the pool: before waiting for the carrier, and at the end of a call."""
         self._refuse_if_abandoned()
@@ -275,24 +280,17 @@ class StreamConnection:
             self._refuse_if_over()
         if now >= link.deadline:
             link.handle_timeout(now)
+        sealer = self._sealer
         taken, total = 0, len(data)
         while taken < total:
             sa = self._ready_sa(now)
             if sa is None:
                 break
-            count = self._sealer.fill(sa, data[taken:] if taken else data, link.control)
-            if not count:
-                break
+            count = sealer.fill(sa, data[taken:] if taken else data, link.control)
             taken += count
+            if not count or sealer.full:
+                break
         return taken
-
-    def seal_message(self, data: memoryview | bytes, now: float) -> bytes | None:
-        """A frame with all of ``data``, for the carrier at once: the short way for small messages, past the buffer.
-
-        None, and nothing changed, where ``seal`` has to be asked: something else goes first, a limit is due, the stream
-        is over, or ``data`` is empty or longer than MAX_MESSAGE.
-        """
-        return self._short_sealing.seal(data, now)
 
     def keep_unsent(self, rest: bytes) -> None:
         """What the carrier did not take of a sealed message: it goes first in ``outbound``."""
@@ -304,9 +302,10 @@ class StreamConnection:
         """What waits for the carrier, in order; None when nothing does.  Valid until ``outbound_sent``."""
         if self._abandoned:
             self._refuse_if_abandoned()
-        if self._link.control and not self._sealer.unsent():
+        sealer = self._sealer
+        if self._link.control and not sealer.unsent():
             self._drain_control()
-        return self._sealer.waiting()
+        return None if sealer.buffer is None else sealer.waiting()
 
     def outbound_sent(self, count: int) -> None:
         """The carrier took ``count`` bytes of ``outbound``."""
@@ -326,7 +325,8 @@ class StreamConnection:
         sa = self._ready_sa(now)
         if sa is None or not self._seal_empty(sa, FIN_ACK):
             return False
-        self._finished = self._short_sealing.stopped = True
+        self._finished = True
+        self._short_sealing.stop()
         self._close_if_both_ended()
         return True
 
@@ -339,7 +339,8 @@ class StreamConnection:
         link, sealer = self._link, self._sealer
         if link.state == "closed":
             return
-        self._finished = self._short_sealing.stopped = True
+        self._finished = True
+        self._short_sealing.stop()
         if link.state == "negotiating" or not self._consented:
             # nothing may be sealed that the peer would take for our consent
             self._withdrawn = True
