@@ -6,6 +6,7 @@ recorded: between the two nothing is seen but IKE, and ESP in UDP.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,7 @@ import pytest
 from tests.interop import strongswan
 from tests.interop.network import OUR_HOST, PEER_HOST, Namespaces, cable
 from tests.interop.users import asked_plainly, echo_program, secured_user
-from tests.support.recorder import Recorded, recording
+from tests.support.recorder import Recording, not_ipsec, recording
 
 pytestmark = [pytest.mark.needs_program("swanctl"), pytest.mark.needs_program("charon-systemd")]
 
@@ -59,10 +60,11 @@ def script(**values: Any) -> dict[str, Any]:
     return {"secret": SECRET, "peers": [entry], "timeout": 30.0} | values
 
 
-def only_ipsec(packets: list[Recorded]) -> bool:
-    """Nothing of IPv4 but UDP from and to port 4500; all of it IKE, ESP or a keepalive."""
-    carried = [each for each in packets if each.is_ipv4]
-    return bool(carried) and all(each.protocol == 17 and 4500 in each.ports for each in carried)
+@contextlib.contextmanager
+def both_ends_recorded(namespaces: Namespaces) -> Iterator[tuple[Recording, Recording]]:
+    """What we send, and what the peer does: a recording has what its own device sends."""
+    with recording(namespaces.ours, "end0") as ours, recording(namespaces.peers, "end1") as peers:
+        yield ours, peers
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,7 @@ def test_nobody_reaches_an_ordinary_program_and_the_cable_carries_esp_alone(
     namespaces: Namespaces, tmp_path: Path, esp: str
 ) -> None:
     with (
-        recording(namespaces.peers, "end1") as cable_end,
+        both_ends_recorded(namespaces) as ends,
         strongswan.charon(
             namespaces.peers, tmp_path, CONNECTION.format(esp=esp, port=""), SHARED, esp=strongswan.IN_KERNEL
         ) as peer,
@@ -91,18 +93,18 @@ def test_nobody_reaches_an_ordinary_program_and_the_cable_carries_esp_alone(
         assert user.ask("refusals") == {}
         user.ask("close")
         log = peer.wait_for("deleting IKE_SA")
-        packets = cable_end.packets()
+        sent = [each.packets() for each in ends]
     assert info["peer_machine"]["name"] == "host/b.test"
     assert info["rekeys"] >= 2
     assert "CHILD_SA net{3}" in log
-    assert only_ipsec(packets)
+    assert [not_ipsec(each) for each in sent] == [[], []]
 
 
 def test_strongswan_begins_and_an_ordinary_program_asks_us(namespaces: Namespaces, tmp_path: Path) -> None:
     config = CONNECTION.format(esp="aes256gcm16", port="/4500")
     ours = script(bind=[OUR_HOST, 4500])
     with (  # the port that IKE comes to is the application's too: transport mode has no other inside
-        recording(namespaces.peers, "end1") as cable_end,
+        both_ends_recorded(namespaces) as ends,
         strongswan.charon(namespaces.peers, tmp_path, config, SHARED, esp=strongswan.IN_KERNEL) as peer,
         secured_user(namespaces.ours, ours) as user,
     ):
@@ -112,10 +114,10 @@ def test_strongswan_begins_and_an_ordinary_program_asks_us(namespaces: Namespace
         assert asked_plainly(namespaces.peers, PEER_HOST, OUR_HOST, 4500, sizes) == sizes
         senders = user.take()
         info = user.ask("security", senders[0])
-        packets = cable_end.packets()
+        sent = [each.packets() for each in ends]
     assert {sender[0] for sender in senders} == {PEER_HOST}
     assert info["peer_machine"]["name"] == "host/b.test"
-    assert only_ipsec(packets)
+    assert [not_ipsec(each) for each in sent] == [[], []]
 
 
 def test_auto_finds_strongswan_behind_a_program_that_echoes_whatever_comes(

@@ -59,6 +59,44 @@ class Recorded(NamedTuple):
         return source, destination
 
 
+MANY: Final = 1 << 20
+"""More packets than any test sends under one SA: what has a greater sequence number is no ESP."""
+ARP: Final = 0x0806
+IPV6: Final = 0x86DD
+HOP_BY_HOP, ICMP, UDP, ICMPV6 = 0, 1, 17, 58  # protocol numbers
+PORT_UNREACHABLE: Final = bytes((3, 3))
+
+
+def is_ipsec(each: Recorded) -> bool:
+    """Whether a frame of IPv4 holds IKE, ESP or a keepalive in UDP of port 4500 (RFC 3948 2), and nothing else; or says
+    that nobody took such a packet, which it quotes (RFC 792): what came when we had closed."""
+    if each.protocol == ICMP and each.content[:2] == PORT_UNREACHABLE:
+        return is_ipsec(Recorded(each.frame[:14] + each.content[8:]))
+    if each.protocol != UDP or 4500 not in each.ports:
+        return False
+    data = each.content[8:]
+    if data == b"\xff":
+        return True
+    if len(data) < 12:
+        return False
+    spi, sequence = struct.unpack_from(">II", data)
+    if not spi:  # IKE behind its marker: version 2.0, and as long as it says
+        return len(data) >= 32 and data[21] == 0x20 and int.from_bytes(data[28:32], "big") == len(data) - 4
+    return 0 < sequence < MANY and len(data) % 4 == 0
+
+
+def not_ipsec(packets: list[Recorded]) -> list[str]:
+    """What is neither IPsec nor finds neighbours (ARP, ICMPv6), in hex; also that there was none of it at all."""
+    if not any(each.is_ipv4 for each in packets):
+        return ["nothing"]
+    return [each.frame.hex() for each in packets if not (is_ipsec(each) if each.is_ipv4 else _finds_neighbours(each))]
+
+
+def _finds_neighbours(each: Recorded) -> bool:
+    kind = int.from_bytes(each.frame[12:14], "big")
+    return kind == ARP or (kind == IPV6 and each.frame[20] in (HOP_BY_HOP, ICMPV6))
+
+
 class Recording:
     """Everything sent through a device since it began."""
 
