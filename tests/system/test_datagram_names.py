@@ -7,6 +7,7 @@ import contextlib
 import errno
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from hashlib import sha256
 
@@ -164,6 +165,66 @@ def test_without_the_shared_secret_nobody_is_let_in(context: ss.SecurityContext)
         with pytest.raises(ss.LocalMisuse):
             server.query_security(client.getsockname())
         assert sum(server.refusals.values()) > 0
+
+
+def letting_nobody_in(context: ss.SecurityContext, *, lets: bool) -> ss.SecurityContext:
+    return replace(context, main_mode=replace(context.main_mode, allow_anonymous=lets))
+
+
+def nobody() -> ss.SecurityContext:
+    authority = server_context().identity.authority
+    assert authority is not None
+    return ss.SecurityContext(ss.Identity.anonymous(trust=authority.pem))
+
+
+def test_nobody_comes_in_where_policy_says_so_and_has_no_name() -> None:
+    with datagrams(letting_nobody_in(server_context(), lets=True), answers=True) as server:
+        with datagrams(nobody()) as client:
+            client.sendto(b"from nobody", server.getsockname())
+            data, ancillary, _, sender = server.recvmsg(100, 100)
+            assert data == b"from nobody"
+            assert ancillary[0] == (ss.SOL_SECURESOCK, ss.SCM_PRINCIPAL, b"anonymous")
+            info = server.query_security(sender)
+            assert info.peer_machine == ss.Principal("anonymous", "machine", "anonymous")
+            assert info.peer_user is None
+            assert str(client.query_security(server.getsockname()).peer_machine) == "127.0.0.1"
+        with datagrams(nobody()) as client:
+            server.set_peer_target_name("host/client.example", client.getsockname())
+            with pytest.raises(ss.AuthenticationFailed):
+                client.sendto(b"for somebody's address", server.getsockname())
+    with datagrams(server_context(), answers=True) as server, datagrams(nobody()) as client:
+        with pytest.raises(ss.AuthenticationFailed):
+            client.sendto(b"where nobody is let in", server.getsockname())
+        with pytest.raises(ss.LocalMisuse):
+            server.query_security(client.getsockname())
+
+
+@pytest.mark.parametrize("name", [None, "127.0.0.1", "host/server.example", ss.ANY_TRUSTED_PEER])
+def test_nobody_who_answers_is_whom_no_name_means(name: str | ss.AnyTrustedPeer | None) -> None:
+    with (
+        datagrams(nobody(), answers=True) as server,
+        datagrams(letting_nobody_in(client_context(), lets=True)) as client,
+    ):
+        to = named(name)(client, server.getsockname())
+        with pytest.raises(ss.AuthenticationFailed):
+            client.sendto(b"not for nobody", to)
+        assert not client.query_security(to).secured
+
+
+def test_nobody_comes_to_a_listener_only_where_policy_says_so() -> None:
+    for lets in (True, False):
+        with ss.create_server(("127.0.0.1", 0), context=letting_nobody_in(server_context(), lets=lets)) as listener:
+            listener.settimeout(PATIENCE_S)
+            where = listener.getsockname()
+            if lets:
+                with ss.create_connection(where, PATIENCE_S, context=nobody()) as ours, listener.accept()[0] as theirs:
+                    assert theirs.query_security().peer_machine == ss.Principal("anonymous", "machine", "anonymous")
+                    theirs.setblocking(False)  # one thread closes both ends here
+                    ours.setblocking(False)
+            else:
+                with pytest.raises(ss.AuthenticationFailed):
+                    ss.create_connection(where, PATIENCE_S, context=nobody())
+                assert sum(listener.refusals.values()) == 1
 
 
 def test_an_address_stays_its_first_principals_at_real_sockets() -> None:

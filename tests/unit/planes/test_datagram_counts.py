@@ -192,3 +192,34 @@ def test_what_policy_ends_is_counted_and_told_to_the_sender_and_the_other_end(id
     assert isinstance(a.machine.take_failure(B), PolicyRefused)
     net.run(1)
     assert b.machine.report(A).state == "none"
+
+
+def test_a_proof_that_may_not_be_renewed_any_more_is_counted_and_runs_out(
+    identities: Identities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = Net(identities)
+    a = net.host(
+        A, adapt=lambda context: replace(context, main_mode=replace(context.main_mode, reauthentication_s=100.0))
+    )
+    b = net.host(B)
+    a.send(b"first", B)
+    net.run(1)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PolicyRefused("not to there any more")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(a.machine._keying, "make_session", refuse)
+        for _ in range(97):  # asked from 90 s on, every 10 s; until 100 s the old one carries
+            a.send(b"x", B)
+            net.run(1)
+        assert len(b.received) == 98
+        assert a.machine.counters["cannot-prove-again"] == a.machine.counters["proving-again"] == 1
+        net.run(5)
+        assert a.machine.report(B).state == "none"
+        with pytest.raises(PolicyRefused):
+            a.send(b"not in clear, and not under what ran out", B)
+    net.run(20)
+    a.send(b"allowed again", B)
+    net.run(1)
+    assert b.received[-2:] == [b"x", b"allowed again"]
