@@ -290,7 +290,7 @@ def test_settings_and_names_come_in_their_order() -> None:
             client.query_security()
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", ("127.0.0.1",), (7, 7), ("", 7)])
+@pytest.mark.parametrize("address", ["127.0.0.1", ("127.0.0.1",), (7, 7), ("", 7), ("a..b", 7), ("a" * 64, 7)])
 def test_what_is_no_address_is_misuse(address: object) -> None:
     with bound(client_context()) as client, pytest.raises(ss.LocalMisuse):
         client.sendto(b"x", address)

@@ -137,6 +137,9 @@ def test_who_is_not_admitted_is_refused(folders: dict[str, Path], listen: Any) -
         ("listen", "0", "--json"),
         ("listen", "0", "--udp", "--peer", "host/client.example"),
         ("connect",),
+        ("connect", "a..b:7"),
+        ("connect", "a..b:7", "--udp"),
+        ("ike-probe", "a..b"),
     ],
 )
 def test_wrong_use_has_status_2_and_says_what_was_wrong(folders: dict[str, Path], arguments: tuple[str, ...]) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Final, TypeAlias
 
 import typer
 
-from ..errors import SecureSocketError
+from ..errors import LocalMisuse, SecureSocketError
 from ..types import Json
 
 __all__ = ["DONE", "FAILED", "MISUSE", "AsJson", "emit", "emit_error", "reaching"]
@@ -55,6 +55,8 @@ def reaching(where: str) -> Iterator[None]:
         yield
     except SecureSocketError:
         raise  # which names it already
+    except UnicodeError:
+        raise LocalMisuse(f"{where}: no host is called so") from None
     except OSError as error:
         text = f"{where}: {error.strerror or error}"
         raise (type(error)(text) if error.errno is None else type(error)(error.errno, text)) from error

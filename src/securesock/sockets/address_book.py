@@ -71,6 +71,8 @@ class AddressBook:
             if self._flags & socket.AI_NUMERICHOST and error.errno == socket.EAI_NONAME:
                 raise LocalMisuse(f"{host!r} is a name: look it up first, with loop.getaddrinfo()") from None
             raise
+        except UnicodeError:
+            raise LocalMisuse(f"{host!r} is no host: its labels are of 1 to 63 characters") from None
 
     def meant(self, address: Address, host: str) -> None:
         """An application named ``host`` and meant ``address``; the first name stays."""
