@@ -103,6 +103,24 @@ def test_without_waiting_there_is_nothing_and_then_there_is(where: tuple[int, st
         assert server.recv(10) == b"now"
 
 
+def test_sizes_below_zero_are_the_callers_errors_and_cost_no_datagram() -> None:
+    with pair() as (client, server, to):
+        client.sendto(b"whole", to)
+        for call in (
+            lambda: server.recv(-1),
+            lambda: server.recvfrom(-1),
+            lambda: server.recvmsg(-1),
+            lambda: server.recvmsg(10, -1),
+            lambda: server.recv_into(bytearray(9), -1),
+            lambda: server.recvfrom_into(bytearray(9), 10),
+            lambda: server.recv_batch(0),
+        ):
+            with pytest.raises(ValueError, match=r"negative|too small|at least"):
+                call()
+        assert server.recv(10) == b"whole"
+        assert client.send_batch([], to) == 0
+
+
 def test_a_socket_of_both_families_is_reached_by_either_and_reaches_either() -> None:
     with bound(server_context(), (socket.AF_INET6, "::")) as both:
         port = both.getsockname()[1]

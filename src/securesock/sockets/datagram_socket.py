@@ -413,6 +413,8 @@ class SecureDatagramSocket(SecureSocket):
         The flags returned hold MSG_TRUNC where the datagram was longer than ``bufsize``.  ``ancbufsize`` 0 asks for no
         ancillary data, any other value for all of it.
         """
+        if bufsize < 0 or ancbufsize < 0:
+            raise ValueError("negative buffer size in recvmsg")
         arrival = self._receive(flags)
         truncated = int(socket.MSG_TRUNC) if len(arrival.data) > bufsize else 0
         return arrival.data[:bufsize], _ancillary(arrival) if ancbufsize else [], truncated, arrival.address
