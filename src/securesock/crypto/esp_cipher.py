@@ -46,7 +46,7 @@ from .message_protection import aead_class
 from .prf import HASHES
 from .suites import Encryption, EspSuite, Integrity
 
-__all__ = ["EspCipher", "esp_cipher_maker", "make_esp_cipher"]
+__all__ = ["EspCipher", "esp_cipher_maker", "make_esp_cipher", "opens_once"]
 
 
 class EspCipher(Protocol):
@@ -158,6 +158,28 @@ def esp_cipher_maker(suite: EspSuite) -> Callable[[bytes], EspCipher]:
 
         return make_aead_cipher
     return lambda key: make_esp_cipher(suite, DirectionKeys(key[:length], key[length:]))
+
+
+def opens_once(suite: EspSuite) -> Callable[[bytes, bytes, bytes, int], bytes] | None:
+    """What opens one packet each of many SAs of a suite, with salt, key, packet and sequence number, as ``open_bytes``
+    of a cipher that is made for it would.  A key may have more bytes than the suite takes: they are not looked at.
+
+    None for a suite without an AEAD of the library's.
+    """
+    encryption, esn = suite.encryption, suite.esn
+    if suite.integrity is not None or not encryption.encrypts:
+        return None
+    library, length = aead_class(encryption), encryption.key_length
+
+    def open_once(salt: bytes, key: bytes, packet: bytes, sequence: int) -> bytes:
+        if len(packet) < 32:
+            raise InvalidTag
+        if len(key) != length:
+            key = key[:length]
+        aad = packet[:4] + sequence.to_bytes(8, "big") if esn else packet[:8]
+        return library(key).decrypt(salt + packet[8:16], packet[16:], aad)
+
+    return open_once
 
 
 class _Aead:

@@ -221,27 +221,13 @@ class StreamPlane(Protocol):
         ...
 
 
-class NumberedSa(Protocol):
-    """An SA, by the number that applications see."""
-
-    @property
-    def sa_id(self) -> int:
-        """Never 0, and never another SA's."""
-        ...
-
-
 class Arrival(NamedTuple):
-    """One datagram for the application.  ``principal`` and ``sa`` are None for one that came in clear."""
+    """One datagram for the application.  ``principal`` is None and ``sa_id`` 0 for one that came in clear."""
 
     data: bytes
     address: Address
     principal: Principal | None
-    sa: NumberedSa | None
-
-    @property
-    def sa_id(self) -> int:
-        """Of the SA that it came under, 0 in clear: few ask, so that the number is not looked up for each datagram."""
-        return 0 if self.sa is None else self.sa.sa_id
+    sa_id: int
 
 
 class SealedRun(NamedTuple):

@@ -2,50 +2,50 @@
 
 An SA that carries packets over datagrams has its context made when a packet needs it, and loses it again when there are
 ``MAX_CIPHERS`` and others are needed: the least recently used goes first.  A packet costs nothing for that: its SA
-counts it, and whether an SA was used since it came into a queue is seen when it has come to the front.
+counts it, and whether an SA was used since it came into the queue is seen when it has come to the front.
 
-Two queues: where very many SAs carry a packet now and then, nearly every context is used once, and those that are used
-again and again shall not have to go for it.  So a new one is young until some others were made, and once there is no
-room any more it goes then; it is still in the processor's cache, and costs half of what an old one costs to let go of.
-One that was used again, or is needed again so soon that it would still have been there had all stayed alike, takes the
-place of the least recently used of the old.
+Where very many SAs carry a packet now and then, nearly every context is used once, and those that are used again and
+again shall not have to go for it.  So whoever can open one packet without keeping its context looks first whether this
+one is worth it: there is room, or one was made for it not long ago (``soon``).
 
-One pair of queues for all sockets of the process; each SA is used under its own socket's lock.  The queues need none:
-threads that meet in them find each single operation whole, and at worst keep one context more or less for a moment.  A
-context that somebody uses when it is let go lives until then.  This module must not know what carries packets.
+One queue for all sockets of the process; each SA is used under its own socket's lock.  The queue needs none: threads
+that meet in it find each single operation whole, and at worst keep one context more or less for a moment.  A context
+that somebody uses when it is let go lives until then.  This module must not know what carries packets.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections import deque
+from math import inf
 from typing import Final
 
 from ..crypto.esp_cipher import EspCipher
 from .entries import InboundSa, OutboundSa
 
-__all__ = ["CIPHERS", "Ciphers"]
+__all__ = ["CIPHERS", "MAX_CIPHERS", "Ciphers"]
 
 MAX_CIPHERS: Final = 4096
 """10 MiB of contexts in a process."""
-YOUNG_SHARE: Final = 64
-"""One in so many is young: the 64 of them take 150 KiB, so that each next one is made of memory that is at hand."""
+SOON_SHARE: Final = 8
+"""Of one in so many as are kept: with a hundred thousand SAs used at random one in two hundred is kept by chance."""
 
 
 class Ciphers:
-    """At most ``most`` SAs with a cipher that is ready.  For any thread."""
+    """At most ``most`` SAs with a cipher that is ready.  For any thread.
+
+    ``made``: how many were made, by anybody.  Who needs one again before ``soon`` others were made had better keep it.
+    """
 
     def __init__(self, most: int = MAX_CIPHERS) -> None:
         self._most = most
-        self._most_young = most // YOUNG_SHARE
-        self._young: deque[InboundSa | OutboundSa] = deque()
-        self._old: deque[InboundSa | OutboundSa] = deque()
-        self._full = False  # who is young and was not used again has to go
-        self._made = 0
+        self._kept: deque[InboundSa | OutboundSa] = deque()
+        self.made = 0
+        self.soon = inf
 
     def __len__(self) -> int:
         """SAs whose cipher is ready."""
-        return len(self._young) + len(self._old)
+        return len(self._kept)
 
     def make(self, sa: InboundSa | OutboundSa) -> EspCipher:
         """The cipher of an SA for a packet that is about to be counted."""
@@ -53,46 +53,28 @@ class Ciphers:
 
     def keep(self, sa: InboundSa | OutboundSa, cipher: EspCipher) -> EspCipher:
         """The same, of one that was made for it."""
-        self._made += 1
+        self.made += 1
         sa.ready = cipher
-        if sa.queued_at < 0 and self._made + sa.queued_at < self._most:
-            self._grow_old(sa)
-            return cipher
-        young = self._young
         sa.queued_at = sa.packets + 1
-        young.append(sa)
-        if len(young) > self._most_young:
-            oldest = young.popleft()
-            if self._full and oldest.packets <= oldest.queued_at:
-                oldest.ready = None
-                oldest.queued_at = -self._made
-            else:
-                self._grow_old(oldest)
-        return cipher
-
-    def _grow_old(self, sa: InboundSa | OutboundSa) -> None:
-        """It stays until it is the least recently used of those that do."""
-        old = self._old
-        sa.queued_at = max(sa.packets, sa.queued_at)
-        old.append(sa)
-        while len(self) > self._most and old:
-            oldest = old.popleft()
+        kept = self._kept
+        kept.append(sa)
+        while len(kept) > self._most:
+            oldest = kept.popleft()
             if oldest.packets > oldest.queued_at:
                 oldest.queued_at = oldest.packets  # used since then: to the end, once for all those packets
-                old.append(oldest)
+                kept.append(oldest)
             else:
                 oldest.ready = None
-                oldest.queued_at = -self._made
-        self._full = len(self) >= self._most and self._most_young > 0
+            self.soon = self._most // SOON_SHARE
+        return cipher
 
     def drop(self, sa: InboundSa | OutboundSa) -> None:
         """The SA has ended, or is at rest."""
         if sa.ready is not None:
             sa.ready = None
-            self._full = False
-            for queue in (self._young, self._old):
-                with contextlib.suppress(ValueError):  # in the other one, or in none, made by somebody else
-                    queue.remove(sa)
+            with contextlib.suppress(ValueError):  # made by somebody else
+                self._kept.remove(sa)
+            self.soon = inf
 
 
 CIPHERS: Final = Ciphers()

@@ -100,8 +100,8 @@ class _LiveSa(Limits):
     """One direction of an SA.
 
     ``packets`` is also the last sequence number used, because they count from 1.  ``ready`` is the cipher where it was
-    made already: a loop looks there first.  ``queued_at``: how many packets there were when it came to the end of its
-    queue, and below zero how many ciphers had been made when it was let go (ciphers).
+    made already: a loop looks there first.  ``queued_at``: how many packets there were when it came to the end of the
+    queue of those whose cipher is kept (ciphers).
     """
 
     __slots__ = ("byte_count", "packets", "queued_at", "ready", "spec", "spi")

@@ -36,6 +36,12 @@ class ReplayWindow:
         self._newest = 0
         self.top = 0
 
+    @property
+    def has_gaps(self) -> bool:
+        """Whether a number that is not too old was not seen."""
+        self._follow()
+        return self._seen != (1 << min(self.top, self._size)) - 1
+
     def infer(self, low: int) -> int | None:
         """The whole sequence number of a packet that carries ``low``; None for a repeat, or one left of the window."""
         sequence = self._nearest(low) if self._esn else low

@@ -14,7 +14,7 @@ PEER = ("192.0.2.1", 7001)
 
 
 def some(*data: bytes) -> list[Arrival]:
-    return [Arrival(each, PEER, None, None) for each in data]
+    return [Arrival(each, PEER, None, 0) for each in data]
 
 
 def data_of(arrivals: list[Arrival]) -> list[bytes]:

@@ -49,18 +49,6 @@ def test_one_that_is_used_all_the_time_stays() -> None:
     assert ready(some) == [0, 37, 38, 39]
 
 
-def test_many_that_are_used_once_push_out_none_that_is_used_again() -> None:
-    kept, some = Ciphers(64), sas(1000)
-    for _ in range(3):
-        for sa in some[:32]:
-            use(kept, sa)
-    for sa in some[100:]:
-        use(kept, sa)
-    assert set(range(32)) < set(ready(some))
-    assert some[-1].ready is not None  # the young one
-    assert len(ready(some)) == len(kept) == 64
-
-
 def test_those_that_are_used_now_take_the_place_of_those_that_were() -> None:
     kept, some = Ciphers(64), sas(200)
     for sa in some[:100]:
@@ -74,18 +62,19 @@ def test_those_that_are_used_now_take_the_place_of_those_that_were() -> None:
     assert len(ready(some)) == len(kept) == 64
 
 
-def test_one_that_is_needed_again_before_long_stays_from_then_on() -> None:
-    kept, some = Ciphers(128), sas(1000)
-    for sa in some[:200]:
+def test_with_room_each_is_worth_keeping_and_else_those_that_are_needed_again_soon() -> None:
+    kept, some = Ciphers(64), sas(66)
+    for sa in some[:64]:
         use(kept, sa)
-    hot = some[200:300]
-    for _ in range(2):
-        for sa in hot:
-            use(kept, sa)
-    for sa in some[300:]:
-        use(kept, sa)
-    assert set(range(200, 300)) < set(ready(some))
-    assert len(ready(some)) == len(kept) == 128
+    assert kept.made == 64
+    assert kept.soon > 1 << 64
+    use(kept, some[64])
+    assert kept.soon == 8
+    kept.drop(some[64])
+    assert kept.soon > 1 << 64
+    use(kept, some[64])
+    use(kept, some[65])
+    assert kept.soon == 8
 
 
 def test_when_all_were_used_one_goes_nevertheless() -> None:

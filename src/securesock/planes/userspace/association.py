@@ -72,6 +72,8 @@ NEVER: Final = -inf
 LINGER_S: Final = 10.0
 """How long after its end an association still repeats its last reply (RFC 7296 2.1)."""
 
+_SLOTS: Final = tuple(name for each in PacketOpener.__mro__ for name in getattr(each, "__slots__", ()))
+
 AssociationState: TypeAlias = Literal["negotiating", "live", "over"]
 
 
@@ -90,6 +92,17 @@ class AssociationOpener(PacketOpener):
         self.principal = association.principal
         self.last_in = NEVER
         self.watchful = True
+
+    @classmethod
+    def like(cls, other: PacketOpener, association: Association) -> AssociationOpener:
+        """One for another SA whose packets are opened the same way: all that is its own is yet to be written."""
+        opener = cls.__new__(cls)
+        for name in _SLOTS:
+            setattr(opener, name, getattr(other, name))
+        opener.association = association
+        opener.address = association.peer.address
+        opener.watchful = True
+        return opener
 
 
 class Particulars:
@@ -172,8 +185,8 @@ class Association:
     """One keying session.  What packets and clocks look at is here, all else in ``more``, which wakes an idle peer.
 
     ``confirmed``: the peer is known to have the keys.  ``watched``: the timers know that something was sent since the
-    peer was last heard.  ``opener``: the inbound SA installed last, but for a standard host's.  ``wake_at``: of one at
-    rest, when it has to be looked at as a whole.
+    peer was last heard.  ``opener``: the inbound SA installed last, but for a standard host's; where that is at rest
+    too, ``resting_spi`` is its SPI.  ``wake_at``: of one at rest, when it has to be looked at as a whole.
     """
 
     __slots__ = (
@@ -189,6 +202,7 @@ class Association:
         "path_looked_at",
         "peer",
         "principal",
+        "resting_spi",
         "role",
         "scheduled",
         "state",
@@ -203,6 +217,7 @@ class Association:
         self._heard_at_rest = NEVER
         self.wake_at = inf
         self.opener: AssociationOpener | None = None
+        self.resting_spi = 0
         self.role = role
         self.state: AssociationState = "negotiating"
         self.idle_s = IDLE_S
@@ -220,7 +235,7 @@ class Association:
     def more(self) -> Particulars:
         """All that no packet looks at."""
         if self._more is None:
-            self.peer.wake(self.peer)
+            self.peer.bed.wake(self.peer)
         return cast(Particulars, self._more)
 
     @property
@@ -285,7 +300,9 @@ class Association:
     @property
     def last_in(self) -> float:
         """When the last packet opened."""
-        return self._last_in if self.opener is None else max(self._last_in, self.opener.last_in)
+        if self.opener is not None:
+            return max(self._last_in, self.opener.last_in)
+        return max(self._last_in, self.peer.bed.last_in(self.resting_spi)) if self.resting_spi else self._last_in
 
     def heard(self, now: float) -> None:
         """A packet opened, and ``opener`` did not note it."""

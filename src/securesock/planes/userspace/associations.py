@@ -10,11 +10,11 @@ It must not know where datagrams come from, nor how an unknown one is judged: th
 from __future__ import annotations
 
 import errno
-from collections import ChainMap, Counter, deque
+from collections import Counter, deque
 from collections.abc import Container, Sequence
 from copy import copy
 from math import inf
-from typing import Final, cast
+from typing import Final
 
 from ...engine.ports import DatagramKeying, Route, SealedRun
 from ...errors import AuthenticationFailed, LocalMisuse, PolicyRefused, SecureSocketError
@@ -50,6 +50,7 @@ from .packet import PacketSealer
 from .peers import LatchAdmission, Peer, choose_sealing, covering
 from .reassembly import Reassembly
 from .rest import Rest
+from .resting_openers import RestingOpeners
 from .timers import Timers
 
 __all__ = ["Associations"]
@@ -60,6 +61,16 @@ MAX_REACHING: Final = 16
 """Further SAs that one peer is asked for and has not answered: more than one IKE_SA may have (keying's MAX_SAS)."""
 SURE_TO_PASS: Final = 1024
 """Application bytes that fit into LEAST_MTU with every header and suite: longer ones ask for the path's."""
+
+
+class _AnyOf:
+    """SPIs that no new SA may have."""
+
+    def __init__(self, *tables: Container[int]) -> None:
+        self._tables = tables
+
+    def __contains__(self, spi: object) -> bool:
+        return any(spi in each for each in self._tables)
 
 
 class Associations(PeerDirectory):
@@ -75,16 +86,17 @@ class Associations(PeerDirectory):
         self.outgoing: deque[tuple[bytes | bytearray | memoryview, Address]] = deque()
         self._openers: dict[int, AssociationOpener] = {}
         self._host_openers: dict[int, tuple[HostOpener, Association]] = {}
-        self._spis: Container[int] = ChainMap[int, object](
-            cast("dict[int, object]", self._openers), cast("dict[int, object]", self._host_openers)
-        )
+        self._resting = RestingOpeners(self._openers)
+        self._spis: Container[int] = _AnyOf(self._openers, self._host_openers, self._resting)
         self._by_ike_spi: dict[bytes, Association] = {}
         self._beginnings: dict[tuple[Address, bytes], Association] = {}
         self.due = inf
         self.sealed_for: Address = ("", 0)
         self._timers = Timers()
-        self.rest = Rest(self._keying, self._peers, self._spis, self._beginnings, self._note_due)
-        self._waking = self.rest.wake  # one bound method for all peers
+        self.rest = Rest(
+            self._keying, self._peers, self._openers, self._resting, self._spis, self._beginnings, self._note_due
+        )
+        self._bed = self.rest
 
     # -- sealing ----------------------------------------------------------------------------------------------
 
@@ -384,6 +396,7 @@ class Associations(PeerDirectory):
             return
         if spec.scope is None:
             opener = self._openers[spec.spi] = AssociationOpener(spec, association, now)
+            self._resting.reserve(spec.spi)
             association.open_with(opener)
         else:
             pieces = self._pieces(association)
@@ -577,6 +590,7 @@ class Associations(PeerDirectory):
         if spi in association.more.inbound:
             association.more.inbound = left = tuple(each for each in association.more.inbound if each != spi)
             opener = self._openers.pop(spi, None)
+            self._resting.release(spi)
             if opener is not None and opener is association.opener:
                 association.open_with(self._openers.get(left[-1]) if left else None)
             CIPHERS.drop(opener or self._host_openers.pop(spi)[0].sa)

@@ -34,6 +34,7 @@ from .deadlines import Deadlines
 from .host_packet import HostOpener
 from .packet import Dropped
 from .peers import LatchAdmission, inner_address
+from .resting_openers import NotAtRest
 
 __all__ = ["MAX_QUEUED", "MAX_QUEUED_BYTES", "UserSpaceDatagrams"]
 
@@ -163,10 +164,13 @@ class UserSpaceDatagrams(Deadlines):
         if opener is None:
             if not spi:
                 return self._handle_ike_untrusted(packet, address, now)
-            of_host = self._host_openers.get(spi)
-            if of_host is not None:
-                return self._open_of_host_untrusted(of_host[0], of_host[1], packet, low, address, now)
-            return self._handle_other_untrusted(packet, address)
+            try:
+                return self._resting.open_untrusted(packet, spi, low, address, now)
+            except Dropped as dropped:
+                self.counters[dropped.reason] += 1
+                return None
+            except NotAtRest:
+                return self._handle_of_no_opener_untrusted(packet, spi, low, address, now)
         try:
             data = opener.open_untrusted(packet, low)
         except Dropped as dropped:
@@ -177,13 +181,26 @@ class UserSpaceDatagrams(Deadlines):
             self._heard_untrusted_address(opener.association, opener, opener.top, low, address, now)
         if data is None:
             return None
-        return tuple.__new__(Arrival, (data, opener.address, opener.principal, opener))
+        return tuple.__new__(Arrival, (data, opener.address, opener.principal, opener.sa_id))
+
+    def _handle_of_no_opener_untrusted(
+        self, packet: bytes, spi: int, low: int, address: Address, now: float
+    ) -> Arrival | None:
+        """The same of a standard host, of an SA at rest that needs its opener, and of nobody."""
+        of_host = self._host_openers.get(spi)
+        if of_host is not None:
+            return self._open_of_host_untrusted(of_host[0], of_host[1], packet, low, address, now)
+        if self.rest.bring_opener(spi) is None:
+            return self._handle_other_untrusted(packet, address)
+        return self.handle_untrusted(packet, address, now)
 
     def handle_run_untrusted(self, run: bytes, size: int, address: Address, now: float) -> list[Arrival]:
         """See the port."""
         arrivals: list[Arrival] = []
-        opener = self._openers.get(ESP_HEADER.unpack_from(run)[0]) if size >= ESP_HEADER_LENGTH else None
-        begin = 0
+        opener, begin = None, 0
+        if size >= ESP_HEADER_LENGTH:
+            spi = ESP_HEADER.unpack_from(run)[0]
+            opener = self._openers.get(spi) or self.rest.bring_opener(spi)
         if opener is not None:
             count, opened = opener.open_run_untrusted(run, size, self.counters)
             begin = count * size
@@ -192,8 +209,8 @@ class UserSpaceDatagrams(Deadlines):
                 if opener.watchful:
                     low = ESP_HEADER.unpack_from(run, begin - size)[1]
                     self._heard_untrusted_address(opener.association, opener, opener.top, low, address, now)
-            where, principal, make = opener.address, opener.principal, tuple.__new__
-            arrivals = [make(Arrival, (data, where, principal, opener)) for data in opened]
+            where, principal, sa_id, make = opener.address, opener.principal, opener.sa_id, tuple.__new__
+            arrivals = [make(Arrival, (data, where, principal, sa_id)) for data in opened]
         for at in range(begin, len(run), size):
             arrival = self.handle_untrusted(run[at : at + size], address, now)
             if arrival is not None:
@@ -203,7 +220,7 @@ class UserSpaceDatagrams(Deadlines):
     def _handle_other_untrusted(self, packet: bytes, address: Address) -> Arrival | None:
         """Neither ESP under one of our SPIs nor IKE."""
         if self._may_come_in_clear(address):
-            return Arrival(packet, address, None, None)
+            return Arrival(packet, address, None, 0)
         if packet == NAT_KEEPALIVE:
             return None
         self.counters["unknown-spi" if len(packet) >= ESP_HEADER_LENGTH else "no-packet"] += 1
@@ -245,7 +262,7 @@ class UserSpaceDatagrams(Deadlines):
             return None
         if sender in self._behind:
             self._behind[sender] = association.peer  # answers go where it spoke from last
-        return Arrival(received.data, sender, association.principal, opener.sa.spec)
+        return Arrival(received.data, sender, association.principal, opener.sa.spec.sa_id)
 
     def _may_come_from_behind(self, association: Association, sender: Address) -> bool:
         peer, principal = association.peer, association.principal
@@ -278,7 +295,7 @@ class UserSpaceDatagrams(Deadlines):
             header = read_header_untrusted(message)
         except WireError:
             if self._may_come_in_clear(address):
-                return Arrival(packet, address, None, None)
+                return Arrival(packet, address, None, 0)
             self.counters["malformed-message"] += 1
             return None
         from_initiator = bool(header.flags & HeaderFlag.INITIATOR)

@@ -6,14 +6,13 @@ are standard hosts, which speak for whatever their SAs cover.  It must not know 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import inf
 from typing import Final
 
 from ...engine.ports import DatagramKeying, Route
 from ...types import Address, Principal
 from .association import Association
-from .peers import Peer, covering, same_principal, stay_awake
+from .peers import NO_BED, Peer, covering, same_principal
 
 __all__ = ["PeerDirectory"]
 
@@ -46,7 +45,7 @@ class PeerDirectory:
         self._strayed: dict[Address, Peer] = {}
         self._carriers: dict[str, str] = {}
         self._claims: dict[str | tuple[str, int], Principal] = {}
-        self._waking: Callable[[Peer], None] = stay_awake
+        self._bed = NO_BED
 
     def _peer(self, address: Address) -> Peer:
         """What is known of an address of the application's, made now if nothing was."""
@@ -63,7 +62,7 @@ class PeerDirectory:
         peer = self._peers.get(address)
         if peer is None:
             peer = self._peers[address] = Peer(address)
-            peer.wake = self._waking
+            peer.bed = self._bed
         return peer
 
     def _beginner(self, address: Address) -> Peer:

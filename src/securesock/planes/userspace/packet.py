@@ -131,20 +131,20 @@ class PacketOpener(InboundSa):
     """The inbound half, with the replay window and the check against the flow: one object, because a packet of a peer
     that was idle finds each thing that it looks at far away in memory.
 
-    ``top`` is the highest sequence number that was authentic.  ``key`` is the keys of the SA one behind the other: at
-    rest its ``spec`` is one that many share, without them.
+    ``top`` is the highest sequence number that was authentic.  ``ports`` are the flow's, as packets begin with them.
+    ``key`` is the keys of the SA one behind the other: at rest its ``spec`` is one that many share, without them.
     """
 
-    __slots__ = ("_make_cipher", "_ports", "_shape", "_window", "key", "sa_id", "top")
+    __slots__ = ("_shape", "_window", "key", "make_cipher", "ports", "sa_id", "top")
 
     def __init__(self, spec: SaSpec, now: float) -> None:
         super().__init__(spec, now)
         self.sa_id = spec.sa_id
         self.key = spec.keys.encryption + spec.keys.integrity
-        self._make_cipher = esp_cipher_maker(spec.suite)
+        self.make_cipher = esp_cipher_maker(spec.suite)
         self.top = 0
         self._window: ReplayWindow | None = None
-        self._ports = spec.peer_port << 16 | spec.our_port
+        self.ports = spec.peer_port << 16 | spec.our_port
         self._shape = _NO_SHAPE
 
     @property
@@ -158,12 +158,17 @@ class PacketOpener(InboundSa):
     def cipher(self) -> EspCipher:
         """See InboundSa."""
         if self.ready is None:
-            self.ready = self._make_cipher(self.key)
+            self.ready = self.make_cipher(self.key)
         return self.ready
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether ``top`` says all: nothing below it may still come."""
+        return self._window is None or not self.window.has_gaps
 
     def forget_shape(self) -> None:
         """It is idle, and shall take no more room than it must."""
-        if _SHAPES.get((self._ports, self._shape.length)) is not self._shape:
+        if _SHAPES.get((self.ports, self._shape.length)) is not self._shape:
             self._shape = _NO_SHAPE
 
     @property
@@ -180,13 +185,13 @@ class PacketOpener(InboundSa):
         ``low`` is the sequence number in its header.  Raises Dropped for everything else, and then nothing has changed
         but, if the packet was authentic, the window and the counts.
         """
-        cipher, following = self.ready or CIPHERS.keep(self, self._make_cipher(self.key)), self.top + 1
+        cipher, following = self.ready or CIPHERS.keep(self, self.make_cipher(self.key)), self.top + 1
         known, head, tail, stop = self._shape
         length = len(packet) - cipher.overhead
         if length != known:
             if length % cipher.alignment or length < ESP_TRAILER_LENGTH:
                 raise Dropped("malformed-packet")
-            self._shape = _SHAPES.get((self._ports, length), _NO_SHAPE)
+            self._shape = _SHAPES.get((self.ports, length), _NO_SHAPE)
             _, head, tail, stop = self._shape
         # in turn, as nearly all are; where the low half begins anew the window says whether it may
         sequence = following if low == following & _LOW_32 and low else self.window.infer(low)
@@ -207,7 +212,7 @@ class PacketOpener(InboundSa):
             self.top = window.top
         self.packets += 1
         if not stop or not plain.startswith(head) or not plain.endswith(tail):
-            stop = self._data_stop(plain)
+            stop = self.data_stop(plain)
             if not stop:
                 return None
         self.byte_count += stop - UDP_HEADER_LENGTH
@@ -235,12 +240,12 @@ class PacketOpener(InboundSa):
         self.packets += len(opened)
         data: list[bytes] = []
         if self._shape.length != length:
-            self._shape = _SHAPES.get((self._ports, length), _NO_SHAPE)
+            self._shape = _SHAPES.get((self.ports, length), _NO_SHAPE)
         _, head, tail, stop = self._shape
         for plain in opened:
             if not stop or not plain.startswith(head) or not plain.endswith(tail):
                 try:
-                    stop = self._data_stop(plain)
+                    stop = self.data_stop(plain)
                 except Dropped as wrong:
                     dropped[wrong.reason] += 1
                     stop = 0
@@ -251,14 +256,14 @@ class PacketOpener(InboundSa):
         self.byte_count += sum(map(len, data))
         return len(opened), data
 
-    def _data_stop(self, plain: bytes) -> int:
+    def data_stop(self, plain: bytes) -> int:
         """Where the data ends of a datagram of the flow, 0 for a dummy; Dropped for what is neither."""
         length, pad = len(plain), plain[-2]
         stop: int
         ports, stop, _ = _UDP_WORDS.unpack_from(plain) if length >= _LEAST_PLAIN else _NO_WORDS
         # RFC 4303 2.7: padding for traffic flow confidentiality may stand behind the datagram
         if (
-            ports != self._ports
+            ports != self.ports
             or not UDP_HEADER_LENGTH <= stop <= length - ESP_TRAILER_LENGTH - pad
             or not plain.endswith(_UDP_TRAILERS[pad])
         ):
@@ -267,7 +272,7 @@ class PacketOpener(InboundSa):
             raise Dropped(self._what_is_wrong(plain))
         if len(_SHAPES) >= _MAX_SHAPES:
             _SHAPES.clear()
-        self._shape = _SHAPES[self._ports, length] = _Shape(length, plain[:UDP_HEADER_LENGTH], plain[stop:], stop)
+        self._shape = _SHAPES[self.ports, length] = _Shape(length, plain[:UDP_HEADER_LENGTH], plain[stop:], stop)
         return stop
 
     def _what_is_wrong(self, plain: bytes) -> str:
@@ -278,4 +283,4 @@ class PacketOpener(InboundSa):
             return "malformed-packet"
         if plain[-1] != NEXT_HEADER_UDP or plain[max(stop, 0) :] != _UDP_TRAILERS[pad]:
             return "wrong-selectors" if stop >= 0 else "malformed-packet"
-        return "wrong-selectors" if _UDP_WORDS.unpack_from(plain)[0] != self._ports else "malformed-packet"
+        return "wrong-selectors" if _UDP_WORDS.unpack_from(plain)[0] != self.ports else "malformed-packet"

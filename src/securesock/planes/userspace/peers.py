@@ -10,7 +10,8 @@ Nothing here moves bytes or asks the time.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
+from typing import Final, Protocol
 
 from ...engine.ports import Route
 from ...errors import SecureSocketError
@@ -23,6 +24,8 @@ from .host_packet import HostSealer
 from .packet import PacketSealer
 
 __all__ = [
+    "NO_BED",
+    "Bed",
     "LatchAdmission",
     "Peer",
     "Reach",
@@ -30,12 +33,32 @@ __all__ = [
     "covering",
     "inner_address",
     "same_principal",
-    "stay_awake",
 ]
 
 
-def stay_awake(peer: Peer) -> None:
-    """Whose machine puts nobody to rest."""
+class Bed(Protocol):
+    """Where a peer may be at rest."""
+
+    def wake(self, peer: Peer) -> None:
+        """Bring back what was at rest, if it was."""
+        ...
+
+    def last_in(self, spi: int) -> float:
+        """When the last packet opened of an SA that is at rest."""
+        ...
+
+
+class _NoBed:
+    def wake(self, peer: Peer) -> None:
+        """Nobody is at rest."""
+
+    def last_in(self, spi: int) -> float:
+        """No SA is."""
+        return NEVER
+
+
+NO_BED: Final[Bed] = _NoBed()
+"""Whose machine puts nobody to rest."""
 
 
 class Reach:
@@ -61,7 +84,7 @@ class Peer:
     Of a standard host ``route`` says how it is reached.  Then ``address`` is the host's own, and the application's
     addresses are whatever its SAs' selectors cover; ``reach`` is what was asked for beyond that.
 
-    ``resting``: what of an idle one's association no packet touches, until ``wake`` brings it back.
+    ``resting``: what of an idle one's association no packet touches, until ``bed`` brings it back.
 
     ``expected``: the name given for the address.  ``asked``: the host that we began with for want of one, until it was
     proven: an SA that the peer began with another name is heard meanwhile, and not sent on.
@@ -74,6 +97,7 @@ class Peer:
         "any_trusted",
         "asked",
         "associations",
+        "bed",
         "carrier",
         "clear_used_at",
         "expected",
@@ -86,7 +110,6 @@ class Peer:
         "resting",
         "route",
         "sealer",
-        "wake",
         "why_clear",
     )
 
@@ -109,7 +132,7 @@ class Peer:
         self.why_clear = ""
         self.clear_used_at = NEVER
         self.resting: bytes | None = None
-        self.wake: Callable[[Peer], None] = stay_awake
+        self.bed = NO_BED
 
     def keep(self, waiting: Iterable[tuple[bytes, Address]]) -> None:
         """First datagrams, and where each goes, until there is an SA."""

@@ -2,12 +2,13 @@
 
 The plane keeps the key exchanges of a thousand peers at hand.  Beyond them those that were established or woken longest
 ago go to rest, if they are idle: what no packet touches of them becomes bytes (resting) until anything asks for it.
-What comes in is opened meanwhile.  This module must not know how anything is negotiated, sealed or opened.
+What comes in is opened meanwhile: by the SA's opener as long as its cipher is kept, else from a row (resting_openers).
+This module must not know how anything is negotiated, sealed or opened.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Container, Mapping, MutableMapping
 from dataclasses import replace
 from math import inf
@@ -21,6 +22,7 @@ from ...types import Address
 from .association import QUIET_S, Association, AssociationOpener, Particulars
 from .peers import Peer
 from .resting import Resting
+from .resting_openers import RestingOpeners
 
 __all__ = ["Rest"]
 
@@ -41,6 +43,8 @@ class Rest:
         self,
         keying: DatagramKeying,
         peers: Mapping[Address, Peer],
+        openers: MutableMapping[int, AssociationOpener],
+        resting_openers: RestingOpeners,
         spis: Container[int],
         beginnings: MutableMapping[tuple[Address, bytes], Association],
         note_due: Callable[[], None],
@@ -49,6 +53,9 @@ class Rest:
         self.max_awake = MAX_AWAKE
         self._keying = keying
         self._peers = peers
+        self._openers = openers
+        self._resting_openers = resting_openers
+        self._with_cipher: deque[AssociationOpener] = deque()
         self._spis = spis
         self._beginnings = beginnings
         self._note_due = note_due
@@ -102,14 +109,53 @@ class Rest:
         peer.latched = self._resting.shared(peer.latched)
         # whoever asks for its first answer again has long had it
         self._beginnings.pop((source, rank), None)
+        self._with_cipher.append(opener)
+        self._put_openers()
         return True
 
+    def _put_openers(self) -> None:
+        """Those of peers at rest whose cipher was let go meanwhile become rows: two a time, of which one at most is
+        new."""
+        waiting = self._with_cipher
+        for _ in range(min(2, len(waiting))):
+            opener = waiting.popleft()
+            association = opener.association
+            if not association.at_rest or association.opener is not opener:
+                continue  # it comes here again when the peer rests
+            if opener.ready is not None:
+                waiting.append(opener)
+            elif self._resting_openers.put(opener):
+                del self._openers[opener.spi]
+                association.opener, association.resting_spi = None, opener.spi
+
+    def bring_opener(self, spi: int) -> AssociationOpener | None:
+        """The SA with this SPI has an opener of its own again, if it was a row.  Its peer sleeps on."""
+        address = self._resting_openers.address(spi)
+        peer = None if address is None else self._peers.get(address)
+        if peer is None:
+            return None
+        self._put_openers()
+        opener = self._bring_opener(next(each for each in peer.associations if each.resting_spi == spi))
+        self._with_cipher.append(opener)
+        return opener
+
+    def _bring_opener(self, association: Association) -> AssociationOpener:
+        spi, association.resting_spi = association.resting_spi, 0
+        opener = self._openers[spi] = self._resting_openers.take(spi, association)
+        association.opener = opener
+        association.set_watch()
+        return opener
+
+    def last_in(self, spi: int) -> float:
+        """See Bed."""
+        return self._resting_openers.last_in(spi)
+
     def wake(self, peer: Peer) -> None:
-        """Bring back what was at rest, if it was."""
+        """See Bed."""
         if peer.resting is None:
             return
         association = next(each for each in peer.associations if each.at_rest)
-        opener = cast(AssociationOpener, association.opener)
+        opener = association.opener or self._bring_opener(association)
         more, opener.spec = self._thaw(peer.resting, peer, opener.keys)
         association.wake(more)
         peer.resting = None
