@@ -110,23 +110,23 @@ class Rest:
         # whoever asks for its first answer again has long had it
         self._beginnings.pop((source, rank), None)
         self._with_cipher.append(opener)
-        self._put_openers()
+        self._put_opener()
+        self._put_opener()  # as many come here as packets bring, and these
         return True
 
-    def _put_openers(self) -> None:
-        """Those of peers at rest whose cipher was let go meanwhile become rows: two a time, of which one at most is
-        new."""
-        waiting = self._with_cipher
-        for _ in range(min(2, len(waiting))):
-            opener = waiting.popleft()
-            association = opener.association
-            if not association.at_rest or association.opener is not opener:
-                continue  # it comes here again when the peer rests
-            if opener.ready is not None:
-                waiting.append(opener)
-            elif self._resting_openers.put(opener):
-                del self._openers[opener.spi]
-                association.opener, association.resting_spi = None, opener.spi
+    def _put_opener(self) -> None:
+        """Look at one opener of a peer at rest: if its cipher was let go meanwhile, it becomes a row."""
+        if not self._with_cipher:
+            return
+        opener = self._with_cipher.popleft()
+        if opener.ready is not None:
+            self._with_cipher.append(opener)
+            return
+        association = opener.association
+        # of a peer that is awake it comes here again when that goes to rest
+        if association.at_rest and association.opener is opener and self._resting_openers.put(opener):
+            del self._openers[opener.spi]
+            association.opener, association.resting_spi = None, opener.spi
 
     def bring_opener(self, spi: int) -> AssociationOpener | None:
         """The SA with this SPI has an opener of its own again, if it was a row.  Its peer sleeps on."""
@@ -134,7 +134,7 @@ class Rest:
         peer = None if address is None else self._peers.get(address)
         if peer is None:
             return None
-        self._put_openers()
+        self._put_opener()
         opener = self._bring_opener(next(each for each in peer.associations if each.resting_spi == spi))
         self._with_cipher.append(opener)
         return opener
