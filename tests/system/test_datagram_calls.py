@@ -520,3 +520,15 @@ def test_close_wakes_whoever_waits_and_says_so(call: str) -> None:
         thread.join(PATIENCE_S)
         assert not thread.is_alive()
         assert raised == [errno.EBADF]
+
+
+@pytest.mark.parametrize(
+    ("where", "group"),
+    [(FOUR, "224.0.0.251"), (FOUR, "255.255.255.255"), (SIX, "ff02::fb"), (SIX, "::ffff:239.1.2.3")],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_an_address_of_many_hosts_is_refused_at_once(where: tuple[int, str], group: str) -> None:
+    with bound(client_context(), where) as sock:
+        for call in (lambda: sock.sendto(b"x", (group, 5353)), lambda: sock.connect((group, 5353))):
+            with pytest.raises(ss.LocalMisuse, match="nobody who could prove"):
+                call()

@@ -70,6 +70,9 @@ def test_in_a_child_every_call_on_an_inherited_connection_is_misuse() -> None:
             lambda: ours.sendall(b"x"),
             lambda: ours.shutdown(socket.SHUT_WR),
             ours.pending,
+            ours.query_security,
+            ours.do_handshake,
+            lambda: ours.want_write,
             lambda: theirs.recv(1),
         ]
         said = _in_child(lambda: b" ".join(_name_of_error(call) for call in calls))

@@ -21,6 +21,12 @@ __all__ = ["AddressBook", "LocalAddress", "addresses_of", "numeric_bound", "nume
 _MAX_KNOWN: Final = 1024  # addresses whose form was looked at; a server's peers are told apart without another look
 
 
+def _is_group(host: str) -> bool:
+    address = ipaddress.ip_address(host.partition("%")[0])
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_multicast or str(address) == "255.255.255.255"
+
+
 class AddressBook:
     """For a socket of ``family``.  ``numeric``: names are refused, because looking them up would wait.
 
@@ -40,7 +46,8 @@ class AddressBook:
     def resolve(self, address: object) -> Address:
         """The kernel's own form of an address, as a receiving call will show it.
 
-        LocalMisuse for what is no address; gaierror for a host that cannot be found.
+        LocalMisuse for what is no address, and for one of many hosts (multicast, and the broadcast of the link);
+        gaierror for a host that cannot be found.
         """
         known = self.known.get(address) if type(address) is tuple else None
         if known is not None:
@@ -52,6 +59,8 @@ class AddressBook:
             raise LocalMisuse("an empty host says nothing about who should answer: name the host")
         found = self._look_up(host, port)
         resolved: Address = (str(found[0]), int(found[1]))
+        if _is_group(resolved[0]):
+            raise LocalMisuse(f"{resolved[0]} is nobody who could prove who it is: send to each peer")
         if len(found) == 4:
             scope = address[3] if len(address) == 4 and isinstance(address[3], int) else int(found[3])
             resolved = (str(found[0]), int(found[1]), 0, scope)

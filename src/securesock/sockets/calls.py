@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
+from ..engine.fork import refuse_inherited
 from ..errors import LocalMisuse
 from .refused import RefusingSocket, check_no_flags, check_peek
 
@@ -179,7 +180,11 @@ class SocketCalls(RefusingSocket):
     def want_write(self) -> bool:
         """Whether sealed bytes still wait for the carrier: wait until it is writable and call send(b"")."""
         link = self._link
-        return link is not None and link.want_write
+        if link is None:
+            return False
+        if link.inherited:
+            refuse_inherited("connection")
+        return link.want_write
 
     # -- time ----------------------------------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ from ..engine.asking import (
     name_of_host,
 )
 from ..engine.context import SecurityContext, default_context
+from ..engine.fork import refuse_inherited
 from ..engine.report import Asked, failed_info, live_info
 from ..engine.user import check_listening, check_user, wipe_password
 from ..errors import ConnectionBroken, LocalMisuse, PolicyRefused
@@ -257,11 +258,14 @@ class SecureSocket(SocketCalls):
     def query_security(self, address: Address | None = None) -> SecurityInfo:
         """What was really applied, beside what was asked (WSAQuerySocketSecurity); of a datagram socket with whom.
 
-        Also after a negotiation that failed.  LocalMisuse with errno ENOTCONN: there was none yet.
+        Also after a negotiation that failed.  LocalMisuse: with errno ENOTCONN there was none yet, else the connection is
+        that of the process that this one was forked from.
         """
         if address is not None:
             raise LocalMisuse("a TCP socket has one peer: leave the address out")
         info, link = self._info, self._link
+        if link is not None and link.inherited:
+            refuse_inherited("connection")
         if info is None:
             raise LocalMisuse(
                 "nothing was negotiated on this socket yet; of a listener, ask the sockets that accept() returns",
@@ -355,6 +359,8 @@ class SecureSocket(SocketCalls):
         """
         if self._link is None:
             self._finish_attempt(monotonic())
+        elif self._link.inherited:
+            refuse_inherited("connection")
 
     def _begin(self, address: _AnyAddress) -> None:
         if self._link is not None:
