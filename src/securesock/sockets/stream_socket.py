@@ -258,8 +258,8 @@ class SecureSocket(SocketCalls):
     def query_security(self, address: Address | None = None) -> SecurityInfo:
         """What was really applied, beside what was asked (WSAQuerySocketSecurity); of a datagram socket with whom.
 
-        Also after a negotiation that failed.  LocalMisuse: with errno ENOTCONN there was none yet, else the connection is
-        that of the process that this one was forked from.
+        Also after a negotiation that failed.  LocalMisuse: with errno ENOTCONN there was none yet, else the connection
+        is that of the process that this one was forked from.
         """
         if address is not None:
             raise LocalMisuse("a TCP socket has one peer: leave the address out")
