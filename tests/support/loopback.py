@@ -32,7 +32,15 @@ PATIENCE_S: Final = 20.0
 LINGER: Final = struct.Struct("hh" if os.name == "nt" else "ii")
 """What SO_LINGER takes: whether, and how many seconds (winsock2.h, socket(7))."""
 
+
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks on this platform")
+
+
+def accepted(listener: ss.SecureSocket) -> ss.SecureSocket:
+    """The next connection, whose close() waits for nobody: its peer is this thread's too."""
+    sock, _ = listener.accept()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER.pack(1, 0))
+    return sock
 
 
 @cache

@@ -9,7 +9,7 @@ from securesock.policy import FilterEngine, Layer, ProviderContext
 from securesock.policy.ipsec import AuthenticationMethod, EapAuthentication
 from securesock.policy.ipsec_numbers import AuthMethodType
 from tests.support.governed import CERTIFICATE, main_mode, policy_filter, under
-from tests.support.loopback import PATIENCE_S, until
+from tests.support.loopback import PATIENCE_S, accepted, until
 from tests.system.test_users import (
     ALICE,
     LOCALHOST,
@@ -49,7 +49,7 @@ def test_a_policy_of_eap_alone_lets_users_in_and_no_machine() -> None:
     ):
         for context, settings in ((client_context(), asked()), (certificate_context(), None)):
             with _connect(listener, context, settings) as client:
-                server, _ = listener.accept()
+                server = accepted(listener)
                 with server:
                     found = server.query_security()
                     assert found.peer_user is not None
@@ -68,7 +68,7 @@ def test_a_policy_without_eap_lets_machines_in_and_no_user() -> None:
         ss.create_server((LOCALHOST, 0), context=_server(engine, CERTIFICATE)) as listener,
     ):
         with _connect(listener, client_context()):
-            server, _ = listener.accept()
+            server = accepted(listener)
             with server:
                 assert server.query_security().peer_user is None
         with pytest.raises(ss.AuthenticationFailed):
@@ -81,7 +81,7 @@ def test_the_end_that_begins_proves_its_user_under_a_policy_of_its_own() -> None
         context = under(client_context(), engine)
         settings = _asked_under(policy)
         with _connect(listener, context, settings) as client:
-            server, _ = listener.accept()
+            server = accepted(listener)
             with server:
                 assert_alice(server.query_security())
                 assert client.query_security().main_mode_policy == policy.key
@@ -100,7 +100,7 @@ def test_a_policy_that_forbids_users_later_breaks_the_connection_of_one() -> Non
         ss.create_server((LOCALHOST, 0), context=_server(engine, CERTIFICATE, EAP)) as listener,
         _connect(listener, client_context(), asked()) as client,
     ):
-        server, _ = listener.accept()
+        server = accepted(listener)
         with server:
             assert_alice(server.query_security())
             server.settimeout(PATIENCE_S)

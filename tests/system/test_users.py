@@ -15,7 +15,7 @@ from securesock.policy.ipsec import AuthenticationMethod, EapAuthentication
 from securesock.policy.ipsec_numbers import AuthMethodType
 from tests.support.event_loops import on_every_loop
 from tests.support.governed import main_mode
-from tests.support.loopback import PATIENCE_S, until
+from tests.support.loopback import PATIENCE_S, accepted, until
 
 PASSWORD = "correct horse battery staple"
 ALICE = "alice@example.org"
@@ -61,7 +61,7 @@ def test_a_password_names_the_user_of_a_tcp_connection() -> None:
             listener.getsockname(), PATIENCE_S, peer=SERVER, settings=settings, context=client_context()
         ) as client,
     ):
-        server, _ = listener.accept()
+        server = accepted(listener)
         with server:
             assert_alice(server.query_security())
             info = client.query_security()
@@ -80,7 +80,7 @@ def test_a_certificate_names_the_user_too() -> None:
         ss.create_server((LOCALHOST, 0), context=server_context()) as listener,
         ss.create_connection(listener.getsockname(), PATIENCE_S, peer=SERVER, context=context) as client,
     ):
-        server, _ = listener.accept()
+        server = accepted(listener)
         with server:
             assert_alice(server.query_security(), context.user.fingerprint)
             client.sendall(b"hello")
@@ -342,7 +342,7 @@ def test_a_ppk_is_in_the_keys_of_both_ends_and_said_to_be() -> None:
             ss.create_server((LOCALHOST, 0), context=server_side) as listener,
             ss.create_connection(listener.getsockname(), PATIENCE_S, peer=SERVER, context=client_side) as client,
         ):
-            server, _ = listener.accept()
+            server = accepted(listener)
             with server:
                 client.sendall(b"hello")
                 assert server.recv(5) == b"hello"
@@ -361,7 +361,7 @@ def test_a_stored_main_mode_policy_whose_method_is_eap_lets_in_users_alone() -> 
         where = listener.getsockname()
         settings = ss.IPsecSettings(main_mode_policy=main.key, user_name=ALICE, password=PASSWORD)
         with ss.create_connection(where, PATIENCE_S, peer=SERVER, settings=settings, context=client_side) as client:
-            server, _ = listener.accept()
+            server = accepted(listener)
             with server:
                 assert_alice(server.query_security())
                 assert client.query_security().main_mode_policy == main.key
