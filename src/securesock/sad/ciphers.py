@@ -6,7 +6,7 @@ counts it, and whether an SA was used since it came into the queue is seen when 
 
 Where very many SAs carry a packet now and then, nearly every context is used once, and those that are used again and
 again shall not have to go for it.  So whoever can open one packet without keeping its context looks first whether this
-one is worth it: there is room, or one was made for it not long ago (``soon``).
+one is worth it: there is room, or one was made for it not long ago (``soon``), and perhaps not for the first time.
 
 One queue for all sockets of the process; each SA is used under its own socket's lock.  The queue needs none: threads
 that meet in it find each single operation whole, and at worst keep one context more or less for a moment.  A context
@@ -27,8 +27,9 @@ __all__ = ["CIPHERS", "MAX_CIPHERS", "Ciphers"]
 
 MAX_CIPHERS: Final = 4096
 """10 MiB of contexts in a process."""
-SOON_SHARE: Final = 8
-"""Of one in so many as are kept: with a hundred thousand SAs used at random one in two hundred is kept by chance."""
+SOON_SHARE: Final = 4
+"""Of one in so many as are kept: with a hundred thousand SAs used at random one in a hundred is needed soon by chance,
+and one in ten thousand twice in succession."""
 
 
 class Ciphers:

@@ -311,18 +311,20 @@ def test_many_are_each_what_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(rows._kinds) == 1  # whatever their ports
 
 
-def test_one_that_is_needed_again_soon_is_not_for_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_is_needed_again_soon_twice_in_succession_is_not_for_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     ciphers = Ciphers(16)
     monkeypatch.setattr(resting_openers, "CIPHERS", ciphers)
     monkeypatch.setattr(ciphers, "soon", 2)
-    others = [opener(spec(spi=SPI + number)) for number in range(4)]
-    rows, sealers = table(*others), [sealer(spec(spi=SPI + number)) for number in range(4)]
-    ciphers.made = 100
-    for number in (0, 1, 2, 0, 1):
+    rows, sealers = (
+        table(*(opener(spec(spi=SPI + each)) for each in range(4))),
+        [sealer(spec(spi=SPI + each)) for each in range(4)],
+    )
+    ciphers.made = (1 << 31) - 3  # it begins anew meanwhile
+    for number in (0, 1, 1, 2, 3, 1, 0, 1):
         opened(rows, sealers[number].seal(b"data"), SPI + number)
-    opened(rows, sealers[3].seal(b"data"), SPI + 3)
     with pytest.raises(NotAtRest):
         opened(rows, sealers[1].seal(b"data"), SPI + 1)
+    opened(rows, sealers[0].seal(b"data"), SPI + 0)
 
 
 def test_with_room_for_its_cipher_it_is_not_for_a_row(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,12 +69,12 @@ def test_with_room_each_is_worth_keeping_and_else_those_that_are_needed_again_so
     assert kept.made == 64
     assert kept.soon > 1 << 64
     use(kept, some[64])
-    assert kept.soon == 8
+    assert kept.soon == 16
     kept.drop(some[64])
     assert kept.soon > 1 << 64
     use(kept, some[64])
     use(kept, some[65])
-    assert kept.soon == 8
+    assert kept.soon == 16
 
 
 def test_when_all_were_used_one_goes_nevertheless() -> None:

@@ -3,8 +3,8 @@
 A packet of one among very many idle peers finds nothing of that peer in the processor's caches, and each object that it
 looks at is a way to memory.  A row is two lines of the cache, and its place follows from the SPI.  So a packet that
 comes in turn is opened from the row, with a cipher that is made for it alone.  What is not plain sailing (a packet out
-of turn or from another address, a limit that is near, an SA that is worth keeping a cipher for) is for an opener of its
-own: whoever asks takes the row out.
+of turn or from another address, a limit that is near, an SA that is worth keeping a cipher for: there is room, or it
+needed one soon after the last one twice in succession) is for an opener of its own: whoever asks takes the row out.
 
 Each SPI has one place, from the time that its SA is installed.  Who chooses a new SPI can see which places are taken
 (``in``); an SA whose place was another's stays an object.  The rows hold keys, as the objects did, in memory that is
@@ -20,6 +20,7 @@ import mmap
 import struct
 import sys
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Final, NamedTuple, cast
 
 from cryptography.exceptions import InvalidTag
@@ -35,6 +36,7 @@ from .packet import Dropped, PacketOpener
 __all__ = ["NotAtRest", "RestingOpeners"]
 
 _LOW_32: Final = 0xFFFFFFFF
+_MADE: Final = 0x7FFFFFFF
 _ROW: Final = struct.Struct("=IHH Q 4s IIQQd 32s4s 40p")
 _SIZE: Final = _ROW.size  # 128
 _unpack: Final = _ROW.unpack_from
@@ -70,7 +72,7 @@ class _Row(NamedTuple):
     sa_id: int
     ports: bytes  # of the flow, as its packets begin
     packets: int
-    made_at: int  # how many ciphers had been made when one was made for it: the low half
+    made_at: int  # _MADE bits of how many ciphers had been made when one was made for it, and whether that was soon
     top: int
     byte_count: int
     last_in: float
@@ -162,14 +164,17 @@ class RestingOpeners:
             or byte_count >= kind.check_bytes
             or len(packet) < _LEAST_PACKET
             or len(packet) & 3  # RFC 4303 2.4
-            or CIPHERS.made - made_at & _LOW_32 < CIPHERS.soon
         ):
+            raise NotAtRest
+        soon = CIPHERS.made - (made_at >> 1) & _MADE < CIPHERS.soon
+        if soon and (made_at & 1 or CIPHERS.soon == inf):
             raise NotAtRest
         try:
             plain = kind.open_once(salt, key, packet, top)
         except InvalidTag:
             raise Dropped("not-authentic") from None
-        made_at = CIPHERS.made = CIPHERS.made + 1
+        CIPHERS.made += 1
+        made_at = (CIPHERS.made & _MADE) << 1 | soon
         try:
             head, tail, stop = kind.shapes.get(len(plain), _NO_SHAPE)
             if not stop or not plain.startswith(ports + head) or not plain.endswith(tail):
@@ -180,7 +185,7 @@ class RestingOpeners:
             byte_count += stop - UDP_HEADER_LENGTH
             return _new(Arrival, (plain[UDP_HEADER_LENGTH:stop], address, self._principals[place], sa_id))
         finally:
-            _COUNTS.pack_into(self._table, at + _COUNTS_AT, packets + 1, made_at & _LOW_32, top, byte_count, last_in)
+            _COUNTS.pack_into(self._table, at + _COUNTS_AT, packets + 1, made_at, top, byte_count, last_in)
 
     # -- coming and going ----------------------------------------------------------------------------------------------
 
@@ -202,7 +207,7 @@ class RestingOpeners:
         place, number = opener.spi & self._mask, self._number(opener)
         if number is None or self._spi_at(place * _SIZE) != opener.spi:
             return False
-        ports, long_ago = opener.ports.to_bytes(4, "big"), CIPHERS.made - MAX_CIPHERS & _LOW_32
+        ports, long_ago = opener.ports.to_bytes(4, "big"), (CIPHERS.made - MAX_CIPHERS & _MADE) << 1
         counts = opener.packets, long_ago, opener.top, opener.byte_count, opener.last_in
         length = self._kinds[number].key_length
         row = opener.spi, number, port, opener.sa_id, ports, *counts, opener.key[:length], opener.key[length:], host
