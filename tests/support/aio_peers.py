@@ -1,4 +1,4 @@
-"""Two ends for tests of ss.aio: identities, contexts, a server that collects its clients, a relay in between."""
+"""Two ends for tests of ss.aio: identities, contexts, a server that collects its clients, an endpoint, a relay."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from securesock.engine.context import SecurityContext
 from securesock.identity.identity import Identity
 from securesock.policy.negotiation import DEFAULT_QUICK_MODE
 from securesock.sockets import aio
-from securesock.types import Lifetimes
+from securesock.types import Address, Lifetimes
 
 LOCALHOST = "127.0.0.1"
 SERVER, CLIENT = "host/server.example", "host/client.example"
@@ -32,6 +32,29 @@ def contexts(*, max_packets: int | None = None) -> tuple[SecurityContext, Securi
         quick_mode = replace(quick_mode, lifetimes=Lifetimes(3600.0, 1 << 40, max_packets))
     server, client = identities()
     return SecurityContext(server, quick_mode=quick_mode), SecurityContext(client, quick_mode=quick_mode)
+
+
+class AnswersQuestions(asyncio.DatagramProtocol):
+    """An endpoint that answers questions, and what it was told."""
+
+    def __init__(self) -> None:
+        self.told: asyncio.Queue[bytes | Exception] = asyncio.Queue()
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.DatagramTransport)
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: Address) -> None:
+        self.told.put_nowait(data)
+        if data == b"question":
+            self.transport.sendto(b"answer", addr)
+
+    def error_received(self, exc: Exception) -> None:
+        self.told.put_nowait(exc)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set_result(None)
 
 
 class Streams:

@@ -20,6 +20,7 @@ from securesock.sockets.aio import create_datagram_endpoint
 from securesock.testing import Authority
 from securesock.wire.ikev2.payloads import Notify, Payload
 from securesock.wire.numbers import NotifyType
+from tests.support.aio_peers import AnswersQuestions
 from tests.support.event_loops import on_every_loop
 from tests.support.loopback import PATIENCE_S, client_context, connected, server_context, until
 
@@ -275,25 +276,6 @@ def test_a_connected_socket_begins_with_nobody_else_and_says_why() -> None:
         assert other.recv(100) == b"now you"
 
 
-class _Told(asyncio.DatagramProtocol):
-    """An echo, and what it was told."""
-
-    def __init__(self) -> None:
-        self.told: asyncio.Queue[bytes | Exception] = asyncio.Queue()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self.transport = transport
-
-    def datagram_received(self, data: bytes, addr: ss.Address) -> None:
-        self.told.put_nowait(data)
-        if data == b"question":
-            self.transport.sendto(b"answer", addr)
-
-    def error_received(self, exc: Exception) -> None:
-        self.told.put_nowait(exc)
-
-
 @pytest.mark.parametrize(
     ("context", "peer", "proven"),
     [
@@ -308,10 +290,10 @@ class _Told(asyncio.DatagramProtocol):
 async def test_an_endpoint_has_to_reach_whom_its_remote_host_names(
     context: Callable[[], ss.SecurityContext], peer: str | ss.AnyTrustedPeer | None, proven: str | None
 ) -> None:
-    server, heard = await create_datagram_endpoint(_Told, ("127.0.0.1", 0), context=context())
+    server, heard = await create_datagram_endpoint(AnswersQuestions, ("127.0.0.1", 0), context=context())
     remote = ("localhost", server.get_extra_info("sockname")[1])
     client, told = await create_datagram_endpoint(
-        _Told, None, remote, family=socket.AF_INET, peer=peer, context=client_context()
+        AnswersQuestions, None, remote, family=socket.AF_INET, peer=peer, context=client_context()
     )
     try:
         client.sendto(b"question")

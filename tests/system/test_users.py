@@ -13,6 +13,7 @@ import securesock as ss
 from securesock.policy import FilterEngine
 from securesock.policy.ipsec import AuthenticationMethod, EapAuthentication
 from securesock.policy.ipsec_numbers import AuthMethodType
+from tests.support.aio_peers import AnswersQuestions
 from tests.support.event_loops import on_every_loop
 from tests.support.governed import main_mode
 from tests.support.loopback import PATIENCE_S, accepted, until
@@ -223,38 +224,15 @@ def test_a_user_is_named_to_asyncio_servers() -> None:
     assert_alice(seen[0])
 
 
-class _Datagrams(asyncio.DatagramProtocol):
-    """An endpoint that answers questions, and what it was told."""
-
-    def __init__(self) -> None:
-        self.told: asyncio.Queue[bytes | Exception] = asyncio.Queue()
-        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self.transport = transport
-
-    def datagram_received(self, data: bytes, addr: ss.Address) -> None:
-        self.told.put_nowait(data)
-        if data == b"question":
-            self.transport.sendto(b"answer", addr)
-
-    def error_received(self, exc: Exception) -> None:
-        self.told.put_nowait(exc)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lost.set_result(None)
-
-
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 @on_every_loop
 async def test_a_user_is_named_to_asyncio_endpoints(host: str) -> None:
     settings = asked()
-    server, server_end = await ss.aio.create_datagram_endpoint(_Datagrams, (host, 0), context=server_context())
+    server, server_end = await ss.aio.create_datagram_endpoint(AnswersQuestions, (host, 0), context=server_context())
     where = server.get_extra_info("sockname")
     with pytest.raises(ss.LocalMisuse, match="machine that is named"):
         nameless, end = await ss.aio.create_datagram_endpoint(
-            _Datagrams, None, where[:2], settings=asked(), context=client_context()
+            AnswersQuestions, None, where[:2], settings=asked(), context=client_context()
         )
         try:
             nameless.sendto(b"question")
@@ -262,7 +240,7 @@ async def test_a_user_is_named_to_asyncio_endpoints(host: str) -> None:
             nameless.close()
             await asyncio.wait_for(end.lost, PATIENCE_S)
     client, client_end = await ss.aio.create_datagram_endpoint(
-        _Datagrams, None, where[:2], peer=SERVER, settings=settings, context=client_context()
+        AnswersQuestions, None, where[:2], peer=SERVER, settings=settings, context=client_context()
     )
     client.sendto(b"question")
     assert await asyncio.wait_for(client_end.told.get(), PATIENCE_S) == b"answer"

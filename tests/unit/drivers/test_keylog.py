@@ -74,11 +74,10 @@ def test_nothing_is_logged_unasked_and_no_repr_shows_a_key(identities: tuple[Ide
     assert all(each.line not in repr(each) for each in logged)
 
 
-def test_the_plane_never_sees_keys_and_the_files_are_the_owners(
-    identities: tuple[Identity, Identity], tmp_path: Path
-) -> None:
+def logged_exchange(identities: tuple[Identity, Identity], folder: Path) -> keylog.KeyLoggingSession:
+    """An initiator that writes its keys into ``folder``, with a whole key exchange behind it; no key came out of it."""
     pair = Pair(*identities, initiator=logging, responder=logging)
-    session = keylog.KeyLoggingSession(pair.initiator.session, tmp_path)
+    session = keylog.KeyLoggingSession(pair.initiator.session, folder)
     responder, now = pair.responder.session, pair.clock.now()
     session.handle_acquire(now)
     for _ in range(3):
@@ -89,6 +88,13 @@ def test_the_plane_never_sees_keys_and_the_files_are_the_owners(
         while (answer := responder.poll_action()) is not None:
             if isinstance(answer, SendDatagram):
                 session.handle_datagram(answer.data, now)
+    return session
+
+
+def test_the_plane_never_sees_keys_and_the_files_are_the_owners(
+    identities: tuple[Identity, Identity], tmp_path: Path
+) -> None:
+    session = logged_exchange(identities, tmp_path)
     assert session.established
     files = {each.name: each for each in tmp_path.iterdir()}
     assert set(files) == {"esp_sa", "ikev2_decryption_table"}
@@ -126,16 +132,6 @@ def test_where_no_folder_can_be_made_that_is_said_and_nothing_is_logged(
 
 
 def test_keys_that_cannot_be_written_end_no_key_exchange(identities: tuple[Identity, Identity], tmp_path: Path) -> None:
-    pair = Pair(*identities, initiator=logging, responder=logging)
-    session = keylog.KeyLoggingSession(pair.initiator.session, tmp_path / "gone")
-    responder, now = pair.responder.session, pair.clock.now()
-    session.handle_acquire(now)
     with pytest.warns(RuntimeWarning, match="were not written"):
-        for _ in range(3):
-            while (action := session.poll_action()) is not None:
-                if isinstance(action, SendDatagram):
-                    responder.handle_datagram(action.data, now)
-            while (answer := responder.poll_action()) is not None:
-                if isinstance(answer, SendDatagram):
-                    session.handle_datagram(answer.data, now)
+        session = logged_exchange(identities, tmp_path / "gone")
     assert session.established

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from securesock.identity.identity import Identity
@@ -284,3 +286,30 @@ def test_things_that_live_on_are_the_same_things_afterwards() -> None:
         assert thawed == {"number": number, "own": own}
         assert isinstance(thawed, dict)
         assert thawed["own"] is own
+
+
+def test_messages_of_key_exchanges_that_the_kernel_joined_are_no_packets_of_an_sa(identities: Identities) -> None:
+    net = Net(identities)
+    _, b = at_rest(net)
+    message = bytes(4) + bytes(60)
+    assert b.machine.handle_run_untrusted(message * 3, len(message), A, net.clock.now()) == []
+    assert b.machine.counters["malformed-message"] == 3
+
+
+def test_two_that_were_to_have_one_place_live_both(identities: Identities) -> None:
+    """Their SPIs were chosen when neither was installed."""
+    net = Net(identities)
+    a, b = at_rest(net)
+    association = peer_of(a, B).associations[0]
+    assert association.more.session.established  # awake
+    opener, places = association.opener, a.machine._resting._places
+    assert opener is not None
+    if CIPHERS._most == 0:
+        assert places
+    second = replace(opener.spec, spi=(opener.spi + max(places, 1)) % (1 << 32))
+    a.machine._install(association, second, net.clock.now())
+    assert a.machine.counters["spi-collision"] == 0
+    assert association.state == "live"
+    a.machine._install(association, second, net.clock.now())
+    assert a.machine.counters["spi-collision"] == 1
+    b.machine.close(net.clock.now())

@@ -235,7 +235,7 @@ class Association:
     def more(self) -> Particulars:
         """All that no packet looks at."""
         if self._more is None:
-            self.peer.bed.wake(self.peer)
+            self.peer.keeper.wake(self.peer)
         return cast(Particulars, self._more)
 
     @property
@@ -302,7 +302,7 @@ class Association:
         """When the last packet opened."""
         if self.opener is not None:
             return max(self._last_in, self.opener.last_in)
-        return max(self._last_in, self.peer.bed.last_in(self.resting_spi)) if self.resting_spi else self._last_in
+        return max(self._last_in, self.peer.keeper.last_in(self.resting_spi)) if self.resting_spi else self._last_in
 
     def heard(self, now: float) -> None:
         """A packet opened, and ``opener`` did not note it."""

@@ -63,7 +63,7 @@ SURE_TO_PASS: Final = 1024
 """Application bytes that fit into LEAST_MTU with every header and suite: longer ones ask for the path's."""
 
 
-class _AnyOf:
+class _NotToBeChosen:
     """SPIs that no new SA may have."""
 
     def __init__(self, *tables: Container[int]) -> None:
@@ -87,7 +87,7 @@ class Associations(PeerDirectory):
         self._openers: dict[int, AssociationOpener] = {}
         self._host_openers: dict[int, tuple[HostOpener, Association]] = {}
         self._resting = RestingOpeners(self._openers)
-        self._spis: Container[int] = _AnyOf(self._openers, self._host_openers, self._resting)
+        self._spis: Container[int] = _NotToBeChosen(self._openers, self._host_openers, self._resting)
         self._by_ike_spi: dict[bytes, Association] = {}
         self._beginnings: dict[tuple[Address, bytes], Association] = {}
         self.due = inf
@@ -96,7 +96,7 @@ class Associations(PeerDirectory):
         self.rest = Rest(
             self._keying, self._peers, self._openers, self._resting, self._spis, self._beginnings, self._note_due
         )
-        self._bed = self.rest
+        self._keeper = self.rest
 
     # -- sealing ----------------------------------------------------------------------------------------------
 
@@ -389,7 +389,7 @@ class Associations(PeerDirectory):
         association.more.ike_spis = wanted
 
     def _install(self, association: Association, spec: SaSpec, now: float) -> None:
-        if spec.spi in self._spis:
+        if spec.spi in self._openers or spec.spi in self._host_openers or self._resting.holds(spec.spi):
             # both were chosen before either was installed: one in 2^32; the session that came later ends
             self.counters["spi-collision"] += 1
             self._delete(association, now)

@@ -12,7 +12,7 @@ from typing import Final
 from ...engine.ports import DatagramKeying, Route
 from ...types import Address, Principal
 from .association import Association
-from .peers import NO_BED, Peer, covering, same_principal
+from .peers import NOBODY_RESTS, Peer, covering, same_principal
 
 __all__ = ["PeerDirectory"]
 
@@ -45,7 +45,7 @@ class PeerDirectory:
         self._strayed: dict[Address, Peer] = {}
         self._carriers: dict[str, str] = {}
         self._claims: dict[str | tuple[str, int], Principal] = {}
-        self._bed = NO_BED
+        self._keeper = NOBODY_RESTS
 
     def _peer(self, address: Address) -> Peer:
         """What is known of an address of the application's, made now if nothing was."""
@@ -62,7 +62,7 @@ class PeerDirectory:
         peer = self._peers.get(address)
         if peer is None:
             peer = self._peers[address] = Peer(address)
-            peer.bed = self._bed
+            peer.keeper = self._keeper
         return peer
 
     def _beginner(self, address: Address) -> Peer:

@@ -24,8 +24,8 @@ from .host_packet import HostSealer
 from .packet import PacketSealer
 
 __all__ = [
-    "NO_BED",
-    "Bed",
+    "NOBODY_RESTS",
+    "RestKeeper",
     "LatchAdmission",
     "Peer",
     "Reach",
@@ -36,8 +36,8 @@ __all__ = [
 ]
 
 
-class Bed(Protocol):
-    """Where a peer may be at rest."""
+class RestKeeper(Protocol):
+    """Who keeps what of a peer is at rest."""
 
     def wake(self, peer: Peer) -> None:
         """Bring back what was at rest, if it was."""
@@ -48,7 +48,7 @@ class Bed(Protocol):
         ...
 
 
-class _NoBed:
+class _NobodyRests:
     def wake(self, peer: Peer) -> None:
         """Nobody is at rest."""
 
@@ -57,7 +57,7 @@ class _NoBed:
         return NEVER
 
 
-NO_BED: Final[Bed] = _NoBed()
+NOBODY_RESTS: Final[RestKeeper] = _NobodyRests()
 """Whose machine puts nobody to rest."""
 
 
@@ -84,7 +84,7 @@ class Peer:
     Of a standard host ``route`` says how it is reached.  Then ``address`` is the host's own, and the application's
     addresses are whatever its SAs' selectors cover; ``reach`` is what was asked for beyond that.
 
-    ``resting``: what of an idle one's association no packet touches, until ``bed`` brings it back.
+    ``resting``: what of an idle one's association no packet touches, until ``keeper`` brings it back.
 
     ``expected``: the name given for the address.  ``asked``: the host that we began with for want of one, until it was
     proven: an SA that the peer began with another name is heard meanwhile, and not sent on.
@@ -97,12 +97,12 @@ class Peer:
         "any_trusted",
         "asked",
         "associations",
-        "bed",
         "carrier",
         "clear_used_at",
         "expected",
         "failure",
         "failure_told",
+        "keeper",
         "latched",
         "queue",
         "queued_bytes",
@@ -132,7 +132,7 @@ class Peer:
         self.why_clear = ""
         self.clear_used_at = NEVER
         self.resting: bytes | None = None
-        self.bed = NO_BED
+        self.keeper = NOBODY_RESTS
 
     def keep(self, waiting: Iterable[tuple[bytes, Address]]) -> None:
         """First datagrams, and where each goes, until there is an SA."""

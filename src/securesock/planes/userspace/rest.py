@@ -147,11 +147,11 @@ class Rest:
         return opener
 
     def last_in(self, spi: int) -> float:
-        """See Bed."""
+        """See RestKeeper."""
         return self._resting_openers.last_in(spi)
 
     def wake(self, peer: Peer) -> None:
-        """See Bed."""
+        """See RestKeeper."""
         if peer.resting is None:
             return
         association = next(each for each in peer.associations if each.at_rest)

@@ -60,7 +60,6 @@ _MAX_PACKET: Final = 1 << 16  # no UDP datagram is larger
 
 FIRST_PLACES: Final = 1 << 14
 """2 MiB: one large page of most processors."""
-MAX_PLACES: Final = 1 << 22
 FULL: Final = 0.75
 """Share of the places that are taken before there are twice as many: a new SPI is drawn four times on average then."""
 
@@ -130,8 +129,12 @@ class RestingOpeners:
         self._numbers: dict[tuple[int, tuple[int, ...]], int] = {}
 
     def __contains__(self, spi: object) -> bool:
-        """Whether the place of this SPI is taken, by itself or by another one."""
+        """Whether the place of this SPI is taken, by itself or by another one: no SA should be chosen it."""
         return isinstance(spi, int) and self._spi_at((spi & self._mask) * _SIZE) != 0
+
+    def holds(self, spi: int) -> bool:
+        """Whether the SA with this SPI is a row."""
+        return self._row(spi) is not None
 
     def _spi_at(self, at: int) -> int:
         spi: int = _SPI.unpack_from(self._table, at)[0]
@@ -139,7 +142,8 @@ class RestingOpeners:
 
     def _row(self, spi: int) -> _Row | None:
         row = _Row._make(_ROW.unpack_from(self._table, (spi & self._mask) * _SIZE))
-        return row if row.spi == spi and row.top != _NEVER_IN_TURN else None
+        # an empty row's SPI is 0, which is no SA's but what an IKE message has in that place
+        return row if spi and row.spi == spi and row.top != _NEVER_IN_TURN else None
 
     # -- a packet ------------------------------------------------------------------------------------------------------
 
@@ -254,7 +258,7 @@ class RestingOpeners:
         """An SA with this SPI was installed."""
         if not self._places:
             return  # nobody is here yet
-        if self._taken >= self._places * FULL and self._places < MAX_PLACES:
+        if self._taken >= self._places * FULL:
             self._grow()
         else:
             self._reserve(spi)
