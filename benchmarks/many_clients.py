@@ -3,9 +3,11 @@
     python -m benchmarks.many_clients COUNT PORT
 
 First comes the port that they all have, at an address of the loopback each.  Frames on both pipes: index of the peer,
-length, datagram.  When all have negotiated comes FINISHED, and from then on each list of indices (their number, then
-each, 4 bytes) is answered by one byte, once as many datagrams of 64 bytes were sent to PORT, each sealed by that peer
-and from its address.
+length, datagram.  When all have negotiated comes FINISHED, and from then on lists of indices are answered (how many
+bursts, how many in each, then all, 4 bytes each): datagrams of 64 bytes are sealed, each by that peer, and sent to PORT
+from its address, burst by burst.  All are sealed before the first is sent, as peers elsewhere would: not in the
+receiver's time, nor in the caches that both processes share.  One byte comes after each burst, and one is waited for
+before the next.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from securesock.sockets.datagram_keying import SocketKeying
 from securesock.types import Address, SecuritySettings
 
 FRAME: Final = struct.Struct(">IH")
+SIZES: Final = struct.Struct(">II")
 FINISHED: Final = 0xFFFFFFFF
 SERVER: Final[Address] = ("127.0.0.1", 0)
 IP_PKTINFO: Final = 8  # linux/in.h: which of our addresses a datagram comes from
@@ -126,14 +129,21 @@ class Clients:
     def obey(self) -> None:
         """Send what is asked for, until the pipe ends."""
         pipe_in, pipe_out, data = sys.stdin.buffer, sys.stdout.buffer, os.urandom(64)
-        while head := pipe_in.read(4):
-            count = int.from_bytes(head, "big")
-            for index in struct.unpack(f">{count}I", pipe_in.read(4 * count)):
-                source = socket.inet_aton(peer_address(index, 0)[0])
-                control = [(socket.IPPROTO_IP, IP_PKTINFO, bytes(4) + source + bytes(4))]
-                self._socket.sendmsg([self.sealers[index].seal(data)], control, 0, self._server)
-            pipe_out.write(b"!")
-            pipe_out.flush()
+        while head := pipe_in.read(SIZES.size):
+            bursts, size = SIZES.unpack(head)
+            indices = struct.unpack(f">{bursts * size}I", pipe_in.read(4 * bursts * size))
+            sealed = [(self.sealers[index].seal(data), self._from(index)) for index in indices]
+            for begin in range(0, len(sealed), size):
+                for packet, control in sealed[begin : begin + size]:
+                    self._socket.sendmsg([packet], control, 0, self._server)
+                pipe_out.write(b"!")
+                pipe_out.flush()
+                pipe_in.read(1)
+
+    @staticmethod
+    def _from(index: int) -> list[tuple[int, int, bytes]]:
+        source = socket.inet_aton(peer_address(index, 0)[0])
+        return [(socket.IPPROTO_IP, IP_PKTINFO, bytes(4) + source + bytes(4))]
 
 
 if __name__ == "__main__":

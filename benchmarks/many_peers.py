@@ -22,14 +22,13 @@ from pathlib import Path
 from typing import IO, Final
 
 import securesock as ss
-from benchmarks.many_clients import FINISHED, FRAME, SERVER, context, peer_address
+from benchmarks.many_clients import FINISHED, FRAME, SERVER, SIZES, context, peer_address
 from securesock.drivers.datagrams import DatagramCarrier
 
 FIRST: Final = 64
 """Negotiated before the first look, so that what a process needs once is not shared out over its peers."""
 BURST: Final = 100  # datagrams that a socket's queue holds
 BURSTS: Final = 60
-_COUNT: Final = struct.Struct(">I")
 
 
 class ManyPeers:
@@ -84,15 +83,17 @@ class ManyPeers:
         to_clients, from_clients = self._pipes()
         sock, taken = self.socket, []
         sock.settimeout(10.0)
+        chosen = [self._random.randrange(among) for _ in range(BURSTS * BURST)]
+        to_clients.write(SIZES.pack(BURSTS, BURST) + struct.pack(f">{len(chosen)}I", *chosen))
+        to_clients.flush()
         for _ in range(BURSTS):
-            chosen = [self._random.randrange(among) for _ in range(BURST)]
-            to_clients.write(_COUNT.pack(BURST) + struct.pack(f">{BURST}I", *chosen))
-            to_clients.flush()
             from_clients.read(1)
             started = time.perf_counter()
             for _ in range(BURST):
                 sock.recvfrom(2048)
             taken.append((time.perf_counter() - started) / BURST)
+            to_clients.write(b".")
+            to_clients.flush()
         return statistics.median(taken) * 1e6
 
     def close(self) -> None:
