@@ -46,7 +46,7 @@ from .message_protection import aead_class
 from .prf import HASHES
 from .suites import Encryption, EspSuite, Integrity
 
-__all__ = ["EspCipher", "esp_cipher_maker", "make_esp_cipher", "opens_once"]
+__all__ = ["EspCipher", "esp_cipher_maker", "make_esp_cipher", "opens_with"]
 
 
 class EspCipher(Protocol):
@@ -160,26 +160,20 @@ def esp_cipher_maker(suite: EspSuite) -> Callable[[bytes], EspCipher]:
     return lambda key: make_esp_cipher(suite, DirectionKeys(key[:length], key[length:]))
 
 
-def opens_once(suite: EspSuite) -> Callable[[bytes, bytes, bytes, int], bytes] | None:
-    """What opens one packet each of many SAs of a suite, with salt, key, packet and sequence number, as ``open_bytes``
-    of a cipher that is made for it would.  A key may have more bytes than the suite takes: they are not looked at.
-
-    None for a suite without an AEAD of the library's.
-    """
-    encryption, esn = suite.encryption, suite.esn
-    if suite.integrity is not None or not encryption.encrypts:
+def opens_with(suite: EspSuite) -> Callable[[AESGCM | ChaCha20Poly1305, bytes, bytes, int], bytes] | None:
+    """What opens packets of many SAs of a suite, for whoever keeps their parts itself: with the library's AEAD of the
+    key (message_protection.aead_class), the salt, the packet of at least 16 bytes and its whole sequence number, as
+    ``open_bytes`` would.  None for a suite without an AEAD of the library's."""
+    if suite.integrity is not None or not suite.encryption.encrypts:
         return None
-    library, length = aead_class(encryption), encryption.key_length
 
-    def open_once(salt: bytes, key: bytes, packet: bytes, sequence: int) -> bytes:
-        if len(packet) < 32:
-            raise InvalidTag
-        if len(key) != length:
-            key = key[:length]
-        aad = packet[:4] + sequence.to_bytes(8, "big") if esn else packet[:8]
-        return library(key).decrypt(salt + packet[8:16], packet[16:], aad)
+    def open_long(aead: AESGCM | ChaCha20Poly1305, salt: bytes, packet: bytes, sequence: int) -> bytes:
+        return aead.decrypt(salt + packet[8:16], packet[16:], packet[:4] + sequence.to_bytes(8, "big"))
 
-    return open_once
+    def open_short(aead: AESGCM | ChaCha20Poly1305, salt: bytes, packet: bytes, sequence: int) -> bytes:
+        return aead.decrypt(salt + packet[8:16], packet[16:], packet[:8])
+
+    return open_long if suite.esn else open_short
 
 
 class _Aead:

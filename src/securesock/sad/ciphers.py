@@ -2,11 +2,11 @@
 
 An SA that carries packets over datagrams has its context made when a packet needs it, and loses it again when there are
 ``MAX_CIPHERS`` and others are needed: the least recently used goes first.  A packet costs nothing for that: its SA
-counts it, and whether an SA was used since it came into the queue is seen when it has come to the front.
+counts it, and whether one was used since it came into the queue is seen when it has come to the front.
 
 Where very many SAs carry a packet now and then, nearly every context is used once, and those that are used again and
-again shall not have to go for it.  So whoever can open one packet without keeping its context looks first whether this
-one is worth it: there is room, or one was made for it not long ago (``soon``), and perhaps not for the first time.
+again shall not have to go for it.  So whoever can open one packet with a context for it alone looks whether that one is
+worth keeping: there is room, or its SA carries more packets in a short time than chance gives (``soon_s``).
 
 One queue for all sockets of the process; each SA is used under its own socket's lock.  The queue needs none: threads
 that meet in it find each single operation whole, and at worst keep one context more or less for a moment.  A context
@@ -18,31 +18,50 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from math import inf
-from typing import Final
+from typing import Final, Protocol
 
 from ..crypto.esp_cipher import EspCipher
 from .entries import InboundSa, OutboundSa
 
-__all__ = ["CIPHERS", "MAX_CIPHERS", "Ciphers"]
+__all__ = ["CIPHERS", "MAX_CIPHERS", "SPAN", "Ciphers", "Keeper"]
 
 MAX_CIPHERS: Final = 4096
 """10 MiB of contexts in a process."""
-SOON_SHARE: Final = 4
-"""Of one in so many as are kept: with a hundred thousand SAs used at random one in a hundred is needed soon by chance,
-and one in ten thousand twice in succession."""
+SPAN: Final = 1024
+"""While so many contexts are made for one packet each, one in twenty thousand of a hundred thousand SAs used at random
+carries three packets by chance."""
+
+
+class Keeper(Protocol):
+    """Who has a cipher."""
+
+    @property
+    def ready(self) -> object | None:
+        """It, while it is kept."""
+        ...
+
+    def was_used(self) -> bool:
+        """Whether it has used its cipher since this was asked the last time, or since it has one."""
+        ...
+
+    def let_go(self) -> None:
+        """Have none any more.  Any thread calls this, so nothing else happens."""
+        ...
 
 
 class Ciphers:
     """At most ``most`` SAs with a cipher that is ready.  For any thread.
 
-    ``made``: how many were made, by anybody.  Who needs one again before ``soon`` others were made had better keep it.
+    ``soon_s``: how long it took to make the last ``SPAN`` for a packet alone, infinity while there is room.
     """
 
     def __init__(self, most: int = MAX_CIPHERS) -> None:
         self._most = most
-        self._kept: deque[InboundSa | OutboundSa] = deque()
-        self.made = 0
-        self.soon = inf
+        self._kept: deque[Keeper] = deque()
+        self._made_once = 0
+        self._measured_at = inf
+        self._span_s = -inf
+        self.soon_s = inf
 
     def __len__(self) -> int:
         """SAs whose cipher is ready."""
@@ -54,28 +73,38 @@ class Ciphers:
 
     def keep(self, sa: InboundSa | OutboundSa, cipher: EspCipher) -> EspCipher:
         """The same, of one that was made for it."""
-        self.made += 1
         sa.ready = cipher
         sa.queued_at = sa.packets + 1
-        kept = self._kept
-        kept.append(sa)
-        while len(kept) > self._most:
-            oldest = kept.popleft()
-            if oldest.packets > oldest.queued_at:
-                oldest.queued_at = oldest.packets  # used since then: to the end, once for all those packets
-                kept.append(oldest)
-            else:
-                oldest.ready = None
-            self.soon = self._most // SOON_SHARE
+        self.enqueue(sa)
         return cipher
 
-    def drop(self, sa: InboundSa | OutboundSa) -> None:
+    def enqueue(self, keeper: Keeper) -> None:
+        """It was given a cipher."""
+        kept = self._kept
+        kept.append(keeper)
+        while len(kept) > self._most:
+            oldest = kept.popleft()
+            if oldest.was_used():
+                kept.append(oldest)  # once for all its packets since then
+            else:
+                oldest.let_go()
+            self.soon_s = self._span_s
+
+    def drop(self, keeper: Keeper) -> None:
         """The SA has ended, or is at rest."""
-        if sa.ready is not None:
-            sa.ready = None
+        if keeper.ready is not None:
+            keeper.let_go()
             with contextlib.suppress(ValueError):  # made by somebody else
-                self._kept.remove(sa)
-            self.soon = inf
+                self._kept.remove(keeper)
+            self.soon_s = inf
+
+    def note_once(self, now: float) -> None:
+        """One was made for a packet alone, and not kept."""
+        self._made_once += 1
+        if not self._made_once % SPAN:
+            self._span_s, self._measured_at = now - self._measured_at, now
+            if self.soon_s < inf:
+                self.soon_s = self._span_s
 
 
 CIPHERS: Final = Ciphers()

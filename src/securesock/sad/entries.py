@@ -114,6 +114,16 @@ class _LiveSa(Limits):
         self.spi = spec.spi
         self.ready: EspCipher | None = None
 
+    def was_used(self) -> bool:
+        """See ciphers.Keeper."""
+        used = self.packets > self.queued_at
+        self.queued_at = self.packets
+        return used
+
+    def let_go(self) -> None:
+        """See ciphers.Keeper."""
+        self.ready = None
+
     def due(self, now: float) -> bool:
         """Whether a limit to look at next was reached."""
         return self.due_at(self.packets, self.byte_count, now)

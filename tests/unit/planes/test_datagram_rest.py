@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -24,7 +25,7 @@ def identities() -> Identities:
 def packets_of_idle_peers_are_opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "from rows":
         monkeypatch.setattr(CIPHERS, "_most", 0)  # there is room for nobody's cipher
-        monkeypatch.setattr(CIPHERS, "soon", 0)
+        monkeypatch.setattr(CIPHERS, "soon_s", -1.0)
 
 
 def in_rows(host: Host) -> bool:
@@ -171,6 +172,9 @@ def test_several_at_rest_are_packed_and_come_back_each_as_it_was(identities: Ide
         client.send(b"%d" % number, B)
         net.run(0.5)
     net.run(3 * QUIET_S)
+    if CIPHERS._most == 0:
+        assert in_rows(server)
+        assert sys.getsizeof(server.machine._openers) == sys.getsizeof({})  # it was larger
     frozen = [peer_of(server, each.address).resting for each in clients]
     sizes = [len(each) for each in frozen if each is not None]
     assert len(sizes) == len(clients)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from math import inf
+
+import pytest
+
 from securesock.crypto import suites
 from securesock.crypto.kdf import DirectionKeys
 from securesock.crypto.suites import EspSuite
-from securesock.sad.ciphers import MAX_CIPHERS, Ciphers
+from securesock.sad.ciphers import MAX_CIPHERS, SPAN, Ciphers
 from securesock.sad.entries import InboundSa
 from securesock.sad.spec import InnerFlow, SaSpec
 from securesock.types import Lifetimes
@@ -62,19 +66,30 @@ def test_those_that_are_used_now_take_the_place_of_those_that_were() -> None:
     assert len(ready(some)) == len(kept) == 64
 
 
-def test_with_room_each_is_worth_keeping_and_else_those_that_are_needed_again_soon() -> None:
+def test_with_room_each_is_worth_keeping_and_else_those_that_are_needed_often() -> None:
     kept, some = Ciphers(64), sas(66)
+    for number in range(2 * SPAN):
+        kept.note_once(number / SPAN)
     for sa in some[:64]:
         use(kept, sa)
-    assert kept.made == 64
-    assert kept.soon > 1 << 64
+    assert kept.soon_s == inf
     use(kept, some[64])
-    assert kept.soon == 16
+    assert kept.soon_s == 1.0  # how long it took to make the last ones
+    for _ in range(SPAN):
+        kept.note_once(5.0)
+    assert kept.soon_s == pytest.approx(5.0 - 2.0, abs=0.01)
     kept.drop(some[64])
-    assert kept.soon > 1 << 64
+    assert kept.soon_s == inf
     use(kept, some[64])
     use(kept, some[65])
-    assert kept.soon == 16
+    assert kept.soon_s == pytest.approx(3.0, abs=0.01)
+
+
+def test_before_it_was_measured_how_often_ciphers_are_made_nobody_needs_one_often() -> None:
+    kept, some = Ciphers(1), sas(2)
+    for sa in some:
+        use(kept, sa)
+    assert kept.soon_s == -inf
 
 
 def test_when_all_were_used_one_goes_nevertheless() -> None:

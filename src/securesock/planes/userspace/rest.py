@@ -2,7 +2,7 @@
 
 The plane keeps the key exchanges of a thousand peers at hand.  Beyond them those that were established or woken longest
 ago go to rest, if they are idle: what no packet touches of them becomes bytes (resting) until anything asks for it.
-What comes in is opened meanwhile: by the SA's opener as long as its cipher is kept, else from a row (resting_openers).
+What comes in is opened meanwhile: by the SA's opener as long as its cipher is kept, then from a row (resting_openers).
 This module must not know how anything is negotiated, sealed or opened.
 """
 
@@ -30,6 +30,9 @@ MAX_AWAKE: Final = 1024
 """Peers whose key exchange is at hand: some 10 KiB each, half a KiB at rest, and a tenth of a millisecond to wake."""
 _LOOKS: Final = 4  # how many more than those that are too many are looked at: some are in the middle of something
 
+_SHARE_LEFT: Final = 4
+"""How many openers become rows, for each that is left, before the dictionary of these is made anew."""
+
 _NO_FLOW: Final = InnerFlow(0, "", 0, "", 0)
 """Of an SA at rest: what opens its packets has long noted the flow's ports."""
 _NO_KEYS: Final = DirectionKeys(b"", b"")
@@ -55,7 +58,8 @@ class Rest:
         self._peers = peers
         self._openers = openers
         self._resting_openers = resting_openers
-        self._with_cipher: deque[AssociationOpener] = deque()
+        self._objects: deque[AssociationOpener] = deque()
+        self._became_rows = 0  # as rows, since the dictionary was made anew
         self._spis = spis
         self._beginnings = beginnings
         self._note_due = note_due
@@ -80,12 +84,12 @@ class Rest:
             if len(self._awake) <= self.max_awake:
                 break
             association, _ = self._awake.popitem(last=False)
-            if not self._put(association, now):
+            if not self._put_peer(association, now):
                 self._awake[association] = None
         self.due = now + QUIET_S if len(self._awake) > self.max_awake else inf
         self._note_due()
 
-    def _put(self, association: Association, now: float) -> bool:
+    def _put_peer(self, association: Association, now: float) -> bool:
         """Put a peer to rest, if it is idle."""
         if not association.may_rest(now):
             return False
@@ -109,24 +113,29 @@ class Rest:
         peer.latched = self._resting.shared(peer.latched)
         # whoever asks for its first answer again has long had it
         self._beginnings.pop((source, rank), None)
-        self._with_cipher.append(opener)
-        self._put_opener()
-        self._put_opener()  # as many come here as packets bring, and these
+        self._objects.append(opener)
+        self._put_openers()
         return True
 
-    def _put_opener(self) -> None:
-        """Look at one opener of a peer at rest: if its cipher was let go meanwhile, it becomes a row."""
-        if not self._with_cipher:
-            return
-        opener = self._with_cipher.popleft()
-        if opener.ready is not None:
-            self._with_cipher.append(opener)
-            return
-        association = opener.association
-        # of a peer that is awake it comes here again when that goes to rest
-        if association.at_rest and association.opener is opener and self._resting_openers.put(opener):
-            del self._openers[opener.spi]
-            association.opener, association.resting_spi = None, opener.spi
+    def _put_openers(self) -> None:
+        """Look at two openers of peers at rest, those that have waited longest: whose cipher was let go, and of whom a
+        row can hold all, becomes one.  Whoever puts one here has two looked at, so that they do not pile up."""
+        for _ in range(min(2, len(self._objects))):
+            opener = self._objects.popleft()
+            association = opener.association
+            if not association.at_rest or association.opener is not opener:
+                continue  # it comes here again when its peer goes to rest
+            if opener.ready is None and self._resting_openers.put(opener):
+                del self._openers[opener.spi]
+                association.opener, association.resting_spi = None, opener.spi
+                self._became_rows += 1
+            else:
+                self._objects.append(opener)
+        if self._became_rows > _SHARE_LEFT * len(self._openers):
+            # a dictionary stays as large as it ever was, and who is not in it is looked for all over it
+            openers, self._became_rows = dict(self._openers), 0
+            self._openers.clear()
+            self._openers.update(openers)
 
     def bring_opener(self, spi: int) -> AssociationOpener | None:
         """The SA with this SPI has an opener of its own again, if it was a row.  Its peer sleeps on."""
@@ -134,9 +143,9 @@ class Rest:
         peer = None if address is None else self._peers.get(address)
         if peer is None:
             return None
-        self._put_opener()
+        self._put_openers()
         opener = self._bring_opener(next(each for each in peer.associations if each.resting_spi == spi))
-        self._with_cipher.append(opener)
+        self._objects.append(opener)
         return opener
 
     def _bring_opener(self, association: Association) -> AssociationOpener:

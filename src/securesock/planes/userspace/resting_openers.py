@@ -1,10 +1,12 @@
 """The inbound SAs of idle peers as rows of one table: what a packet needs of one lies side by side in memory.
 
-A packet of one among very many idle peers finds nothing of that peer in the processor's caches, and each object that it
-looks at is a way to memory.  A row is two lines of the cache, and its place follows from the SPI.  So a packet that
-comes in turn is opened from the row, with a cipher that is made for it alone.  What is not plain sailing (a packet out
-of turn or from another address, a limit that is near, an SA that is worth keeping a cipher for: there is room, or it
-needed one soon after the last one twice in succession) is for an opener of its own: whoever asks takes the row out.
+A packet of one among very many peers finds nothing of that peer in the processor's caches, and each object that it
+looks at is a way to memory.  A row is two lines of the cache, its place follows from the SPI, and only who has no
+cipher needs the second line, where the key is.  What is not plain sailing (a packet out of turn or from another
+address, a limit that is near) is for an opener of its own: whoever asks takes the row out.
+
+A cipher is made for one packet alone, unless it is worth keeping (sad.ciphers): there is room, or three packets came
+in a short time.
 
 Each SPI has one place, from the time that its SA is installed.  Who chooses a new SPI can see which places are taken
 (``in``); an SA whose place was another's stays an object.  The rows hold keys, as the objects did, in memory that is
@@ -20,38 +22,45 @@ import mmap
 import struct
 import sys
 from collections.abc import Callable, Iterable
-from math import inf
-from typing import Final, NamedTuple, cast
+from ipaddress import ip_address
+from typing import Final, NamedTuple, TypeAlias, cast
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
-from ...crypto.esp_cipher import opens_once
+from ...crypto.esp_cipher import opens_with
+from ...crypto.message_protection import aead_class
 from ...engine.ports import Arrival
-from ...sad.ciphers import CIPHERS, MAX_CIPHERS
+from ...sad.ciphers import CIPHERS
 from ...types import Address, Principal
 from ...wire.inet import UDP_HEADER_LENGTH
 from .association import NEVER, Association, AssociationOpener
+from .kept_ciphers import KeptCiphers
 from .packet import Dropped, PacketOpener
 
 __all__ = ["NotAtRest", "RestingOpeners"]
 
+_Aead: TypeAlias = AESGCM | ChaCha20Poly1305
+_Open: TypeAlias = Callable[[_Aead, bytes, bytes, int], bytes]
+
 _LOW_32: Final = 0xFFFFFFFF
-_MADE: Final = 0x7FFFFFFF
-_ROW: Final = struct.Struct("=IHH Q 4s IIQQd 32s4s 40p")
+_ROW: Final = struct.Struct("=IHHQ4s4sqQQdd 32sIB16sH9x")
 _SIZE: Final = _ROW.size  # 128
-_unpack: Final = _ROW.unpack_from
-_new: Final = tuple.__new__
-_COUNTS: Final = struct.Struct("=IIQQd")
-_COUNTS_AT: Final = 20
+_SHIFT: Final = 7
+_packet_parts: Final = struct.Struct("=IHHQ4s4sqQQdd").unpack_from  # the first line
+_COUNTS: Final = struct.Struct("=QQdd")
+_COUNTS_AT: Final = 32
+_write_counts: Final = _COUNTS.pack_into
+_KEPT: Final = struct.Struct("=H")
+_KEPT_AT: Final = 6
+_KEY_AT: Final = 64
 _SPI: Final = struct.Struct("=I")
-_OPENERS_ROW: Final = struct.Struct("=I 24x Q")
+_new: Final = tuple.__new__
+_MAPPED: Final = "::ffff:"  # RFC 4291 2.5.5.2: of an IPv4 peer of a socket for both
+_MAPPED_SIZE: Final = 5
 _NO_ROW: Final = bytes(_SIZE)
-_MAX_KEY: Final = 32
 _SALT: Final = 4  # RFC 4106 8.1, RFC 7634 2
-_MAX_HOST: Final = 39  # IPv6 with all its digits
-_NEVER_IN_TURN: Final = (1 << 64) - 1
-"""``top`` in the row of an SA that is an object."""
-_MAX_KINDS: Final = 1 << 16
+_MAX_KINDS: Final = 0xFFFF
 _LEAST_PACKET: Final = 36
 """An AEAD's without data: SPI, sequence number, IV, padding and trailer, ICV."""
 _MAX_SHAPES: Final = 256
@@ -65,19 +74,24 @@ FULL: Final = 0.75
 
 
 class _Row(NamedTuple):
+    """``kind`` is 0 where the SA is an object, and all else but its SPI too."""
+
     spi: int
     kind: int
-    port: int
+    kept: int  # see KeptCiphers
     sa_id: int
-    ports: bytes  # of the flow, as its packets begin
-    packets: int
-    made_at: int  # _MADE bits of how many ciphers had been made when one was made for it, and whether that was soon
+    salt: bytes
+    ports: bytes  # of the flow, as its packets begin with them
+    where: int  # hash of the address: another one's is another, but for one in 2^61, which costs a peer its move
     top: int
     byte_count: int
     last_in: float
+    before: float  # when the one before the last came
     key: bytes
-    salt: bytes
-    host: bytes
+    missing: int  # how many of the numbers up to ``top`` never came
+    host_length: int
+    host: bytes  # packed
+    port: int
 
 
 class NotAtRest(Exception):
@@ -87,31 +101,33 @@ class NotAtRest(Exception):
 class _Kind:
     """What many have in common.  ``tail``: what an IPv6 address ends in.  ``opener`` has no keys.
 
-    ``shapes``, by the length of a plaintext: what stands in it behind the ports and behind the data, and where that
-    ends, as the last one had it.
+    ``shapes``, by the length of a packet: what stands in its plaintext behind the ports and behind the data, and where
+    that ends, as the last one had it.
     """
 
-    __slots__ = ("check_bytes", "check_packets", "key_length", "open_once", "opener", "shapes", "spec", "tail")
+    __slots__ = ("check_bytes", "check_top", "key_end", "library", "open", "opener", "shapes", "spec", "tail")
 
-    def __init__(self, like: AssociationOpener, open_once: Callable[[bytes, bytes, bytes, int], bytes]) -> None:
+    def __init__(self, like: AssociationOpener, open_packet: _Open) -> None:
+        encryption = like.spec.suite.encryption
         self.spec = like.spec
         self.tail = like.address[2:]
-        self.key_length = like.spec.suite.encryption.key_length
-        self.open_once = open_once
+        self.key_end = _KEY_AT + encryption.key_length
+        self.library = aead_class(encryption)
+        self.open = open_packet
         self.opener = PacketOpener(like.spec, 0.0)
         self.shapes: dict[int, tuple[bytes, bytes, int]] = {}
-        # before a packet reaches them it is for an opener of its own
-        self.check_packets = like.check_packets - 1
+        # a packet that reaches them is for an opener of its own, and there are no more packets than numbers
+        self.check_top = like.check_packets
         self.check_bytes = like.check_bytes - _MAX_PACKET
 
-    def data_stop(self, plain: bytes, ports: bytes) -> int:
+    def data_stop(self, plain: bytes, ports: bytes, length: int) -> int:
         """See PacketOpener; remembered."""
         self.opener.ports = int.from_bytes(ports, "big")
         stop = self.opener.data_stop(plain)
         if stop:
             if len(self.shapes) >= _MAX_SHAPES:
                 self.shapes.clear()
-            self.shapes[len(plain)] = plain[4:UDP_HEADER_LENGTH], plain[stop:], stop
+            self.shapes[length] = plain[4:UDP_HEADER_LENGTH], plain[stop:], stop
         return stop
 
 
@@ -125,25 +141,26 @@ class RestingOpeners:
         self._mask = 0
         self._table: mmap.mmap | bytearray = bytearray(_SIZE)
         self._principals: list[Principal | None] = []
-        self._kinds: list[_Kind] = []
+        self._kept = KeptCiphers(self._note_kept)
+        self._ready, self._used = self._kept.ready, self._kept.used  # a step less for each packet
+        self._kinds: list[_Kind] = []  # a row's number is one more
         self._numbers: dict[tuple[int, tuple[int, ...]], int] = {}
 
     def __contains__(self, spi: object) -> bool:
         """Whether the place of this SPI is taken, by itself or by another one: no SA should be chosen it."""
-        return isinstance(spi, int) and self._spi_at((spi & self._mask) * _SIZE) != 0
+        return isinstance(spi, int) and self._spi_at(spi & self._mask) != 0
 
     def holds(self, spi: int) -> bool:
         """Whether the SA with this SPI is a row."""
         return self._row(spi) is not None
 
-    def _spi_at(self, at: int) -> int:
-        spi: int = _SPI.unpack_from(self._table, at)[0]
+    def _spi_at(self, place: int) -> int:
+        spi: int = _SPI.unpack_from(self._table, place * _SIZE)[0]
         return spi
 
     def _row(self, spi: int) -> _Row | None:
         row = _Row._make(_ROW.unpack_from(self._table, (spi & self._mask) * _SIZE))
-        # an empty row's SPI is 0, which is no SA's but what an IKE message has in that place
-        return row if spi and row.spi == spi and row.top != _NEVER_IN_TURN else None
+        return row if row.spi == spi and row.kind else None
 
     # -- a packet ------------------------------------------------------------------------------------------------------
 
@@ -153,43 +170,53 @@ class RestingOpeners:
         NotAtRest: no SA with this SPI is here, or the packet is not for a row.
         """
         place = spi & self._mask
-        at = place * _SIZE
-        row = _unpack(self._table, at)
-        there, number, port, sa_id, ports, packets, made_at, top, byte_count, last_in, key, salt, host = row
+        at = place << _SHIFT
+        there, number, kept, sa_id, salt, ports, where, top, byte_count, last_in, before = _packet_parts(
+            self._table, at
+        )
         top += 1
-        if there != spi or low != top & _LOW_32 or not low:
+        if there != spi or low != top & _LOW_32 or not number or where != hash(address):
             raise NotAtRest
-        kind: _Kind = self._kinds[number]
+        kind = self._kinds[number - 1]
+        length = len(packet)
+        head, tail, stop = kind.shapes.get(length, _NO_SHAPE)
         if (
-            port != address[1]
-            or host != address[0].encode()
-            or (kind.tail and kind.tail != address[2:])
-            or packets >= kind.check_packets
+            top >= kind.check_top
             or byte_count >= kind.check_bytes
-            or len(packet) < _LEAST_PACKET
-            or len(packet) & 3  # RFC 4303 2.4
+            or (not stop and (length < _LEAST_PACKET or length & 3))  # RFC 4303 2.4
         ):
             raise NotAtRest
-        soon = CIPHERS.made - (made_at >> 1) & _MADE < CIPHERS.soon
-        if soon and (made_at & 1 or CIPHERS.soon == inf):
-            raise NotAtRest
+        cipher = self._ready[kept]
+        aead = cipher or kind.library(self._table[at + _KEY_AT : at + kind.key_end])
         try:
-            plain = kind.open_once(salt, key, packet, top)
+            plain = kind.open(aead, salt, packet, top)
         except InvalidTag:
             raise Dropped("not-authentic") from None
-        CIPHERS.made += 1
-        made_at = (CIPHERS.made & _MADE) << 1 | soon
-        try:
-            head, tail, stop = kind.shapes.get(len(plain), _NO_SHAPE)
-            if not stop or not plain.startswith(ports + head) or not plain.endswith(tail):
-                stop = kind.data_stop(plain, ports)
-            last_in = now
+        if cipher is not None:
+            self._used[kept] = 1
+            principal = self._kept.principals[kept]
+        else:
+            principal = self._principals[place]
+            if now - before <= CIPHERS.soon_s:
+                self._keep(spi, kept, aead, principal)
+            else:
+                CIPHERS.note_once(now)
+        if not stop or not plain.startswith(ports + head) or not plain.endswith(tail):
+            _write_counts(self._table, at + _COUNTS_AT, top, byte_count, last_in, before)
+            stop = kind.data_stop(plain, ports, length)
             if not stop:
+                _write_counts(self._table, at + _COUNTS_AT, top, byte_count, now, last_in)
                 return None
-            byte_count += stop - UDP_HEADER_LENGTH
-            return _new(Arrival, (plain[UDP_HEADER_LENGTH:stop], address, self._principals[place], sa_id))
-        finally:
-            _COUNTS.pack_into(self._table, at + _COUNTS_AT, packets + 1, made_at, top, byte_count, last_in)
+        _write_counts(self._table, at + _COUNTS_AT, top, byte_count + stop - UDP_HEADER_LENGTH, now, last_in)
+        return _new(Arrival, (plain[UDP_HEADER_LENGTH:stop], address, principal, sa_id))
+
+    def _keep(self, spi: int, before: int, aead: _Aead, principal: Principal | None) -> None:
+        """``before``: the row's number, whose cipher was let go, or 0."""
+        self._kept.give_back(before)
+        self._note_kept(spi, self._kept.keep(aead, spi, principal))
+
+    def _note_kept(self, spi: int, number: int = 0) -> None:
+        _KEPT.pack_into(self._table, ((spi & self._mask) << _SHIFT) + _KEPT_AT, number)
 
     # -- coming and going ----------------------------------------------------------------------------------------------
 
@@ -203,26 +230,33 @@ class RestingOpeners:
 
         Nothing is left of the opener's but the row: whoever has it lets it go.
         """
-        host, port = opener.address[0].encode(), opener.address[1]
-        if opener.asked or not opener.in_turn or opener.packets > _LOW_32 or len(host) > _MAX_HOST:
+        host, port = opener.address[:2]
+        number, packed = self._number(opener), _packed(host)
+        if number is None or packed is None or opener.asked or not opener.in_turn:
+            return False
+        kind, missing = self._kinds[number - 1], opener.top - opener.packets
+        near = opener.top + 1 >= kind.check_top or opener.byte_count >= kind.check_bytes
+        if near or not 0 <= missing <= _LOW_32:
             return False
         if not self._places:
             self._grow()
-        place, number = opener.spi & self._mask, self._number(opener)
-        if number is None or self._spi_at(place * _SIZE) != opener.spi:
+        place = opener.spi & self._mask
+        if self._spi_at(place) != opener.spi:
             return False
-        ports, long_ago = opener.ports.to_bytes(4, "big"), (CIPHERS.made - MAX_CIPHERS & _MADE) << 1
-        counts = opener.packets, long_ago, opener.top, opener.byte_count, opener.last_in
-        length = self._kinds[number].key_length
-        row = opener.spi, number, port, opener.sa_id, ports, *counts, opener.key[:length], opener.key[length:], host
-        _ROW.pack_into(self._table, place * _SIZE, *row)
+        salt_at, ports = kind.key_end - _KEY_AT, opener.ports.to_bytes(4, "big")
+        known = 0, opener.sa_id, opener.key[salt_at:], ports, hash(opener.address)
+        counts = opener.top, opener.byte_count, opener.last_in, NEVER
+        seldom = opener.key[:salt_at], missing, len(packed), packed, port
+        _ROW.pack_into(self._table, place * _SIZE, opener.spi, number, *known, *counts, *seldom)
         self._principals[place] = opener.principal
         return True
 
     def address(self, spi: int) -> Address | None:
         """Where the peer is whose SA with this SPI is here."""
         row = self._row(spi)
-        return None if row is None else cast(Address, (row.host.decode(), row.port, *self._kinds[row.kind].tail))
+        if row is None:
+            return None
+        return cast(Address, (_host(row.host[: row.host_length]), row.port, *self._kinds[row.kind - 1].tail))
 
     def take(self, spi: int, association: Association) -> AssociationOpener:
         """The opener that was put here, for the association that it is of.  KeyError: it was not."""
@@ -230,14 +264,14 @@ class RestingOpeners:
         if row is None:
             raise KeyError(spi)
         place = spi & self._mask
-        kind = self._kinds[row.kind]
+        kind = self._kinds[row.kind - 1]
         opener = AssociationOpener.like(kind.opener, association)
         opener.spi, opener.sa_id, opener.ports = spi, row.sa_id, int.from_bytes(row.ports, "big")
-        opener.key = row.key[: kind.key_length] + row.salt
-        opener.packets, opener.top = row.packets, row.top
+        opener.key = row.key[: kind.key_end - _KEY_AT] + row.salt
+        opener.packets, opener.top = row.top - row.missing, row.top
         opener.byte_count, opener.last_in = row.byte_count, row.last_in
-        opener.principal = self._principals[place]
-        self._principals[place] = None
+        opener.principal, self._principals[place] = self._principals[place], None
+        self._kept.give_back(row.kept)
         self._write(place, _reserved(spi))
         return opener
 
@@ -246,10 +280,10 @@ class RestingOpeners:
         key = id(opener.spec), opener.address[2:]
         number = self._numbers.get(key)
         if number is None and len(self._kinds) < _MAX_KINDS:
-            open_once = opens_once(opener.spec.suite)
-            if open_once is not None and opener.spec.suite.encryption.salt_length == _SALT:
+            open_packet = opens_with(opener.spec.suite)
+            if open_packet is not None and opener.spec.suite.encryption.salt_length == _SALT:
+                self._kinds.append(_Kind(opener, open_packet))
                 number = self._numbers[key] = len(self._kinds)
-                self._kinds.append(_Kind(opener, open_once))
         return number
 
     # -- places --------------------------------------------------------------------------------------------------------
@@ -265,13 +299,13 @@ class RestingOpeners:
 
     def release(self, spi: int) -> None:
         """It is gone, and was an object."""
-        if self._places and self._spi_at((spi & self._mask) * _SIZE) == spi:
+        if self._places and self._spi_at(spi & self._mask) == spi:
             self._write(spi & self._mask, _NO_ROW)
             self._taken -= 1
 
     def _reserve(self, spi: int) -> None:
         place = spi & self._mask
-        if not self._spi_at(place * _SIZE):
+        if not self._spi_at(place):
             self._write(place, _reserved(spi))
             self._taken += 1
 
@@ -299,7 +333,22 @@ class RestingOpeners:
 
 def _reserved(spi: int) -> bytes:
     """The row of an SA that is an object."""
-    return _OPENERS_ROW.pack(spi, _NEVER_IN_TURN) + bytes(_SIZE - _OPENERS_ROW.size)
+    return _SPI.pack(spi) + _NO_ROW[_SPI.size :]
+
+
+def _packed(host: str) -> bytes | None:
+    """A numeric host in at most 16 bytes of which ``_host`` makes the same text again; None if there are none."""
+    mapped = host.startswith(_MAPPED) and "." in host  # as the kernel writes it, and ipaddress does not everywhere
+    try:
+        packed = ip_address(host.removeprefix(_MAPPED) if mapped else host).packed
+    except ValueError:  # with the name of an interface, for one
+        return None
+    packed = b"\0" * mapped + packed
+    return packed if _host(packed) == host else None
+
+
+def _host(packed: bytes) -> str:
+    return _MAPPED + str(ip_address(packed[1:])) if len(packed) == _MAPPED_SIZE else str(ip_address(packed))
 
 
 def _blank(size: int) -> mmap.mmap:
