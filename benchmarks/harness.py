@@ -10,8 +10,10 @@ ours, and one or more peers, each a function without arguments that measures onc
 
 The machine that measures has other things to do, gets warm and changes its clock.  So the sides take turns: each
 round measures every side once, the order reversed in every other round, and nine rounds are the least.  One round
-before them is not counted.  A row gives the median of each side and their ratio; its spread is the interquartile
-range of the ratios of the single rounds, so that a ratio that is chance shows as one.
+before them is not counted.  A row gives the median of each side, and of the ratios of the single rounds the median and,
+as spread, the interquartile range, so that a ratio that is chance shows as one.  A machine of which somebody else has a
+half runs at one of two speeds for seconds: in one round both sides meet mostly the same, and the medians of two sides
+may be of different ones, so that their ratio says nothing.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ Better = Literal["higher", "lower"]
 
 
 class Row(NamedTuple):
-    """One line of results.json: medians of both sides, ours divided by the peer's, and the spread of that ratio."""
+    """One line of results.json: medians of both sides, of ours divided by the peer's in one round, and its spread."""
 
     name: str
     ours: float
@@ -158,8 +160,7 @@ def rows_of(case: Case, samples: Mapping[str, list[float]]) -> list[Row]:
         if peer_name:
             ours = samples[""]
             ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
-            lower, _, upper = quantiles(ratios, n=4, method="inclusive")
-            ratio = median(ours) / median(theirs)
+            lower, ratio, upper = quantiles(ratios, n=4, method="inclusive")
             rows.append(
                 Row(
                     case.name,

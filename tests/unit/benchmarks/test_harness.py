@@ -38,7 +38,7 @@ def test_sides_take_turns_and_the_first_round_does_not_count() -> None:
     assert samples == {"": [1, 2, 3], "ssl": [4, 5, 6]}
 
 
-def test_a_row_has_medians_their_ratio_and_the_spread_of_the_rounds_ratios() -> None:
+def test_a_row_has_medians_and_of_the_rounds_ratios_the_median_and_the_spread() -> None:
     samples = {"": [2.0, 4.0, 6.0, 8.0, 10.0], "ssl": [2.0, 2.0, 2.0, 2.0, 2.0]}
 
     (row,) = rows_of(a_case(), samples)
@@ -53,6 +53,14 @@ def test_a_slow_moment_of_the_machine_that_hits_both_sides_does_not_show_in_the_
     (row,) = rows_of(a_case(), samples)
 
     assert row.spread == 0.0
+
+
+def test_a_slow_half_of_the_rounds_does_not_show_in_the_ratio() -> None:
+    samples = {"": [4.0, 4.0, 4.0, 8.0, 8.0], "ssl": [2.0, 2.0, 4.0, 4.0, 4.0]}
+
+    (row,) = rows_of(a_case(), samples)
+
+    assert row.ratio == 2.0  # that of the medians is 1
 
 
 def test_every_peer_has_its_row() -> None:
