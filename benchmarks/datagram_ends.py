@@ -1,12 +1,13 @@
 """One end of a datagram comparison, in the namespace that it was started in; told what to do by lines of JSON.
 
-    python -m benchmarks.datagram_ends FOLDER ours|plain HOST PORT
+    python -m benchmarks.datagram_ends FOLDER ours|plain|roomy HOST PORT
 
-FOLDER is what bulk_contexts.write_identities wrote.  It binds HOST, PORT, answers {"port"}, and then each line:
-{"receive": "batch" | "single", "seconds"}: count what comes for so long, and a moment more: {"datagrams", "bytes"};
-{"send": "batch" | "single", "to", "size", "seconds", "rate"}: ``rate`` datagrams a second at most (0: as fast as it
-goes): {"datagrams"}; {"echo": COUNT}: send so many back; {"trips": COUNT, "to"}: 64 bytes there and back, one at a
-time: {"p50_us"}.  Both kinds run the same loops; batches are of 44, by UDP_SEGMENT and UDP_GRO on both sides.
+FOLDER is what bulk_contexts.write_identities wrote; roomy is plain with a receive buffer as large as ours.  It binds
+HOST, PORT, answers {"port"}, and then each line: {"receive": "batch" | "single", "seconds"}: count what comes for so
+long, and a moment more: {"datagrams", "bytes"}; {"send": "batch" | "single", "to", "size", "seconds", "rate"}: ``rate``
+datagrams a second at most (0: as fast as it goes): {"datagrams"}; {"echo": COUNT}: send so many back; {"trips": COUNT,
+"to"}: 64 bytes there and back, one at a time: {"p50_us"}.  All kinds run the same loops; batches are of 44, by
+UDP_SEGMENT and UDP_GRO on all sides.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any, Final
 
 import securesock
 from benchmarks.bulk_contexts import SERVER_NAME, our_context
-from securesock.drivers.batches import RUNS_ROOM
+from securesock.drivers.batches import ROOM
 
 BATCH: Final = 44
 MESSAGE: Final = os.urandom(64)
@@ -41,6 +42,10 @@ class Plain:
         self.socket.bind((host, port))
         self._joined = False
 
+    def make_room(self) -> None:
+        """As large a buffer as ours."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
+
     def send_batch(self, batch: list[bytes], to: tuple[str, int]) -> int:
         """One call of the kernel's."""
         self.socket.sendmsg(batch, [(SOL_UDP, UDP_SEGMENT, struct.pack("=H", len(batch[0])))], 0, to)
@@ -50,7 +55,7 @@ class Plain:
         """Datagrams and bytes of one read."""
         if not self._joined:
             self.socket.setsockopt(SOL_UDP, UDP_GRO, 1)
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RUNS_ROOM)  # as ours
+            self.make_room()
             self._joined = True
         data, ancillary, _, _ = self.socket.recvmsg(65536, socket.CMSG_SPACE(4))
         size = next((struct.unpack("=i", value)[0] for _, kind, value in ancillary if kind == UDP_GRO), len(data))
@@ -167,7 +172,9 @@ def obey(end: Plain | Ours, wish: dict[str, Any]) -> dict[str, Any]:
 
 def main(folder: Path, kind: str, host: str, port: int) -> None:
     """Until standard input ends."""
-    end: Plain | Ours = Plain(host, port) if kind == "plain" else Ours(folder, host, port)
+    end: Plain | Ours = Ours(folder, host, port) if kind == "ours" else Plain(host, port)
+    if kind == "roomy" and isinstance(end, Plain):
+        end.make_room()
     print(json.dumps({"port": end.socket.getsockname()[1]}), flush=True)
     for line in sys.stdin:
         print(json.dumps(obey(end, json.loads(line))), flush=True)

@@ -27,8 +27,9 @@ MAX_SEGMENTS: Final = 64
 """UDP_MAX_SEGMENTS of the kernels that know it first; later ones allow 128."""
 MAX_RUN: Final = 65507
 """What one IPv4 packet has room for before it is cut."""
-RUNS_ROOM: Final = 4 << 20
-"""Bytes that wait in the kernel: some 30 full runs, and no more than net.core.rmem_max allows."""
+ROOM: Final = 4 << 20
+"""Bytes that wait in the kernel: some 30 full runs, or 900 datagrams of 1400 bytes with what the kernel counts for each
+(both twice over: socket(7) on SO_RCVBUF); no more than net.core.rmem_max allows."""
 _LARGEST: Final = 65536  # no run that the kernel joins is larger
 _NOT_SO: Final = (errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.ENOPROTOOPT, errno.EOPNOTSUPP)
 """What a kernel, or a route whose packets are too small for one segment, answers."""
@@ -40,11 +41,12 @@ _AT_ONCE: Final = int(getattr(socket, "MSG_DONTWAIT", 0))
 
 
 def _make_room(kernel: socket.socket) -> None:
-    """Let more runs wait than the kernel's default, which holds three: a receiver that was not running for a
-    millisecond would lose the next.  Not where the application has said how much, nor where the kernel cannot tell."""
+    """Let more wait than the kernel's default, three runs or 92 datagrams of 1400 bytes: a receiver that was not
+    running for a millisecond would lose the next.  Not where the application has said how much, nor where the kernel
+    cannot tell."""
     with contextlib.suppress(OSError):
         if not kernel.getsockopt(socket.SOL_SOCKET, SO_BUF_LOCK) & SOCK_RCVBUF_LOCK:
-            kernel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RUNS_ROOM)
+            kernel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
 
 
 class Runs:
@@ -56,6 +58,7 @@ class Runs:
         self._kernel = kernel
         self._too_long = MAX_RUN if _CAN_RUN else 0
         self.joined = False
+        _make_room(kernel)
 
     def join(self) -> None:
         """Have the kernel join what it receives, where it can: from now on it is read with receive_run."""
@@ -65,7 +68,6 @@ class Runs:
             except OSError:
                 return
             self.joined = True
-            _make_room(self._kernel)
 
     def may_send(self, size: int) -> bool:
         """Whether runs of packets of ``size`` bytes are worth trying: none of that size was refused yet."""
