@@ -63,8 +63,8 @@ class KeptCiphers:
         if not self._free and len(self.ready) > MAX_NUMBERS:
             for each in filter(None, self._keepers):
                 if each.ready is None:
-                    self.give_back(each.number)
                     self._clear(each.owner)
+                    self.give_back(each.number)
         if self._free:
             number = self._free.pop()
         else:
@@ -79,7 +79,7 @@ class KeptCiphers:
         return number
 
     def give_back(self, number: int) -> None:
-        """Its owner needs it no more, whether the cipher is still kept or not."""
+        """Its owner has forgotten it, whether the cipher is still kept or not."""
         keeper = self._keepers[number]
         if keeper is not None:
             CIPHERS.drop(keeper)

@@ -212,6 +212,7 @@ class RestingOpeners:
 
     def _keep(self, spi: int, before: int, aead: _Aead, principal: Principal | None) -> None:
         """``before``: the row's number, whose cipher was let go, or 0."""
+        self._note_kept(spi)  # first: whatever interrupts us, no row has a number that is another's
         self._kept.give_back(before)
         self._note_kept(spi, self._kept.keep(aead, spi, principal))
 
@@ -271,8 +272,8 @@ class RestingOpeners:
         opener.packets, opener.top = row.top - row.missing, row.top
         opener.byte_count, opener.last_in = row.byte_count, row.last_in
         opener.principal, self._principals[place] = self._principals[place], None
-        self._kept.give_back(row.kept)
         self._write(place, _reserved(spi))
+        self._kept.give_back(row.kept)
         return opener
 
     def _number(self, opener: AssociationOpener) -> int | None:
