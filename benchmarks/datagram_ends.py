@@ -25,7 +25,7 @@ from typing import Any, Final
 
 import securesock
 from benchmarks.bulk_contexts import SERVER_NAME, our_context
-from securesock.drivers.batches import ROOM
+from securesock.drivers.receive_room import RECEIVE_ROOM
 
 BATCH: Final = 44
 MESSAGE: Final = os.urandom(64)
@@ -37,14 +37,16 @@ SOL_UDP, UDP_SEGMENT, UDP_GRO = 17, 103, 104
 class Plain:
     """Plain UDP with the two calls that SecureSocket has beside socket's."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, roomy: bool) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind((host, port))
         self._joined = False
+        if roomy:
+            self._make_room()
 
-    def make_room(self) -> None:
-        """As large a buffer as ours."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
+    def _make_room(self) -> None:
+        # as ours
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_ROOM)
 
     def send_batch(self, batch: list[bytes], to: tuple[str, int]) -> int:
         """One call of the kernel's."""
@@ -55,7 +57,7 @@ class Plain:
         """Datagrams and bytes of one read."""
         if not self._joined:
             self.socket.setsockopt(SOL_UDP, UDP_GRO, 1)
-            self.make_room()
+            self._make_room()
             self._joined = True
         data, ancillary, _, _ = self.socket.recvmsg(65536, socket.CMSG_SPACE(4))
         size = next((struct.unpack("=i", value)[0] for _, kind, value in ancillary if kind == UDP_GRO), len(data))
@@ -172,9 +174,7 @@ def obey(end: Plain | Ours, wish: dict[str, Any]) -> dict[str, Any]:
 
 def main(folder: Path, kind: str, host: str, port: int) -> None:
     """Until standard input ends."""
-    end: Plain | Ours = Ours(folder, host, port) if kind == "ours" else Plain(host, port)
-    if kind == "roomy" and isinstance(end, Plain):
-        end.make_room()
+    end: Plain | Ours = Ours(folder, host, port) if kind == "ours" else Plain(host, port, roomy=kind == "roomy")
     print(json.dumps({"port": end.socket.getsockname()[1]}), flush=True)
     for line in sys.stdin:
         print(json.dumps(obey(end, json.loads(line))), flush=True)

@@ -29,6 +29,8 @@ from typing import Literal, NamedTuple
 
 LEAST_ROUNDS = 9
 LEAST_LONG_ROUNDS = 5
+SHORT_ROUNDS = 25
+"""Of measurements that take a quarter of a second, while the machine may keep a speed for longer."""
 LONG_S = 5.0
 """A measurement of so many seconds has in itself what short ones take more rounds for."""
 

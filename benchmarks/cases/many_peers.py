@@ -9,14 +9,12 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Final
 
-from benchmarks.harness import Bound, Contest, case
+from benchmarks.harness import SHORT_ROUNDS, Bound, Contest, case
 
 PAIRS: Final = 100_000
 HOT: Final = 1_000
 FEW: Final = 10
 ALLOWED_KIB: Final = 3.0
-ROUNDS: Final = 25
-"""Of a quarter of a second: what takes long is to negotiate with so many."""
 
 
 class Holder:
@@ -62,7 +60,13 @@ def memory() -> Iterator[Contest]:
     yield Contest(lambda: holder.ask("memory"), {"allowed": lambda: ALLOWED_KIB})
 
 
-@case("receiving from any of 100,000 SAs", unit="us", better="lower", bound=Bound("ratio", at_most=1.6), rounds=ROUNDS)
+@case(
+    "receiving from any of 100,000 SAs",
+    unit="us",
+    better="lower",
+    bound=Bound("ratio", at_most=1.6),
+    rounds=SHORT_ROUNDS,
+)
 def anybody() -> Iterator[Contest]:
     """The whole way of a datagram of 64 bytes, random over all of them, beside ten."""
     holder = _holder()
@@ -74,7 +78,7 @@ def anybody() -> Iterator[Contest]:
     unit="us",
     better="lower",
     bound=Bound("ratio", at_most=1.2),
-    rounds=ROUNDS,
+    rounds=SHORT_ROUNDS,
 )
 def hot() -> Iterator[Contest]:
     """The same over a thousand of them."""

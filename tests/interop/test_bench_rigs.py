@@ -45,7 +45,7 @@ def tried(namespaces: Namespaces, folder: Path, kind: str, route: Route, how: st
         assert which.trips(5) > 0
 
 
-@pytest.mark.parametrize("kind", ["ours", "plain"])
+@pytest.mark.parametrize("kind", ["ours", "plain", "roomy"])
 @pytest.mark.parametrize("how", ["batch", "single"])
 def test_both_sides_of_the_cable_deliver_what_is_sent(
     namespaces: Namespaces, tmp_path: Path, kind: str, how: str

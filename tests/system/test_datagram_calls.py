@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import socket
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from time import monotonic
@@ -53,6 +54,52 @@ def silent(where: tuple[int, str] = FOUR) -> Iterator[ss.Address]:
     with socket.socket(where[0], socket.SOCK_DGRAM) as sock:
         sock.bind((where[1], 0))
         yield sock.getsockname()
+
+
+# how much may wait
+
+
+def room(sock: ss.SecureSocket | socket.socket) -> int:
+    return int(sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whether an application has set it")
+def test_more_may_wait_than_by_default() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain, pair() as (client, server, _):
+        assert room(client) > room(plain)
+        assert room(server) > room(plain)
+
+
+def test_as_much_may_wait_as_the_application_has_said_before_or_after() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+        said = room(plain)
+    with bound(server_context()) as server, bound(client_context()) as client:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+        client.sendto(b"first", server.getsockname())
+        assert server.recvfrom(100)[0] == b"first"
+        assert room(server) == said
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+        client.sendto(b"second", server.getsockname())
+        assert room(client) == said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whether an application has set it")
+@on_every_loop
+async def test_more_may_wait_for_an_asyncio_endpoint_unless_its_socket_says_otherwise() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
+        default = room(plain)
+    for said in (None, 16384):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind(("127.0.0.1", 0))
+        if said is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, said)
+        before = room(sock)
+        transport, _ = await create_datagram_endpoint(asyncio.DatagramProtocol, sock=sock, context=server_context())
+        after = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        transport.close()
+        await asyncio.sleep(0)
+        assert after > default if said is None else after == before
 
 
 # both families

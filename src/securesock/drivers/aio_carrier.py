@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..types import Address
 from .batches import MAX_RUN, MAX_SEGMENTS, Runs, receive_run
+from .receive_room import ask_for_room
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -154,6 +155,7 @@ class RunTransport(asyncio.DatagramTransport):
         self._number = kernel.fileno()
         self._protocol = protocol
         self._peer = peer
+        ask_for_room(kernel)
         self._runs = Runs(kernel)
         self._may_join = True  # when several wait for the first time: a lone one is read with less
         self._lone_reads = self._lone_sends = 0  # so many more are taken for lone ones without a look

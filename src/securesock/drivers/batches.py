@@ -7,7 +7,6 @@ not know them each datagram is a call of its own.  This module must not know wha
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import socket
 import struct
@@ -17,9 +16,6 @@ from ..types import Address
 
 __all__ = ["MAX_RUN", "MAX_SEGMENTS", "Runs", "receive_run"]
 
-SO_BUF_LOCK: Final = 72
-"""Linux 5.16: which of its buffers' sizes an application has set (asm-generic/socket.h)."""
-SOCK_RCVBUF_LOCK: Final = 2
 SOL_UDP: Final = 17
 UDP_SEGMENT: Final = 103
 UDP_GRO: Final = 104
@@ -27,9 +23,6 @@ MAX_SEGMENTS: Final = 64
 """UDP_MAX_SEGMENTS of the kernels that know it first; later ones allow 128."""
 MAX_RUN: Final = 65507
 """What one IPv4 packet has room for before it is cut."""
-ROOM: Final = 4 << 20
-"""Bytes that wait in the kernel: some 30 full runs, or 900 datagrams of 1400 bytes with what the kernel counts for each
-(both twice over: socket(7) on SO_RCVBUF); no more than net.core.rmem_max allows."""
 _LARGEST: Final = 65536  # no run that the kernel joins is larger
 _NOT_SO: Final = (errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.ENOPROTOOPT, errno.EOPNOTSUPP)
 """What a kernel, or a route whose packets are too small for one segment, answers."""
@@ -38,15 +31,6 @@ _INT: Final = struct.Struct("=i")
 _CAN_RUN: Final = hasattr(socket, "CMSG_SPACE") and hasattr(socket.socket, "sendmsg")
 _ANCILLARY: Final = socket.CMSG_SPACE(_INT.size) if _CAN_RUN else 0
 _AT_ONCE: Final = int(getattr(socket, "MSG_DONTWAIT", 0))
-
-
-def _make_room(kernel: socket.socket) -> None:
-    """Let more wait than the kernel's default, three runs or 92 datagrams of 1400 bytes: a receiver that was not
-    running for a millisecond would lose the next.  Not where the application has said how much, nor where the kernel
-    cannot tell."""
-    with contextlib.suppress(OSError):
-        if not kernel.getsockopt(socket.SOL_SOCKET, SO_BUF_LOCK) & SOCK_RCVBUF_LOCK:
-            kernel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
 
 
 class Runs:
@@ -58,7 +42,6 @@ class Runs:
         self._kernel = kernel
         self._too_long = MAX_RUN if _CAN_RUN else 0
         self.joined = False
-        _make_room(kernel)
 
     def join(self) -> None:
         """Have the kernel join what it receives, where it can: from now on it is read with receive_run."""

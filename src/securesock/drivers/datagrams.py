@@ -40,6 +40,7 @@ from .arrived import Arrived
 from .batches import MAX_RUN, MAX_SEGMENTS, Runs, receive_run
 from .ike_port import IkePort
 from .reactor import Timer, reactor
+from .receive_room import ask_for_room
 from .reconnecting import FROM_THE_PATH, NO_WAY, reconnect
 from .waiting import READ, WRITE, Waiter, this_thread
 
@@ -106,6 +107,7 @@ class DatagramCarrier:
         self._changed = threading.Condition(self._lock)
         self._waiting = 0
         self._blocked: list[int] = []  # an item for each thread that waits in the kernel
+        ask_for_room(kernel)
         self._runs = Runs(kernel)
         self._plain = _MAY_BLOCK and readiness is None  # nothing keeps a thread from waiting in the kernel
         self._arrived = Arrived(readiness)

@@ -23,7 +23,7 @@ from typing import Final, Protocol
 from ..crypto.esp_cipher import EspCipher
 from .entries import InboundSa, OutboundSa
 
-__all__ = ["CIPHERS", "MAX_CIPHERS", "SPAN", "Ciphers", "Keeper"]
+__all__ = ["CIPHERS", "MAX_CIPHERS", "SPAN", "CipherHolder", "Ciphers"]
 
 MAX_CIPHERS: Final = 4096
 """10 MiB of contexts in a process."""
@@ -32,7 +32,7 @@ SPAN: Final = 1024
 carries three packets by chance."""
 
 
-class Keeper(Protocol):
+class CipherHolder(Protocol):
     """Who has a cipher."""
 
     @property
@@ -57,7 +57,7 @@ class Ciphers:
 
     def __init__(self, most: int = MAX_CIPHERS) -> None:
         self._most = most
-        self._kept: deque[Keeper] = deque()
+        self._kept: deque[CipherHolder] = deque()
         self._made_once = 0
         self._measured_at = inf
         self._span_s = -inf
@@ -78,10 +78,10 @@ class Ciphers:
         self.enqueue(sa)
         return cipher
 
-    def enqueue(self, keeper: Keeper) -> None:
+    def enqueue(self, holder: CipherHolder) -> None:
         """It was given a cipher."""
         kept = self._kept
-        kept.append(keeper)
+        kept.append(holder)
         while len(kept) > self._most:
             oldest = kept.popleft()
             if oldest.was_used():
@@ -90,12 +90,12 @@ class Ciphers:
                 oldest.let_go()
             self.soon_s = self._span_s
 
-    def drop(self, keeper: Keeper) -> None:
+    def drop(self, holder: CipherHolder) -> None:
         """The SA has ended, or is at rest."""
-        if keeper.ready is not None:
-            keeper.let_go()
+        if holder.ready is not None:
+            holder.let_go()
             with contextlib.suppress(ValueError):  # made by somebody else
-                self._kept.remove(keeper)
+                self._kept.remove(holder)
             self.soon_s = inf
 
     def note_once(self, now: float) -> None:

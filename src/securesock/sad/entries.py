@@ -115,13 +115,13 @@ class _LiveSa(Limits):
         self.ready: EspCipher | None = None
 
     def was_used(self) -> bool:
-        """See ciphers.Keeper."""
+        """See ciphers.CipherHolder."""
         used = self.packets > self.queued_at
         self.queued_at = self.packets
         return used
 
     def let_go(self) -> None:
-        """See ciphers.Keeper."""
+        """See ciphers.CipherHolder."""
         self.ready = None
 
     def due(self, now: float) -> bool:

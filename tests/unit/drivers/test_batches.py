@@ -74,27 +74,3 @@ def test_where_the_kernel_cannot_join_nothing_is_said_to_be_joined(monkeypatch: 
         runs = Runs(kernel)
         runs.join()
         assert not runs.joined
-
-
-def test_who_has_packets_joined_has_room_for_many_of_them(ends: tuple[socket.socket, socket.socket]) -> None:
-    before = ends[0].getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-    Runs(ends[0]).join()
-    assert ends[0].getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) > before
-
-
-def test_room_that_the_application_has_chosen_stays_as_it_is(ends: tuple[socket.socket, socket.socket]) -> None:
-    ends[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 70_000)
-    chosen = ends[0].getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-    Runs(ends[0]).join()
-    assert ends[0].getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == chosen
-
-
-@pytest.mark.parametrize("said", [None, 16384], ids=["the kernel's default", "the application's"])
-def test_more_may_wait_than_by_default_unless_the_application_has_said_how_much(said: int | None) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as kernel:
-        if said is not None:
-            kernel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, said)
-        before = kernel.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-        Runs(kernel)
-        after = kernel.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-    assert after == before if said is not None else after > before

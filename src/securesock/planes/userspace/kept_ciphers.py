@@ -22,8 +22,8 @@ MAX_NUMBERS: Final = 2 * MAX_CIPHERS
 """Half of them at least are without a cipher, before those are cleared; they fit into 16 bits."""
 
 
-class _Keeper:
-    """See ciphers.Keeper.  ``number`` 0: it has given it back."""
+class _Holder:
+    """See ciphers.CipherHolder.  ``number`` 0: it has given it back."""
 
     __slots__ = ("_ready", "_used", "number", "owner")
 
@@ -54,14 +54,14 @@ class KeptCiphers:
         self.ready: list[AESGCM | ChaCha20Poly1305 | None] = [None]
         self.used = bytearray(1)
         self.principals: list[Principal | None] = [None]
-        self._keepers: list[_Keeper | None] = [None]
+        self._holders: list[_Holder | None] = [None]
         self._free: list[int] = []
         self._clear = clear
 
     def keep(self, cipher: AESGCM | ChaCha20Poly1305, owner: int, principal: Principal | None) -> int:
         """Its number.  ``clear`` may be called for others."""
         if not self._free and len(self.ready) > MAX_NUMBERS:
-            for each in filter(None, self._keepers):
+            for each in filter(None, self._holders):
                 if each.ready is None:
                     self._clear(each.owner)
                     self.give_back(each.number)
@@ -72,16 +72,16 @@ class KeptCiphers:
             self.ready.append(None)
             self.used.append(0)
             self.principals.append(None)
-            self._keepers.append(None)
+            self._holders.append(None)
         self.ready[number], self.used[number], self.principals[number] = cipher, 0, principal
-        keeper = self._keepers[number] = _Keeper(self, number, owner)
-        CIPHERS.enqueue(keeper)
+        holder = self._holders[number] = _Holder(self, number, owner)
+        CIPHERS.enqueue(holder)
         return number
 
     def give_back(self, number: int) -> None:
         """Its owner has forgotten it, whether the cipher is still kept or not."""
-        keeper = self._keepers[number]
-        if keeper is not None:
-            CIPHERS.drop(keeper)
-            keeper.number, self._keepers[number], self.principals[number] = 0, None, None
+        holder = self._holders[number]
+        if holder is not None:
+            CIPHERS.drop(holder)
+            holder.number, self._holders[number], self.principals[number] = 0, None, None
             self._free.append(number)

@@ -59,7 +59,7 @@ class Rest:
         self._openers = openers
         self._resting_openers = resting_openers
         self._objects: deque[AssociationOpener] = deque()
-        self._became_rows = 0  # as rows, since the dictionary was made anew
+        self._became_rows = 0  # openers, since their dictionary was made anew
         self._spis = spis
         self._beginnings = beginnings
         self._note_due = note_due
