@@ -81,7 +81,7 @@ def test_an_address_behind_a_host_is_judged_before_anything_begins(
     with pytest.raises(PolicyRefused) as caught:
         a.send(b"question", SERVICE)
     assert caught.value.filter_id == closed.id
-    assert not a.machine.outgoing
+    assert a.machine.poll_transmit() is None
 
 
 def test_an_address_behind_a_host_is_judged_again_when_policy_changes(

@@ -35,8 +35,8 @@ WANTED: Final = (
 )
 
 # The guest's first program.  ``@...@`` are filled in; it says its last line whatever happens before.
-# Nothing is loaded on demand: there is no folder that modprobe could take it from, and PF_KEY's SADB_REGISTER has the
-# kernel ask for every algorithm that it lacks, in three rounds of forty processes: twelve seconds at each start of iked.
+# Nothing is loaded on demand: there is no folder that modprobe could take it from, and for PF_KEY's SADB_REGISTER the
+# kernel looks for every algorithm that it lacks, a process for each: twelve seconds whenever iked begins.
 _INIT: Final = """#!/bin/sh
 export PATH=@path@ HOME=/root LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 @inside@=1
 exec </dev/null 2>&1

@@ -112,7 +112,7 @@ class EspCipher(Protocol):
     def open_bytes(self, packet: bytes, sequence: int) -> bytes:
         """The plaintext with its trailer, out of place.  Raises as open_packet does; ``packet`` stays as it is.
 
-        The caller has compared the header's half of the sequence number.
+        The caller has compared SPI and the header's half of the sequence number.
         """
         ...
 
@@ -149,12 +149,12 @@ def esp_cipher_maker(suite: EspSuite) -> Callable[[bytes], EspCipher]:
     encryption, esn = suite.encryption, suite.esn
     length = encryption.key_length + encryption.salt_length
     if suite.integrity is None and encryption.encrypts:
-        key_length, library = encryption.key_length, aead_class(encryption)
+        key_length, library, kind = encryption.key_length, aead_class(encryption), _AeadWithEsn if esn else _Aead
 
         def make_aead_cipher(key: bytes) -> EspCipher:
             if len(key) != length:
                 raise ValueError(f"{encryption.name} takes {length} bytes of key")
-            return _Aead(library(key[:key_length]), key[key_length:], esn)
+            return kind(library(key[:key_length]), key[key_length:])
 
         return make_aead_cipher
     return lambda key: make_esp_cipher(suite, DirectionKeys(key[:length], key[length:]))
@@ -179,17 +179,18 @@ def opens_with(suite: EspSuite) -> Callable[[AESGCM | ChaCha20Poly1305, bytes, b
 class _Aead:
     """AES-GCM and ChaCha20-Poly1305: IV 8, ICV 16, so packet[16:-16] is the text; literals, for speed."""
 
-    __slots__ = ("_aead", "_esn", "_salt")
+    __slots__ = ("_aead", "_salt")
+
+    _esn = False
 
     iv_length: Final = 8
     icv_length: Final = 16
     alignment: Final = 4
     overhead: Final = 32
 
-    def __init__(self, aead: AESGCM | ChaCha20Poly1305, salt: bytes, esn: bool) -> None:
+    def __init__(self, aead: AESGCM | ChaCha20Poly1305, salt: bytes) -> None:
         self._aead = aead
         self._salt = salt
-        self._esn = esn
 
     def seal_packet(self, packet: memoryview, sequence: int) -> None:
         iv = sequence.to_bytes(8, "big")
@@ -230,7 +231,7 @@ class _Aead:
     def seal_bytes(self, spi: bytes, plaintext: bytes, sequence: int) -> bytes:
         iv = sequence.to_bytes(8, "big")
         header = spi + iv[4:]
-        return header + iv + self._aead.encrypt(self._salt + iv, plaintext, spi + iv if self._esn else header)
+        return header + iv + self._aead.encrypt(self._salt + iv, plaintext, header)
 
     def seal_run(
         self, spi: bytes, head: bytes, batch: Sequence[bytes | memoryview], trailer: bytes, sequence: int
@@ -245,10 +246,10 @@ class _Aead:
         return b"".join(pieces)
 
     def open_bytes(self, packet: bytes, sequence: int) -> bytes:
-        if len(packet) < 32:
-            raise InvalidTag
-        aad = packet[:4] + sequence.to_bytes(8, "big") if self._esn else packet[:8]
-        return self._aead.decrypt(self._salt + packet[8:16], packet[16:], aad)
+        try:
+            return self._aead.decrypt(self._salt + packet[8:16], packet[16:], packet[:8])
+        except ValueError:  # no nonce is as short: the packet ends within its IV
+            raise InvalidTag from None
 
     def open_run(self, spi: bytes, run: bytes, size: int, sequence: int) -> list[bytes]:
         opened: list[bytes] = []
@@ -267,6 +268,25 @@ class _Aead:
                 break
             sequence += 1
         return opened
+
+
+class _AeadWithEsn(_Aead):
+    """The same with extended sequence numbers, whose whole is authenticated; told apart once, not for each packet."""
+
+    __slots__ = ()
+
+    _esn = True
+
+    def seal_bytes(self, spi: bytes, plaintext: bytes, sequence: int) -> bytes:
+        iv = sequence.to_bytes(8, "big")
+        return spi + iv[4:] + iv + self._aead.encrypt(self._salt + iv, plaintext, spi + iv)
+
+    def open_bytes(self, packet: bytes, sequence: int) -> bytes:
+        aad = packet[:4] + sequence.to_bytes(8, "big")
+        try:
+            return self._aead.decrypt(self._salt + packet[8:16], packet[16:], aad)
+        except ValueError:
+            raise InvalidTag from None
 
 
 class _NullWithHmac(OneByOne):

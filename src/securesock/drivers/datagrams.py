@@ -201,12 +201,12 @@ class DatagramCarrier:
                 if packet is None:
                     return
             to = machine.sealed_for
-            if machine.outgoing or machine.due < self._timer_at:
+            if machine.due < self._timer_at:
                 self._settle()  # the fragments that go before, for one
         finally:
             lock.release()
         try:
-            if to == self.connected:
+            if self.connected is not None and to == self.connected:
                 _send(self._kernel, packet, _AT_ONCE)
             else:
                 _sendto(self._kernel, packet, _AT_ONCE, to)
@@ -246,7 +246,7 @@ class DatagramCarrier:
         machine = self._machine
         with self._lock:
             run = machine.seal_run(batch, begin, MAX_SEGMENTS, MAX_RUN, address, monotonic())
-            if machine.outgoing or machine.due < self._timer_at:
+            if machine.due < self._timer_at:
                 self._settle()
             return run, machine.sealed_for
 
@@ -412,7 +412,7 @@ class DatagramCarrier:
         lock.acquire()  # half the cost of a with statement
         try:
             arrival = machine.handle_untrusted(packet, address, now)
-            if arrival is None or machine.outgoing or machine.due < self._timer_at or self._waiting:
+            if arrival is None or machine.due < self._timer_at:
                 self._settle()
             if self.only is not None and arrival is not None and not self._is_wanted(arrival):
                 arrival = None
@@ -439,7 +439,7 @@ class DatagramCarrier:
         """Under the lock: one datagram of the carrier, and what it makes the machine want."""
         machine = self._machine
         arrival = machine.handle_untrusted(packet, address, now)
-        if arrival is None or machine.outgoing or machine.due < self._timer_at or self._waiting:
+        if arrival is None or machine.due < self._timer_at:
             self._settle()
         return () if arrival is None or not self._is_wanted(arrival) else (arrival,)
 

@@ -10,7 +10,7 @@ inbound method while another is inside an outbound one.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence, Sized
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -369,19 +369,15 @@ class SecuredDatagrams(Protocol):
     """The datagrams of one socket and all its peers.  One caller at a time: whoever calls holds the socket's lock.
 
     After every call but the properties ``poll_transmit`` is emptied onto the carrier, and ``next_deadline`` looked at.
-    After ``seal`` and ``seal_run``, and after ``handle_untrusted`` when it gave an Arrival, that may wait while
-    ``outgoing`` is empty and ``due`` not earlier than it was.  What ``seal`` leaves in ``outgoing`` goes before what it
-    returned: fragments of the same datagram.
+    After ``seal`` and ``seal_run``, and after ``handle_untrusted`` when it gave an Arrival, that may wait while ``due``
+    is not earlier than it was.  What poll_transmit has after ``seal`` goes before what that returned: fragments of the
+    same datagram.
     """
 
     @property
-    def outgoing(self) -> Sized:
-        """What poll_transmit has: to be looked at, no more."""
-        ...
-
-    @property
     def due(self) -> float:
-        """As next_deadline, infinity for None."""
+        """As next_deadline, infinity for None; minus infinity until poll_transmit has had nothing more, where it had
+        something or whoever waits for a negotiation has to look."""
         ...
 
     @property

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic, time
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias, cast
 
 from ..drivers.arrived import readiness_pair
 from ..drivers.datagrams import DatagramCarrier
@@ -105,7 +105,7 @@ class SecureDatagramSocket(SecureSocket):
         load_for_datagrams()
         socket.socket.__init__(self, family, socket.SOCK_DGRAM, proto)
         self._book = AddressBook(self.family)
-        self._known = self._book.known
+        self._known = cast("dict[object, Address]", self._book.known)  # asked for whatever is said to be an address
         self._adopt_timeout(0.0 if type & _NONBLOCK else socket.getdefaulttimeout())
 
     def __repr__(self) -> str:
@@ -303,12 +303,14 @@ class SecureDatagramSocket(SecureSocket):
         """
         if address is _LEFT_OUT:
             carrier = self._carrier
-            # as nearly all calls are
-            if type(flags_or_address) is tuple and type(data) is bytes and carrier is not None:
+            try:
                 known = self._known.get(flags_or_address)
-                if known is not None:
-                    carrier.send(data, known, self._timeout)
-                    return len(data)
+            except TypeError:  # a list, for one
+                known = None
+            # as nearly all calls are
+            if known is not None and type(data) is bytes and carrier is not None:
+                carrier.send(data, known, self._timeout)
+                return len(data)
             address = flags_or_address
         else:
             if not isinstance(flags_or_address, int):

@@ -17,6 +17,7 @@ from ...sad.ciphers import CIPHERS
 from ...sad.entries import SEALING_SHARE, Limits
 from ...sad.spec import SaSpec
 from ...types import Address, Principal
+from ...wire.inet import MAX_PACKET
 from .host_packet import HostSealer
 from .packet import PacketOpener, PacketSealer
 from .reassembly import Reassembly
@@ -81,9 +82,10 @@ class AssociationOpener(PacketOpener):
     """What opens the packets of an association, with all that a packet asks of it and of its peer.
 
     ``last_in``: when it last opened one.  ``watchful``: where a packet comes from, or that it came, means something.
+    ``look_at``: how many packets there are when somebody has to look, at that or at the limits.
     """
 
-    __slots__ = ("address", "association", "last_in", "principal", "watchful")
+    __slots__ = ("_watchful", "address", "association", "last_in", "look_at", "principal")
 
     def __init__(self, spec: SaSpec, association: Association, now: float) -> None:
         super().__init__(spec, now)
@@ -92,6 +94,24 @@ class AssociationOpener(PacketOpener):
         self.principal = association.principal
         self.last_in = NEVER
         self.watchful = True
+
+    @property
+    def watchful(self) -> bool:
+        """Whether every packet is to be looked at."""
+        return self._watchful
+
+    @watchful.setter
+    def watchful(self, wanted: bool) -> None:
+        self._watchful = wanted
+        self.note_limits()
+
+    def note_limits(self) -> None:
+        """They are others, or nearer: no packet holds more than 64 KiB."""
+        if self._watchful:
+            self.look_at = 0
+            return
+        left = min(self.check_packets - self.packets, (self.check_bytes - self.byte_count) // MAX_PACKET)
+        self.look_at = self.packets + max(left, 1)
 
     @classmethod
     def like(cls, other: PacketOpener, association: Association) -> AssociationOpener:
@@ -426,6 +446,8 @@ class Association:
             sa.hard_bytes = min(sa.hard_bytes, sa.byte_count + left_bytes)
             sa.check_packets = min(sa.check_packets, sa.packets + max(1, left // 2))
             sa.check_bytes = min(sa.check_bytes, sa.byte_count + max(1, left_bytes // 2))
+            if isinstance(sealer, PacketSealer):
+                sealer.note_limits()
 
     def join(self, other: Association, now: float) -> None:
         """This one became live while ``other`` was: which of the two goes.

@@ -83,7 +83,7 @@ class Associations(PeerDirectory):
         self.moves = 0
         self._allow_insecure = allow_insecure
         self._answered: set[Address] = set()  # with whom we began, and who speaks IKE: never in clear, whatever comes
-        self.outgoing: deque[tuple[bytes | bytearray | memoryview, Address]] = deque()
+        self._outgoing: deque[tuple[bytes | bytearray | memoryview, Address]] = deque()
         self._openers: dict[int, AssociationOpener] = {}
         self._host_openers: dict[int, tuple[HostOpener, Association]] = {}
         self._resting = RestingOpeners(self._openers)
@@ -106,13 +106,13 @@ class Associations(PeerDirectory):
         if peer is None or (sealer := peer.sealer) is None or (association := peer.active) is None:
             return self._seal_without_sa(peer, data, address, now)
         sa = sealer.sa
-        if sa.packets >= sa.check_packets or sa.byte_count >= sa.check_bytes or now >= sa.check_time:
-            self._approach_limit(association, sa, now)
-            sealer = peer.sealer
-            if sealer is None:
-                return None
-            if sealer.sa.exhausted(now):
-                return None
+        if sa.packets >= sealer.look_at or now >= sa.check_time:
+            if sa.due(now):
+                self._approach_limit(association, sa, now)
+                sealer = peer.sealer
+                if sealer is None or sealer.sa.exhausted(now):
+                    return None
+            sealer.note_limits()
         association.last_out = now
         if not association.watched:
             self._schedule(association)
@@ -137,7 +137,7 @@ class Associations(PeerDirectory):
     def _seal_for_host(
         self, data: bytes | memoryview, address: Address, now: float
     ) -> bytes | bytearray | memoryview | None:
-        """For an address that a standard host reaches: fragments but the last go to ``outgoing``."""
+        """For an address that a standard host reaches: fragments but the last are to be transmitted before it."""
         peer = self._known(address)
         association = None if peer is None else peer.active
         if peer is not None:
@@ -173,7 +173,8 @@ class Associations(PeerDirectory):
         if not association.watched:
             self._schedule(association)
         packets = [sealer.seal(each, len(host), 0) for each in pieces[:-1]]
-        self.outgoing.extend((each, peer.carrier) for each in packets)
+        for each in packets:
+            self._transmit(each, peer.carrier)
         self.sealed_for = peer.carrier
         return sealer.seal(pieces[-1], len(host), len(data))
 
@@ -227,7 +228,7 @@ class Associations(PeerDirectory):
             if packet is None:
                 break
             packets.append(packet)
-            if self.outgoing:
+            if self._outgoing:
                 break
         return SealedRun(b"".join(packets), len(packets[0]), len(packets)) if packets else None
 
@@ -268,7 +269,7 @@ class Associations(PeerDirectory):
             peer.queued_bytes -= len(data)
             self.queued -= 1
             if packet:
-                self.outgoing.append((packet, self.sealed_for))
+                self._transmit(packet, self.sealed_for)
 
     def _drop_queue(self, peer: Peer) -> None:
         self.counters["first-datagrams-lost"] += len(peer.queue)
@@ -285,7 +286,7 @@ class Associations(PeerDirectory):
             match action:
                 case SendDatagram(data, elsewhere):
                     association.more.rank = association.more.rank or data[:8]
-                    self.outgoing.append((NON_ESP_MARKER + data, elsewhere or to))
+                    self._transmit(NON_ESP_MARKER + data, elsewhere or to)
                 case InstallSa() | FlowReady() if association.state == "over":
                     self.counters["too-late"] += 1
                 case InstallSa(spec, "inbound"):
@@ -509,6 +510,7 @@ class Associations(PeerDirectory):
 
     def _confirm(self, association: Association, now: float) -> None:
         association.confirmed = True
+        self.due = -inf  # whoever waits for that is told
         association.more.confirm_by = inf
         association.set_watch()
         choose_sealing(association.peer, now)
@@ -634,7 +636,12 @@ class Associations(PeerDirectory):
 
     def poll_transmit(self) -> tuple[bytes | bytearray | memoryview, Address] | None:
         """See the port."""
-        return self.outgoing.popleft() if self.outgoing else None
+        if self._outgoing:
+            return self._outgoing.popleft()
+        if self.due == -inf:
+            self.due = inf
+            self._note_due()
+        return None
 
     def next_deadline(self) -> float | None:
         """See the port."""
@@ -646,4 +653,9 @@ class Associations(PeerDirectory):
             self._note_due()
 
     def _note_due(self) -> None:
-        self.due = min(self._timers.due, self.rest.due)
+        if self.due > -inf:
+            self.due = min(self._timers.due, self.rest.due)
+
+    def _transmit(self, packet: bytes | bytearray | memoryview, to: Address) -> None:
+        self._outgoing.append((packet, to))
+        self.due = -inf

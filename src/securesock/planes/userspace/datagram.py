@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import os
 from copy import copy
+from struct import error as StructError
 from typing import Final
 
 from ...engine.ports import Arrival, PeerReport, PeerState
@@ -35,6 +36,9 @@ from .host_packet import HostOpener
 from .packet import Dropped
 from .peers import LatchAdmission, inner_address
 from .resting_openers import NotAtRest
+
+_new: Final = tuple.__new__  # the class's own is a function in Python
+_read_esp_header: Final = ESP_HEADER.unpack_from
 
 __all__ = ["MAX_QUEUED", "MAX_QUEUED_BYTES", "UserSpaceDatagrams"]
 
@@ -157,9 +161,10 @@ class UserSpaceDatagrams(Deadlines):
 
     def handle_untrusted(self, packet: bytes, address: Address, now: float) -> Arrival | None:
         """See the port."""
-        if len(packet) < ESP_HEADER_LENGTH:
+        try:
+            spi, low = _read_esp_header(packet)
+        except StructError:
             return self._handle_other_untrusted(packet, address)
-        spi, low = ESP_HEADER.unpack_from(packet)
         opener = self._openers.get(spi)
         if opener is None:
             if not spi:
@@ -177,11 +182,12 @@ class UserSpaceDatagrams(Deadlines):
             self.counters[dropped.reason] += 1
             return None
         opener.last_in = now
-        if opener.watchful or opener.packets >= opener.check_packets or opener.byte_count >= opener.check_bytes:
+        if opener.packets >= opener.look_at:
             self._heard_untrusted_address(opener.association, opener, opener.top, low, address, now)
+            opener.note_limits()
         if data is None:
             return None
-        return tuple.__new__(Arrival, (data, opener.address, opener.principal, opener.sa_id))
+        return _new(Arrival, (data, opener.address, opener.principal, opener.sa_id))
 
     def _handle_of_no_opener_untrusted(
         self, packet: bytes, spi: int, low: int, address: Address, now: float
@@ -209,8 +215,8 @@ class UserSpaceDatagrams(Deadlines):
                 if opener.watchful:
                     low = ESP_HEADER.unpack_from(run, begin - size)[1]
                     self._heard_untrusted_address(opener.association, opener, opener.top, low, address, now)
-            where, principal, sa_id, make = opener.address, opener.principal, opener.sa_id, tuple.__new__
-            arrivals = [make(Arrival, (data, where, principal, sa_id)) for data in opened]
+            where, principal, sa_id = opener.address, opener.principal, opener.sa_id
+            arrivals = [_new(Arrival, (data, where, principal, sa_id)) for data in opened]
         for at in range(begin, len(run), size):
             arrival = self.handle_untrusted(run[at : at + size], address, now)
             if arrival is not None:
@@ -349,7 +355,7 @@ class UserSpaceDatagrams(Deadlines):
                 return None
             if answer is not None:
                 self.counters["asked-for-cookie"] += 1
-                self.outgoing.append((NON_ESP_MARKER + answer, address))
+                self._transmit(NON_ESP_MARKER + answer, address)
                 return None
             proven = True
         place = self._keying.take_place(address)

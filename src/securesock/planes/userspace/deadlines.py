@@ -85,7 +85,7 @@ class Deadlines(Associations):
                 return
         if association.translated and now >= association.keepalive_at:
             association.kept_at = now
-            self.outgoing.append((NAT_KEEPALIVE, association.peer.carrier))
+            self._transmit(NAT_KEEPALIVE, association.peer.carrier)
         sent_since = association.last_out > association.heard_at
         if (sent_since or association.probing) and now >= association.liveness_at:
             if association.probing:

@@ -52,9 +52,13 @@ class Dropped(Exception):
 
 
 class PacketSealer:
-    """The outbound half of an SA pair.  The cipher is made with the first packet."""
+    """The outbound half of an SA pair.  The cipher is made with the first packet.
 
-    __slots__ = ("_head", "_length", "_ports", "_spi", "_trailer", "sa")
+    ``look_at``: how many packets there are when a limit is reached that is to be looked at next, if datagrams go on to
+    be as long as the last one; 0 until there was one.
+    """
+
+    __slots__ = ("_head", "_length", "_ports", "_spi", "_trailer", "look_at", "sa")
 
     def __init__(self, sa: OutboundSa) -> None:
         self.sa = sa
@@ -62,6 +66,7 @@ class PacketSealer:
         self._ports = sa.spec.our_port << 16 | sa.spec.peer_port
         self._length = -1
         self._head = self._trailer = b""  # for data of that length
+        self.look_at = 0
 
     def seal(self, data: bytes | memoryview) -> bytes:
         """The packet for ``data``.  The caller has looked at the SA's limits.  OSError with EMSGSIZE: beyond 65527
@@ -84,6 +89,12 @@ class PacketSealer:
         self._head = _UDP_WORDS.pack(self._ports, size, 0)
         self._trailer = _UDP_TRAILERS[-(size + ESP_TRAILER_LENGTH) % alignment]
         self._length = length
+        self.note_limits()
+
+    def note_limits(self) -> None:
+        """They are others, or the length is."""
+        if self._length >= 0:
+            self.look_at = self.sa.packets + self.room(self._length)
 
     def packet_length(self, length: int) -> int:
         """How long the packet for ``length`` bytes of data will be."""
@@ -110,8 +121,8 @@ class PacketSealer:
 
 
 class _Shape(NamedTuple):
-    """Where the data of a plaintext of ``length`` bytes ends that begins with ``head`` and ends in ``tail``, which is
-    all that stands behind the data: what the last one had, and most have what the last one had."""
+    """Where the data ends of a packet of ``length`` bytes whose plaintext begins with ``head`` and ends in ``tail``,
+    which is all that stands behind the data: what the last one had, and most have what the last one had."""
 
     length: int
     head: bytes
@@ -122,8 +133,8 @@ class _Shape(NamedTuple):
 _NO_SHAPE: Final = _Shape(-1, b"", b"", 0)
 
 
-_SHAPES: Final[dict[tuple[int, int], _Shape]] = {}
-"""By both ports and length: very many peers may send the same lengths from the same port."""
+_SHAPES: Final[dict[tuple[int, int, int], _Shape]] = {}
+"""By both ports and the lengths of packet and plaintext: very many peers may send the same ones from the same port."""
 _MAX_SHAPES: Final = 256
 
 
@@ -168,7 +179,8 @@ class PacketOpener(InboundSa):
 
     def forget_shape(self) -> None:
         """It is idle, and shall take no more room than it must."""
-        if _SHAPES.get((self.ports, self._shape.length)) is not self._shape:
+        length, _, tail, stop = self._shape
+        if _SHAPES.get((self.ports, length, stop + len(tail))) is not self._shape:
             self._shape = _NO_SHAPE
 
     @property
@@ -185,19 +197,30 @@ class PacketOpener(InboundSa):
         ``low`` is the sequence number in its header.  Raises Dropped for everything else, and then nothing has changed
         but, if the packet was authentic, the window and the counts.
         """
-        cipher, following = self.ready or CIPHERS.keep(self, self.make_cipher(self.key)), self.top + 1
-        known, head, tail, stop = self._shape
-        length = len(packet) - cipher.overhead
-        if length != known:
-            if length % cipher.alignment or length < ESP_TRAILER_LENGTH:
-                raise Dropped("malformed-packet")
-            self._shape = _SHAPES.get((self.ports, length), _NO_SHAPE)
-            _, head, tail, stop = self._shape
-        # in turn, as nearly all are; where the low half begins anew the window says whether it may
+        following, (length, head, tail, stop) = self.top + 1, self._shape
+        # in turn and as long as the last one, as nearly all are; nobody is asked for a successor without the hard
+        # limits being near
+        if low != following or len(packet) != length or self.asked:
+            return self._open_any_untrusted(packet, low)
+        try:
+            plain = (self.ready or self._make_ready()).open_bytes(packet, following)
+        except InvalidTag:
+            raise Dropped("not-authentic") from None
+        self.top = following
+        self.packets += 1
+        if plain.startswith(head) and plain.endswith(tail):
+            self.byte_count += stop - UDP_HEADER_LENGTH
+            return plain[UDP_HEADER_LENGTH:stop]
+        return self._data(plain, length)
+
+    def _open_any_untrusted(self, packet: bytes, low: int) -> bytes | None:
+        cipher, following, length = self.ready or self._make_ready(), self.top + 1, len(packet)
+        if (length - cipher.overhead) % cipher.alignment or length < cipher.overhead + ESP_TRAILER_LENGTH:
+            raise Dropped("malformed-packet")
+        # where the low half begins anew the window says whether it may
         sequence = following if low == following & _LOW_32 and low else self.window.infer(low)
         if sequence is None:
             raise Dropped("replayed")
-        # nobody is asked for a successor without the hard limits being near
         if self.asked and (self.packets >= self.hard_packets or self.byte_count >= self.hard_bytes):
             raise Dropped("past-its-limits")
         try:
@@ -211,10 +234,20 @@ class PacketOpener(InboundSa):
             window.commit(sequence)
             self.top = window.top
         self.packets += 1
-        if not stop or not plain.startswith(head) or not plain.endswith(tail):
-            stop = self.data_stop(plain)
-            if not stop:
-                return None
+        self._shape = shape = _SHAPES.get((self.ports, length, len(plain)), _NO_SHAPE)
+        if shape.stop and plain.startswith(shape.head) and plain.endswith(shape.tail):
+            self.byte_count += shape.stop - UDP_HEADER_LENGTH
+            return plain[UDP_HEADER_LENGTH : shape.stop]
+        return self._data(plain, length)
+
+    def _make_ready(self) -> EspCipher:
+        return CIPHERS.keep(self, self.make_cipher(self.key))
+
+    def _data(self, plain: bytes, length: int) -> bytes | None:
+        """Of the plaintext of a packet of ``length`` bytes that is not like the last one."""
+        stop = self.data_stop(plain, length)
+        if not stop:
+            return None
         self.byte_count += stop - UDP_HEADER_LENGTH
         return plain[UDP_HEADER_LENGTH:stop]
 
@@ -239,13 +272,13 @@ class PacketOpener(InboundSa):
         self.top += len(opened)
         self.packets += len(opened)
         data: list[bytes] = []
-        if self._shape.length != length:
-            self._shape = _SHAPES.get((self.ports, length), _NO_SHAPE)
+        if self._shape.length != size:
+            self._shape = _SHAPES.get((self.ports, size, length), _NO_SHAPE)
         _, head, tail, stop = self._shape
         for plain in opened:
             if not stop or not plain.startswith(head) or not plain.endswith(tail):
                 try:
-                    stop = self.data_stop(plain)
+                    stop = self.data_stop(plain, size)
                 except Dropped as wrong:
                     dropped[wrong.reason] += 1
                     stop = 0
@@ -256,7 +289,7 @@ class PacketOpener(InboundSa):
         self.byte_count += sum(map(len, data))
         return len(opened), data
 
-    def data_stop(self, plain: bytes) -> int:
+    def data_stop(self, plain: bytes, packet_length: int) -> int:
         """Where the data ends of a datagram of the flow, 0 for a dummy; Dropped for what is neither."""
         length, pad = len(plain), plain[-2]
         stop: int
@@ -272,7 +305,8 @@ class PacketOpener(InboundSa):
             raise Dropped(self._what_is_wrong(plain))
         if len(_SHAPES) >= _MAX_SHAPES:
             _SHAPES.clear()
-        self._shape = _SHAPES[self.ports, length] = _Shape(length, plain[:UDP_HEADER_LENGTH], plain[stop:], stop)
+        self._shape = shape = _Shape(packet_length, plain[:UDP_HEADER_LENGTH], plain[stop:], stop)
+        _SHAPES[self.ports, packet_length, length] = shape
         return stop
 
     def _what_is_wrong(self, plain: bytes) -> str:

@@ -123,7 +123,7 @@ class _Kind:
     def data_stop(self, plain: bytes, ports: bytes, length: int) -> int:
         """See PacketOpener; remembered."""
         self.opener.ports = int.from_bytes(ports, "big")
-        stop = self.opener.data_stop(plain)
+        stop = self.opener.data_stop(plain, length)
         if stop:
             if len(self.shapes) >= _MAX_SHAPES:
                 self.shapes.clear()
