@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import cast
 
+import pytest
+
 from securesock.crypto import suites
 from securesock.crypto.kdf import DirectionKeys
 from securesock.crypto.suites import EspSuite
@@ -64,3 +66,24 @@ def test_packets_are_watched_until_the_peer_has_the_keys_and_where_addresses_are
     one.translated = True
     one.set_watch()
     assert newest.watchful
+
+
+@pytest.mark.parametrize("size", [1, 1000, 65507])
+def test_no_packet_that_reaches_a_limit_goes_unlooked_at(size: int) -> None:
+    one = association()
+    newest = opener(one, 256)
+    one.confirmed = True
+    one.open_with(newest)
+    newest.check_packets, newest.check_bytes = 100, 200_000
+    newest.note_limits()
+    looks = 0
+    for _ in range(120):
+        newest.packets += 1
+        newest.byte_count += size
+        if newest.packets >= newest.look_at:
+            looks += 1
+            newest.note_limits()
+        else:
+            assert newest.packets < newest.check_packets
+            assert newest.byte_count < newest.check_bytes
+    assert 20 < looks < 120

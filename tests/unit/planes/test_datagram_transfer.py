@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
+from math import inf
 
 import pytest
 
@@ -36,6 +37,20 @@ def sealer_of(host: Host, peer: Address) -> PacketSealer:
     sealer = host.machine._peers[peer].sealer
     assert sealer is not None
     return sealer
+
+
+def test_the_machine_wants_a_turn_at_once_while_it_has_something_to_send(identities: Identities) -> None:
+    net = Net(identities)
+    a, _ = established(net)
+    assert net.clock.now() < a.machine.due < inf
+    a.machine.look_at_path(B, net.clock.now())  # asks no question, because nothing has moved
+    assert net.clock.now() < a.machine.due < inf
+    a.machine.forget(B, net.clock.now())
+    assert a.machine.due == -inf
+    assert a.machine.poll_transmit() is not None  # the goodbye
+    assert a.machine.due == -inf
+    assert a.machine.poll_transmit() is None
+    assert net.clock.now() < a.machine.due < inf
 
 
 # rekeys

@@ -71,6 +71,27 @@ def test_a_packet_of_a_run_is_let_through_once_and_late_ones_too() -> None:
     assert opened(opener, packets[3]) == b"   3"
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_limit_is_looked_at_exactly_when_it_is_reached_whatever_the_lengths(seed: int) -> None:
+    chance = random.Random(seed)
+    sealer, _ = ends(SUITES[0], max_packets=chance.choice([50, 1 << 20]), max_bytes=chance.choice([4000, 1 << 30]))
+    sa, looked = sealer.sa, 0
+    assert sealer.look_at == 0  # before the first one nobody knows how long they are
+    while sa.packets < 45 and sa.byte_count < 3900:
+        is_due = sa.packets >= sa.check_packets or sa.byte_count >= sa.check_bytes
+        if sa.packets:
+            assert (sa.packets >= sealer.look_at) == is_due
+        if is_due and sa.ask_once():
+            looked += 1
+            sealer.note_limits()
+        length = chance.choice([0, 7, 7, 7, 200])
+        if chance.random() < 0.2 and length and (room := sealer.room(length)) > 0:
+            sealer.seal_run([bytes(length)] * min(room, 5))
+        else:
+            sealer.seal(bytes(length))
+    assert looked == (sa.hard_packets == 50 or sa.hard_bytes == 4000)
+
+
 def test_there_is_room_until_the_limit_that_is_looked_at_next() -> None:
     sealer, _ = ends(SUITES[0], max_packets=20, max_bytes=1000)
     assert sealer.room(0) == 10
