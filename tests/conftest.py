@@ -8,6 +8,7 @@ and with SECURESOCK_REQUIRE_SYSTEM set it fails instead.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import shutil
 from pathlib import Path
@@ -65,6 +66,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(getattr(pytest.mark, suite))
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TIME_LIMIT_S.get(suite, DEFAULT_TIME_LIMIT_S)))
+
+
+def pytest_collection_finish() -> None:
+    """What is there before the first test is no test's garbage: a test that has the collector run looks at its own."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
