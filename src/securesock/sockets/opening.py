@@ -162,9 +162,7 @@ class Opening:
             if wanted:
                 return wanted
             return self._established(connection)
-        if wanted and now < self._started + SILENCE_S:
-            return wanted
-        if wanted and self._may_fall_back(connection):
+        if wanted and now >= self._started + SILENCE_S and self._may_fall_back(connection):
             return self._repeat_in_clear(carrier, f"the peer did not answer IKE within {SILENCE_S:g} s")
         if wanted and now < self._started + NEGOTIATION_S:
             return wanted
