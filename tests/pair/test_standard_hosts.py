@@ -247,6 +247,16 @@ def test_wrong_selectors_inside_a_valid_sa_are_dropped_and_counted(identities: I
     assert b.machine.counters["wrong-selectors"] == 2
 
 
+def test_a_packet_of_wrong_selectors_shows_nevertheless_that_the_peer_has_the_keys(identities: Identities) -> None:
+    net, a, b = tunnel(identities)
+    a.send(b"to another port", (SERVICE[0], 8))
+    net.run(0.5)
+    assert b.machine.counters["wrong-selectors"] == 1
+    b.send(b"at once", OUR_INNER)  # which waits up to a second for that
+    net.run(0.2)
+    assert a.received == [b"at once"]
+
+
 def test_an_idle_tunnel_goes_and_the_next_datagram_makes_another(identities: Identities) -> None:
     net, a, b = tunnel(identities)
     a.send(b"first", SERVICE)
