@@ -21,7 +21,7 @@ from securesock.drivers.aio_datagrams import SecuredDatagramTransport
 from securesock.planes.userspace import association, deadlines
 from securesock.sockets.aio import create_datagram_endpoint
 from tests.support.event_loops import on_every_loop
-from tests.support.loopback import PATIENCE_S, client_context, server_context, until
+from tests.support.loopback import PATIENCE_S, client_context, server_context, shorten_silence, until
 
 FOUR, SIX = (socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")
 FAMILIES = pytest.mark.parametrize("where", [FOUR, SIX], ids=["IPv4", "IPv6"])
@@ -320,9 +320,9 @@ async def test_what_the_path_says_is_told_to_nobody() -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that gives no sign of IKE is taken for one without IPsec sooner, and given up sooner."""
+    shorten_silence(monkeypatch)
     for module in (association, deadlines):
-        monkeypatch.setattr(module, "SILENCE_S", 0.2)
-        monkeypatch.setattr(module, "NEGOTIATION_S", 0.6)
+        monkeypatch.setattr(module, "NEGOTIATION_S", 0.4)
 
 
 @FAMILIES
@@ -490,9 +490,9 @@ def test_after_a_timeout_the_negotiation_goes_on_and_the_next_call_finds_it() ->
 def close_s(monkeypatch: pytest.MonkeyPatch) -> float:
     """How long close() waits here; it is two seconds."""
     assert driver.CLOSE_S == aio_driver._CLOSE_S == 2.0
-    monkeypatch.setattr(driver, "CLOSE_S", 0.4)
-    monkeypatch.setattr(aio_driver, "_CLOSE_S", 0.4)
-    return 0.4
+    monkeypatch.setattr(driver, "CLOSE_S", 0.2)
+    monkeypatch.setattr(aio_driver, "_CLOSE_S", 0.2)
+    return 0.2
 
 
 @pytest.mark.parametrize("timeout", [None, PATIENCE_S])

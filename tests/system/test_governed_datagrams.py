@@ -29,7 +29,7 @@ from tests.support.governed import (
     socket_filters,
     under,
 )
-from tests.support.loopback import client_context, server_context, until
+from tests.support.loopback import client_context, server_context, shorten_silence, until
 
 NAME = "host/server.example"
 CLIENT = "host/client.example"
@@ -142,10 +142,10 @@ def test_whoever_begins_is_judged_by_who_it_is(
         if let_in:
             assert _hears(server, sock)
         else:
-            sock.settimeout(3)
+            sock.settimeout(0.5)
             with pytest.raises((ss.AuthenticationFailed, TimeoutError)):
                 sock.sendto(b"hello", server.getsockname())
-            assert sum(server.refusals.values())
+            until(lambda: sum(server.refusals.values()))
 
 
 def test_named_policies_decide_what_is_negotiated(engine: FilterEngine) -> None:
@@ -222,7 +222,10 @@ def test_a_change_that_the_sa_would_have_been_made_under_is_shown(
         assert _hears(server, sock, b"still")
 
 
-def test_clear_text_is_policys_to_forbid_even_where_the_settings_allow_it(engine: FilterEngine) -> None:
+def test_clear_text_is_policys_to_forbid_even_where_the_settings_allow_it(
+    engine: FilterEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorten_silence(monkeypatch)
     insecure = ss.SecuritySettings(allow_insecure=True)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as clear:
         clear.bind(("127.0.0.1", 0))
@@ -240,7 +243,7 @@ def test_clear_text_is_policys_to_forbid_even_where_the_settings_allow_it(engine
             )
         )
         with _socket(under(client_context(), engine), insecure) as sock:
-            sock.settimeout(3)
+            sock.settimeout(0.6)
             with pytest.raises(OSError):
                 sock.sendto(b"hello", clear.getsockname())
             assert _received(clear) != b"hello"

@@ -21,6 +21,7 @@ from securesock.drivers.negotiating import flush
 from securesock.engine.asking import expected_peer
 from securesock.engine.connect import connecting
 from securesock.engine.half_open import HALF_OPEN
+from securesock.sockets import negotiation
 from securesock.sockets.planes import stream_plane
 from tests.support.loopback import (
     PATIENCE_S,
@@ -242,7 +243,11 @@ def test_garbage_ends_its_own_connection_and_nothing_else(listener: ss.SecureSoc
 @pytest.mark.parametrize(
     "beginning", [b"IKE", b"IKETCP", b"IKETCP\1", b"IKETCP" + (200).to_bytes(2, "big") + bytes(4) + bytes(50)]
 )
-def test_half_a_message_and_silence_is_refused_in_two_seconds(listener: ss.SecureSocket, beginning: bytes) -> None:
+def test_half_a_message_and_silence_is_refused_in_two_seconds(
+    listener: ss.SecureSocket, beginning: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert negotiation.FIRST_MESSAGE_S == 2.0  # as long as a silent one, whose two seconds are waited for above
+    monkeypatch.setattr(negotiation, "FIRST_MESSAGE_S", 0.2)
     with socket.create_connection(listener.getsockname()) as stranger:
         stranger.sendall(beginning)
         stranger.settimeout(PATIENCE_S)

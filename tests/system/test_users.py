@@ -16,7 +16,7 @@ from securesock.policy.ipsec_numbers import AuthMethodType
 from tests.support.aio_peers import AnswersQuestions
 from tests.support.event_loops import on_every_loop
 from tests.support.governed import main_mode
-from tests.support.loopback import PATIENCE_S, accepted, until
+from tests.support.loopback import LINGER, PATIENCE_S, accepted, until
 
 PASSWORD = "correct horse battery staple"
 ALICE = "alice@example.org"
@@ -113,6 +113,7 @@ def test_the_long_form_wipes_the_password_when_the_negotiation_is_over() -> None
             client.set_security(settings)
             client.set_peer_target_name(SERVER)
             assert settings.password
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER.pack(1, 0))  # nobody accepts it
             assert (client.connect_ex(listener.getsockname()) == 0) == proven
             assert not settings.password
 
