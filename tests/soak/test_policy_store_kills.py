@@ -10,7 +10,7 @@ from tests.soak.sizes import FULL
 from tests.support.policy_store_kills import kill_writers
 
 
-@pytest.mark.timeout(600)  # 200 interpreters are started one after the other
+@pytest.mark.timeout(600)  # 200 processes one after the other
 def test_kills_leave_no_torn_state(tmp_path: Path) -> None:
     generations = kill_writers(tmp_path / "policy.db", kills=200 if FULL else 5, seed=40)
     assert generations == sorted(generations)

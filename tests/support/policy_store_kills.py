@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sqlite3
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 
 from securesock.policy import FilterEngine
 from tests.support.policy_store_writer import NAME, filters_of
+from tests.support.warm_python import warm_python
 
-ROOT = Path(__file__).resolve().parents[2]
-WRITER = Path(__file__).with_name("policy_store_writer.py")
+WRITER = "from tests.support.policy_store_writer import main; main()"
 # A commit takes some milliseconds; the longest wait lets several pass, the shortest none.
 LONGEST_LIFE_S = 0.08
 
@@ -32,14 +32,14 @@ def kill_writers(path: Path, kills: int, seed: int) -> list[int]:
 
 def _run_and_kill(path: Path, seed: int, life_s: float) -> int:
     """The last generation that the writer said was committed, 0 if none."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT)))}
-    command = [sys.executable, str(WRITER), str(path), str(seed)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as writer:
+    command = [*warm_python(), WRITER, str(path), str(seed)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
-        assert writer.stdout.readline() == "open\n", "the writer did not start"
+        said_first, pid = writer.stdout.readline().split()
+        assert said_first == "open", "the writer did not start"
         with suppress(subprocess.TimeoutExpired):
             writer.wait(life_s)
-        writer.kill()
+        os.kill(int(pid), signal.SIGKILL)
         # A line that was cut off belongs to a commit that the pipe did not tell of.
         said = [line for line in writer.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
     return int(said[-1]) if said else 0

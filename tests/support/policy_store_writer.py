@@ -2,11 +2,12 @@
 
 Arguments: the store's path, and a seed.  Each generation is a provider, a sublayer and as many filters as the number of
 the generation says, all bearing it; one transaction takes the last one away and adds the next.  After each commit the
-generation is printed.
+generation is printed; first, once the store is open, the process's number.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 
@@ -58,12 +59,8 @@ def main() -> None:
     engine = FilterEngine.open(path)
     generations = [int(each.provider_data) for each in engine.providers.enumerate() if each.name == NAME]
     generation = max(generations, default=0)
-    print("open", flush=True)
+    print("open", os.getpid(), flush=True)
     while True:
         generation += 1
         replace_generation(engine, generation, order)
         print(generation, flush=True)
-
-
-if __name__ == "__main__":
-    main()

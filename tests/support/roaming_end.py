@@ -1,8 +1,8 @@
-"""One end of a UDP conversation in the network namespace that this process was started in; see test_mobility.
+"""One end of a UDP conversation in the network namespace that this process has entered; see test_mobility.
 
-    roaming_end.py server                          answers every datagram with whom it saw, for ever
-    roaming_end.py unconnected|connected|asyncio   sends numbers to 10.90.0.2 until standard input says that an address
-                                                   has changed, and more were answered; then says what it saw
+    main("server")              answers every datagram with whom it saw, for ever
+    main("unconnected")         sends numbers to 10.90.0.2 until standard input says that an address has changed, and
+    "connected", "asyncio"      more were answered; then says what it saw
 
 Everything is said in lines of JSON.
 """
@@ -128,8 +128,8 @@ async def ask_in_a_loop() -> None:
     transport.close()
 
 
-if __name__ == "__main__":
-    match sys.argv[1]:
+def main(what: str) -> None:
+    match what:
         case "server":
             serve()
         case "asyncio":

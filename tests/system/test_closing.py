@@ -6,7 +6,6 @@ import errno
 import gc
 import socket
 import subprocess
-import sys
 import threading
 import warnings
 import weakref
@@ -25,10 +24,12 @@ from tests.support.loopback import (
     connect,
     connected,
     echo,
+    psk_contexts,
     server_context,
     serving,
     until,
 )
+from tests.support.warm_python import warm_python
 
 
 def _read_slowly(sock: ss.SecureSocket, pieces: int = 64) -> bytes:
@@ -68,9 +69,10 @@ def test_close_after_sendall_loses_no_byte_even_when_the_peer_rekeys_at_that_mom
         connection.send(b"its request is on the way to one that closes")
         received.append(first + _read_slowly(connection, pieces=1))
 
-    with serving(read_all) as server:
+    client_by_psk, server_by_psk = psk_contexts()
+    with serving(read_all, context=server_by_psk) as server:
         for number in range(1000):
-            sock = connect(server.address)
+            sock = connect(server.address, context=client_by_psk)
             if number % 2:
                 sock.setblocking(True)
             sock.sendall(data)
@@ -271,7 +273,8 @@ def test_a_forgotten_listener_stops_listening() -> None:
 
 
 _LEAVES_AT_ONCE = """
-import sys
+import sys, warnings
+warnings.simplefilter("ignore")
 import securesock as ss
 port, mode = int(sys.argv[1]), sys.argv[2]
 identity = ss.Identity.from_psk("a.example", {"b.example": bytes(range(32))})
@@ -284,6 +287,11 @@ if mode != "never closed":
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _started_once() -> None:
+    warm_python()
+
+
 def _leaving(mode: str, received: list[bytes]) -> tuple[Server, subprocess.CompletedProcess[str]]:
     identity = ss.Identity.from_psk("b.example", {"a.example": bytes(range(32))})
 
@@ -291,7 +299,7 @@ def _leaving(mode: str, received: list[bytes]) -> tuple[Server, subprocess.Compl
         received.append(_read_slowly(connection))
 
     with serving(read, context=ss.SecurityContext(identity)) as server:
-        command = [sys.executable, "-W", "ignore", "-c", _LEAVES_AT_ONCE, str(server.address[1]), mode]
+        command = [*warm_python(), _LEAVES_AT_ONCE, str(server.address[1]), mode]
         process = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     return server, process
 

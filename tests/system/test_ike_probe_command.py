@@ -5,15 +5,23 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import sys
+
+import pytest
 
 import securesock as ss
+from tests.support.warm_python import warm_python
 
-COMMAND = [sys.executable, "-c", "import sys; from securesock.cli import main; sys.exit(main())", "ike-probe"]
+PROGRAM = "import sys; from securesock.cli import main; sys.exit(main())"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _started_once() -> None:
+    warm_python()
 
 
 def probe(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    command = [*warm_python(), PROGRAM, "ike-probe", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_a_datagram_socket_of_ours_tells_what_it_agrees_to() -> None:

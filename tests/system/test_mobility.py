@@ -5,19 +5,30 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from tests.support.warm_python import warm_python
 from tools import leftovers
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_program("ip")]
 
-END: Final = Path(__file__).parents[1] / "support" / "roaming_end.py"
+# The namespace is entered first of all: no thread, socket or address is there yet.
+END: Final = """
+import sys
+from tests.support.recorder import enter
+enter(sys.argv[1])
+from tests.support.roaming_end import main
+main(sys.argv[2])
+"""
 PATIENCE_S: Final = 30.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _started_once() -> None:
+    warm_python()
 
 
 def ip(*arguments: str) -> None:
@@ -29,7 +40,7 @@ class End:
 
     def __init__(self, namespace: str, what: str) -> None:
         self.process = subprocess.Popen(
-            ["ip", "netns", "exec", namespace, sys.executable, str(END), what],
+            [*warm_python(), END, namespace, what],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

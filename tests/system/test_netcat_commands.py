@@ -13,7 +13,14 @@ from typing import Any
 
 import pytest
 
-COMMAND = [sys.executable, "-c", "import sys; from securesock.cli import main; sys.exit(main())"]
+from tests.support.loopback import until
+from tests.support.warm_python import warm_python
+
+PROGRAM = "import sys; from securesock.cli import main; sys.exit(main())"
+
+
+def command() -> list[str]:
+    return [*warm_python(), PROGRAM]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +38,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 def run(folder: Path, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *arguments],
+        [*command(), *arguments],
         input=text,
         env=environment(folder),
         capture_output=True,
@@ -41,24 +48,45 @@ def run(folder: Path, *arguments: str, text: str = "") -> subprocess.CompletedPr
     )
 
 
-class Listening:
+class Started:
+    """A command that goes on while the test does."""
+
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [*COMMAND, "listen", "127.0.0.1:0", *arguments],
+            [*command(), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment(folder),
             text=True,
         )
-        assert self.process.stderr is not None
-        said = self.process.stderr.readline().split()
-        assert said[:2] == ["listening", "on"], said + self.process.stderr.readlines()
-        self.address = f"{said[2]}:{said[3]}"
+
+    def say(self, text: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(text)
+        self.process.stdin.flush()
+
+    def say_no_more(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.stdin = None
 
     def finish(self, text: str = "") -> tuple[str, str]:
         out, err = self.process.communicate(text, timeout=40)
         return out, err
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+class Listening(Started):
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        super().__init__(folder, "listen", "127.0.0.1:0", *arguments)
+        assert self.process.stderr is not None
+        said = self.process.stderr.readline().split()
+        assert said[:2] == ["listening", "on"], said + self.process.stderr.readlines()
+        self.address = f"{said[2]}:{said[3]}"
 
 
 @pytest.fixture
@@ -71,15 +99,13 @@ def listen(folders: dict[str, Path]) -> Iterator[Any]:
 
     yield start
     for each in started:
-        each.process.kill()
-        each.process.communicate()
+        each.end()
 
 
 def test_what_is_typed_on_one_side_is_printed_on_the_other(folders: dict[str, Path], listen: Any) -> None:
     server = listen("--once")
-    server.process.stdin.write("hello from the server\n")
-    server.process.stdin.close()
-    server.process.stdin = None
+    server.say("hello from the server\n")
+    server.say_no_more()
     done = run(folders["client"], "connect", server.address, text="hello from the client\n")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "hello from the server\n"
@@ -100,8 +126,7 @@ def test_a_program_answers_each_connection(folders: dict[str, Path], listen: Any
 
 def test_json_says_who_and_what_in_one_object(folders: dict[str, Path], listen: Any) -> None:
     server = listen("--once", "--json", "--guarantee-encryption")
-    server.process.stdin.close()
-    server.process.stdin = None
+    server.say_no_more()
     done = run(folders["client"], "connect", server.address, "--json", text="\x00\x01 bytes")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
@@ -172,10 +197,9 @@ def test_nobody_there_is_status_1_and_says_whom_it_is_about(
 
 
 def test_datagrams_go_both_ways_until_both_are_silent(folders: dict[str, Path], listen: Any) -> None:
-    server = listen("--udp", "--once", "--wait", "3")
-    server.process.stdin.write("hello from the server\n")
-    server.process.stdin.close()
-    server.process.stdin = None
+    server = listen("--udp", "--once", "--wait", "0.5")
+    server.say("hello from the server\n")
+    server.say_no_more()
     done = run(folders["client"], "connect", server.address, "--udp", text="hello from the client\n")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "hello from the server\n"
@@ -186,14 +210,29 @@ def test_datagrams_go_both_ways_until_both_are_silent(folders: dict[str, Path], 
     assert server.process.returncode == 0
 
 
-def test_a_program_answers_each_datagram_of_any_peer(folders: dict[str, Path], listen: Any) -> None:
-    server = listen("--udp", "--exec", f"{sys.executable} -c 'import sys; print(sys.stdin.read().upper(), end=\"\")'")
-    for text in ("one", "two"):
-        done = run(folders["client"], "connect", server.address, "--udp", "--wait", "5", "--json", text=text)
-        assert done.returncode == 0, done.stderr
-        said = json.loads(done.stdout)
-        assert base64.b64decode(said["data"]).decode() == text.upper()
-        assert said["security"]["peer_machine"]["name"] == "127.0.0.1"
+def test_a_program_answers_each_datagram_of_any_peer(folders: dict[str, Path], listen: Any, tmp_path: Path) -> None:
+    answered = tmp_path / "answered"
+    answer = "import sys; text = sys.stdin.read(); print(text.upper(), end=str(), flush=True)"
+    server = listen("--udp", "--exec", f'{sys.executable} -c \'{answer}; open("{answered}" + text, "x")\'')
+    asking = [
+        Started(folders["client"], "connect", server.address, "--udp", "--wait", "1.5", "--json") for _ in range(2)
+    ]
+    try:
+        for each, text in zip(asking, ("one", "two"), strict=True):
+            each.say(text)
+        # how long a program takes to start is not waited for: silence counts from the end of the input
+        until(lambda: all(Path(f"{answered}{text}").exists() for text in ("one", "two")))
+        for each in asking:
+            each.say_no_more()
+        for each, text in zip(asking, ("one", "two"), strict=True):
+            out, err = each.finish()
+            assert each.process.returncode == 0, err
+            said = json.loads(out)
+            assert base64.b64decode(said["data"]).decode() == text.upper()
+            assert said["security"]["peer_machine"]["name"] == "127.0.0.1"
+    finally:
+        for each in asking:
+            each.end()
 
 
 def test_datagrams_to_another_peer_than_named_are_refused(folders: dict[str, Path], listen: Any) -> None:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.policy_store_kills import kill_writers
+from tests.support.warm_python import warm_python
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _started_once() -> None:
+    warm_python()
 
 
 def test_twenty_kills_leave_no_torn_state(tmp_path: Path) -> None:
