@@ -5,6 +5,10 @@ uvloop; on Windows, which has no uvloop, asyncio's two: the proactor and the sel
     async def test_something(tmp_path): ...
 
 A test fails when the loop was told of an exception that nobody handled, and after ``LIMIT_S``.
+
+A loop in debug mode keeps with every callback the stack that scheduled it, for its messages alone, and two thirds of
+the time of a test of thousands go into that.  SECURESOCK_LOOP_STACKS=1 has them back; what debug mode checks is checked
+without.
 """
 
 from __future__ import annotations
@@ -13,7 +17,9 @@ import asyncio
 import functools
 import gc
 import inspect
+import os
 import sys
+import traceback
 import warnings
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
@@ -42,7 +48,9 @@ def run(new_loop: Callable[[], asyncio.AbstractEventLoop], body: Callable[[], Aw
         async with asyncio.timeout(LIMIT_S):
             await body()
 
-    with asyncio.Runner(debug=True, loop_factory=new_loop) as runner:
+    with asyncio.Runner(debug=True, loop_factory=new_loop) as runner, pytest.MonkeyPatch.context() as patch:
+        if not os.environ.get("SECURESOCK_LOOP_STACKS"):
+            patch.setattr(traceback.StackSummary, "extract", lambda *_, **__: traceback.StackSummary())
         with ExitStack() as failing:
             # What is left open by a failure is no news, and uvloop cannot close where warnings are errors.
             failing.callback(warnings.simplefilter, "ignore", ResourceWarning)

@@ -7,10 +7,8 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from time import monotonic
 
 import pytest
@@ -18,9 +16,15 @@ import pytest
 import securesock as ss
 from tests.support.aio_peers import CLIENT, LOCALHOST, SERVER, Streams, connect, connected, contexts, listening
 from tests.support.event_loops import on_every_loop
+from tests.support.loopback import psk_contexts
+from tests.support.warm_python import warm_python
 
-ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 20
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _started_once() -> None:
+    warm_python()
 
 
 def in_child(work: Callable[[], object]) -> str:
@@ -88,10 +92,11 @@ async def test_a_thousand_ends_lose_no_byte_while_the_peer_rekeys_and_reads_slow
         failures += received != data
         await server.close()
 
-    async with listening() as there:
+    client_by_psk, server_by_psk = psk_contexts()
+    async with listening(server_by_psk) as there:
         tasks = set()
         for number in range(500):
-            client = await connect(there.port)
+            client = await connect(there.port, client_by_psk)
             tasks.add(asyncio.create_task(read_slowly(await there.accepted.get())))
             client.writer.write(data)
             client.writer.close()
@@ -106,8 +111,10 @@ async def test_a_thousand_ends_lose_no_byte_while_the_peer_rekeys_and_reads_slow
 
 
 PROGRAM = """
-import asyncio, sys
+import asyncio, sys, warnings
 import securesock as ss
+
+warnings.simplefilter("error")
 
 identity = ss.Identity.from_psk("client.example", {"server.example": b"s" * 32})
 size, waits = int(sys.argv[2]), sys.argv[3] == "waits"
@@ -135,9 +142,8 @@ async def test_a_process_that_ends_right_after_close_loses_nothing(size: int, wa
     context = ss.SecurityContext(ss.Identity.from_psk("server.example", {"client.example": b"s" * 32}))
     loop_name = type(asyncio.get_running_loop()).__module__.partition(".")[0]
     async with listening(context) as there:
-        command = [sys.executable, "-W", "error", "-c", PROGRAM, str(there.port), str(size), waits, loop_name]
-        environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-        program = await asyncio.create_subprocess_exec(*command, env=environment, stderr=subprocess.PIPE)
+        command = [*warm_python(), PROGRAM, str(there.port), str(size), waits, loop_name]
+        program = await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE)
         server = await there.accepted.get()
         received = 0
         while piece := await server.reader.read(10_000):
