@@ -24,12 +24,15 @@ code are kept in build/fuzz/<target>/found/ for the next run on the same machine
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 from fuzz.registry import Target, load_targets
 
@@ -40,7 +43,7 @@ MAX_INPUT = 16384  # the largest frame of a stranger
 SLOWEST_INPUT_S = 2  # what parses 16 KiB in two seconds under instrumentation is quadratic
 MEMORY_LIMIT_MB = 1024
 SHORTEST_RUN_S = 0.5  # some ten thousand inputs
-GRACE_S = 60  # for a child to start, and to end after its time
+GRACE_S = 60  # for a target to end after its time
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.reproduce:
         print("parsed" if chosen[0].run(options.reproduce.read_bytes()) else "refused, as it may be")
         return 0
-    failed = [target.name for target in chosen if not _fuzz(target, options.module, options.seconds / len(chosen))]
+    with Fuzzer(options.module) as fuzzer:
+        failed = [target.name for target in chosen if not fuzzer.fuzz(target, options.seconds / len(chosen))]
     print(f"fuzz: {len(chosen)} targets, {len(failed)} crashed{': ' if failed else ''}{', '.join(failed)}")
     return 1 if failed else 0
 
@@ -76,43 +80,75 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _fuzz(target: Target, module: str, seconds: float) -> bool:
-    """Fuzz one target in a process of its own; True when nothing crashed."""
-    folder = WORK / target.name
-    found, seeds = folder / "found", folder / "seeds"
-    for each in (found, seeds):
-        each.mkdir(parents=True, exist_ok=True)
-    for old in (*seeds.iterdir(), *(path for path in folder.iterdir() if path.is_file())):
-        old.unlink()
-    for number, seed in enumerate(target.seeds()):
-        (seeds / f"{number:03}").write_bytes(seed)
-    seconds = max(seconds, SHORTEST_RUN_S)
-    flags = [
-        f"-max_total_time={round(seconds) + 2}",
-        f"-max_len={MAX_INPUT}",
-        f"-timeout={SLOWEST_INPUT_S}",
-        f"-rss_limit_mb={MEMORY_LIMIT_MB}",
-        f"-artifact_prefix={folder}{os.sep}",
-    ]
-    started = time.monotonic()
-    with (folder / "log.txt").open("wb") as log:
-        done = subprocess.run(
-            [sys.executable, "-m", "fuzz.child", target.name, module, str(seconds), *flags, found, seeds],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            timeout=seconds + GRACE_S,
-            check=False,
+class Fuzzer:
+    """A process of fuzz.child for the targets of ``module``, which fuzzes one after the other."""
+
+    def __init__(self, module: str = "") -> None:
+        WORK.mkdir(parents=True, exist_ok=True)
+        self._log = WORK / "instrumenting.txt"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "fuzz.child", module],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._process:  # which closes its standard input, and so ends it
+            pass
+
+    def fuzz(self, target: Target, seconds: float) -> bool:
+        """Fuzz one target in a process of its own; True when nothing crashed."""
+        folder = WORK / target.name
+        found, seeds = folder / "found", folder / "seeds"
+        for each in (found, seeds):
+            each.mkdir(parents=True, exist_ok=True)
+        for old in (*seeds.iterdir(), *(path for path in folder.iterdir() if path.is_file())):
+            old.unlink()
+        for number, seed in enumerate(target.seeds()):
+            (seeds / f"{number:03}").write_bytes(seed)
+        seconds = max(seconds, SHORTEST_RUN_S)
+        flags = [
+            f"-max_total_time={round(seconds) + 2}",
+            f"-max_len={MAX_INPUT}",
+            f"-timeout={SLOWEST_INPUT_S}",
+            f"-rss_limit_mb={MEMORY_LIMIT_MB}",
+            f"-artifact_prefix={folder}{os.sep}",
+            str(found),
+            str(seeds),
+        ]
+        started = time.monotonic()
+        status = self._ask(
+            target=target.name, log=str(folder / "log.txt"), seconds=seconds, limit=seconds + GRACE_S, flags=flags
         )
-    took_s = time.monotonic() - started
-    if done.returncode == 0:
-        print(f"fuzz: {target.name}: {took_s:.1f} s, nothing found", flush=True)
-        return True
-    print(f"fuzz: {target.name}: ended with status {done.returncode}", flush=True)
-    _print_failure(target, folder)
-    return False
+        took_s = time.monotonic() - started
+        if status == 0:
+            print(f"fuzz: {target.name}: {took_s:.1f} s, nothing found", flush=True)
+            return True
+        print(f"fuzz: {target.name}: ended with status {status}", flush=True)
+        _print_failure(target, folder)
+        return False
+
+    def _ask(self, **what: object) -> int:
+        """The status of the target's process; OSError when there is nobody who could fork it."""
+        to_child, from_child = self._process.stdin, self._process.stdout
+        if to_child is None or from_child is None:
+            raise OSError("the fuzzing process has no pipes")
+        answer = ""
+        with contextlib.suppress(BrokenPipeError):
+            to_child.write(json.dumps(what) + "\n")
+            to_child.flush()
+            answer = from_child.readline()
+        if not answer:
+            raise OSError(f"the fuzzing process ended:\n{self._log.read_text(errors='replace')[-4000:]}")
+        return int(answer)
 
 
 def _print_failure(target: Target, folder: Path) -> None:
