@@ -1,12 +1,12 @@
 """One end of a demonstration, in a process of its own: ``python -m securesock.cli.demo.ends``.
 
 Reads one JSON object (the script of this end) from standard input, writes one JSON object a line to standard output.
- The
-private key comes over that pipe and is never written to a file.
+The private key comes over that pipe and is never written to a file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import sys
@@ -62,8 +62,19 @@ def _serve_in_clear(script: Script) -> None:
             accepted, _ = listener.accept()
             with accepted:
                 accepted.settimeout(SECONDS)
-                received = _echo(accepted)
+                received = _echo_as_it_comes(accepted)
         _say(received=received)
+
+
+def _echo_as_it_comes(connection: socket.socket) -> int:
+    """As an ordinary echo server; a client that asks whether it speaks IKE sees at once that it does not."""
+    received = 0
+    # a client that goes on in clear resets the connection on which it asked
+    with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+        while data := connection.recv(65536):
+            received += len(data)
+            connection.sendall(data)
+    return received
 
 
 def _serve(script: Script) -> None:
@@ -141,6 +152,9 @@ def _connect(script: Script) -> None:
 
 def main() -> None:
     """Play the end that standard input describes."""
+    # loaded while nothing is known yet, so that the other end need not wait for it
+    for name in ("Identity", "SecurityContext", "create_connection", "create_server"):
+        getattr(ss, name)
     script = Script(**json.loads(sys.stdin.readline()))
     if script.role == "client":
         _connect(script)

@@ -1,12 +1,12 @@
 """What the demonstration plays, and the report that it comes to.
 
-A success, then everything that must be refused, each between two new processes with a recorder on the path; and a
-run in clear,
-which shows that the recorder would have seen clear text had there been any.
+A success, then everything that must be refused, each between two new processes with a recorder on the path; and a run
+in clear, which shows that the recorder would have seen clear text had there been any.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import subprocess
@@ -106,14 +106,16 @@ def _anchors(identity: Identity) -> str:
     return "".join(each.public_bytes(Encoding.PEM).decode() for each in identity.trust.certificates)
 
 
-def _start(script: Script) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
+def _start() -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [sys.executable, "-m", "securesock.cli.demo.ends"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
+
+
+def _tell(process: subprocess.Popen[str], script: Script) -> None:
     if process.stdin is not None:
         process.stdin.write(json.dumps(asdict(script)) + "\n")
         process.stdin.flush()
-    return process
 
 
 def _line(process: subprocess.Popen[str]) -> dict[str, Any]:
@@ -126,26 +128,25 @@ def _line(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 def _play(cast: _Cast, tamper: Tamper | None = None) -> _Outcome:
     """One connection between two processes, with a recorder between them."""
-    server = _start(cast.server)
-    try:
+    with contextlib.ExitStack() as ends:
+        # both at once: most of a play is the start of its two ends
+        server = _start()
+        ends.callback(_end, server)
+        client = _start()
+        ends.callback(_end, client)
+        _tell(server, cast.server)
         port = _line(server)["port"]
         with Recorder(("127.0.0.1", port), tamper) as recorder:
-            client = _start(replace(cast.client, port=recorder.address[1]))
-            try:
-                said = _line(client)
-                answered = _line(server)
-            finally:
-                client.kill()
-                client.wait(END_SECONDS)
-                _close(client)
+            _tell(client, replace(cast.client, port=recorder.address[1]))
+            said = _line(client)
+            answered = _line(server)
+            _end(client)
         return _Outcome(answered, said, bytes(recorder.recorded["to server"] + recorder.recorded["to client"]))
-    finally:
-        server.kill()
-        server.wait(END_SECONDS)
-        _close(server)
 
 
-def _close(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait(END_SECONDS)
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             pipe.close()
