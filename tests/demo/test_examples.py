@@ -75,11 +75,12 @@ def test_a_user_and_one_who_guesses() -> None:
     assert sorted(greeted) == ["the client reads HELLO", "the server sees alice@example.org"]
 
 
-@pytest.fixture
-def identities(tmp_path: Path) -> dict[str, str]:
-    """Configurations of two machines, made with the commands that examples/README.md gives."""
-    configured = environment(SECURESOCK_CONFIG=str(tmp_path / "server"))
-    for arguments in (["init", "server.example"], ["issue", "client.example", "--out", str(tmp_path / "client")]):
+@pytest.fixture(scope="module")
+def identities(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Configurations of two machines, made with the commands that examples/README.md gives; no example changes them."""
+    folder = tmp_path_factory.mktemp("identities")
+    configured = environment(SECURESOCK_CONFIG=str(folder / "server"))
+    for arguments in (["init", "server.example"], ["issue", "client.example", "--out", str(folder / "client")]):
         done = subprocess.run(
             [*SECURESOCK, "identity", *arguments],
             env=configured,
@@ -89,12 +90,12 @@ def identities(tmp_path: Path) -> dict[str, str]:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-    return {name: str(tmp_path / name) for name in ("server", "client")}
+    return {name: str(folder / name) for name in ("server", "client")}
 
 
-@pytest.fixture(params=["echo_server.py", "aio_echo_server.py"])
+@pytest.fixture(scope="module", params=["echo_server.py", "aio_echo_server.py"])
 def server_port(identities: dict[str, str], request: pytest.FixtureRequest) -> Iterator[str]:
-    """An echo server under the first machine's identity."""
+    """An echo server under the first machine's identity, which serves one client after another."""
     command = [sys.executable, str(EXAMPLES / request.param), "0"]
     started = subprocess.Popen(
         command, env=environment(SECURESOCK_CONFIG=identities["server"]), stdout=subprocess.PIPE, text=True
