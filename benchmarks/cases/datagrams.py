@@ -5,8 +5,8 @@ ends of every side.  Echo: 64 bytes there and back, the median.  Root only; benc
 
 A trip takes 16 us where the scheduler happens to keep both ends on one core, and 60 where each wakes the other's: an
 echo's ends are told which core to run on, the same for every side, so that sides are compared and not placements.
-And another pair of processes of the same side is up to a tenth faster or slower for as long as it lives, by where its
-memory happens to lie: every side has several, which take turns.
+And another pair of processes of the same side may be a tenth faster or slower for as long as it lives, presumably by
+where its memory happens to lie: every side has several, which take turns.
 """
 
 from __future__ import annotations

@@ -37,11 +37,10 @@ from .packet import Dropped
 from .peers import LatchAdmission, inner_address
 from .resting_openers import NotAtRest
 
-_new: Final = tuple.__new__  # the class's own is a function in Python
-_read_esp_header: Final = ESP_HEADER.unpack_from
-
 __all__ = ["MAX_QUEUED", "MAX_QUEUED_BYTES", "UserSpaceDatagrams"]
 
+_new: Final = tuple.__new__  # the class's own is a function in Python
+_read_esp_header: Final = ESP_HEADER.unpack_from
 MAX_QUEUED: Final = 64
 MAX_QUEUED_BYTES: Final = 65536
 """First datagrams kept per peer (semantics "Datagrams"): what an application sends in a burst before it looks for an
