@@ -15,8 +15,7 @@ that somebody uses when it is let go lives until then.  This module must not kno
 
 from __future__ import annotations
 
-import contextlib
-from collections import deque
+from collections import OrderedDict
 from math import inf
 from typing import Final, Protocol
 
@@ -57,7 +56,7 @@ class Ciphers:
 
     def __init__(self, most: int = MAX_CIPHERS) -> None:
         self._most = most
-        self._kept: deque[CipherHolder] = deque()
+        self._kept: OrderedDict[CipherHolder, None] = OrderedDict()
         self._made_once = 0
         self._measured_at = inf
         self._span_s = -inf
@@ -81,11 +80,11 @@ class Ciphers:
     def enqueue(self, holder: CipherHolder) -> None:
         """It was given a cipher."""
         kept = self._kept
-        kept.append(holder)
+        kept[holder] = None
         while len(kept) > self._most:
-            oldest = kept.popleft()
+            oldest, _ = kept.popitem(last=False)
             if oldest.was_used():
-                kept.append(oldest)  # once for all its packets since then
+                kept[oldest] = None  # once for all its packets since then
             else:
                 oldest.let_go()
             self.soon_s = self._span_s
@@ -94,8 +93,7 @@ class Ciphers:
         """The SA has ended, or is at rest."""
         if holder.ready is not None:
             holder.let_go()
-            with contextlib.suppress(ValueError):  # made by somebody else
-                self._kept.remove(holder)
+            self._kept.pop(holder, None)  # None: somebody else made it
             self.soon_s = inf
 
     def note_once(self, now: float) -> None:

@@ -406,6 +406,16 @@ def test_whoever_is_taken_out_gives_its_cipher_back(few: Ciphers) -> None:
     assert len(many.rows._kept.ready) == 4  # its number was used again, and 0 is nobody's
 
 
+def test_whoever_becomes_a_row_gives_its_cipher_back(few: Ciphers) -> None:
+    sealing, made = sealer(spec()), opener(spec())
+    made.open_untrusted(sealing.seal(b"first"), 1)
+    few.enqueue(made)
+    rows = table(made)
+    assert made.ready is None
+    assert len(few) == 0
+    assert opened(rows, sealing.seal(b"second"), SPI) == Arrival(b"second", A, PRINCIPAL, 7)
+
+
 def test_numbers_of_the_silent_are_cleared_when_there_are_many(few: Ciphers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept_ciphers, "MAX_NUMBERS", 8)
     many = Many(40)
@@ -423,7 +433,7 @@ def test_numbers_of_the_silent_are_cleared_when_there_are_many(few: Ciphers, mon
 def test_a_thread_that_lets_go_late_costs_whoever_has_the_number_now_no_more_than_a_cipher(few: Ciphers) -> None:
     many = Many(2)
     many.come(0)
-    late = few._kept.popleft()  # another thread is about to let it go
+    late, _ = few._kept.popitem(last=False)  # another thread is about to let it go
     many.rows.take(SPI, association())
     many.come(1)
     late.let_go()

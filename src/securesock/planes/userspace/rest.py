@@ -2,7 +2,8 @@
 
 The plane keeps the key exchanges of a thousand peers at hand.  Beyond them those that were established or woken longest
 ago go to rest, if they are idle: what no packet touches of them becomes bytes (resting) until anything asks for it.
-What comes in is opened meanwhile: by the SA's opener as long as its cipher is kept, then from a row (resting_openers).
+What comes in is opened meanwhile from a row (resting_openers), or by the SA's opener where that is more than a row can
+hold.
 This module must not know how anything is negotiated, sealed or opened.
 """
 
@@ -98,7 +99,7 @@ class Rest:
             return False
         spec, source, rank = opener.spec, association.more.source, association.more.rank
         more = association.rest()
-        peer.resting = self._resting.freeze((more, spec), (peer, self._spis, spec.keys))
+        peer.resting = self._resting.freeze((more, spec), self._own(peer, spec.keys))
         if peer.resting is None:
             association.wake(more)
             return False
@@ -118,14 +119,14 @@ class Rest:
         return True
 
     def _put_openers(self) -> None:
-        """Look at two openers of peers at rest, those that have waited longest: whose cipher was let go, and of whom a
-        row can hold all, becomes one.  Whoever puts one here has two looked at, so that they do not pile up."""
+        """Look at two openers of peers at rest, those that have waited longest: of whom a row can hold all becomes one.
+        Whoever puts one here has two looked at, so that they do not pile up."""
         for _ in range(min(2, len(self._objects))):
             opener = self._objects.popleft()
             association = opener.association
             if not association.at_rest or association.opener is not opener:
                 continue  # it comes here again when its peer goes to rest
-            if opener.ready is None and self._resting_openers.put(opener):
+            if self._resting_openers.put(opener):
                 del self._openers[opener.spi]
                 association.opener, association.resting_spi = None, opener.spi
                 self._became_rows += 1
@@ -184,4 +185,8 @@ class Rest:
         return found
 
     def _thaw(self, frozen: bytes, peer: Peer, keys: DirectionKeys | None) -> tuple[Particulars, SaSpec]:
-        return cast("tuple[Particulars, SaSpec]", self._resting.thaw(frozen, (peer, self._spis, keys)))
+        return cast("tuple[Particulars, SaSpec]", self._resting.thaw(frozen, self._own(peer, keys)))
+
+    def _own(self, peer: Peer, keys: DirectionKeys | None) -> tuple[object, ...]:
+        """What an idle peer's bytes are without."""
+        return peer, self._spis, keys, peer.address[0]

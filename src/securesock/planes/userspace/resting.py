@@ -50,6 +50,8 @@ _THEMSELVES: Final = ("securesock.identity.", "securesock.policy.", "securesock.
 """Where what a socket was configured with comes from: it is not copied, and some of it has a state."""
 _How: TypeAlias = Literal["equal", "name", "itself", "written"]
 _RAW: Final = -15  # zlib's name for deflate without a header
+_LEVEL: Final = 6
+"""Some 450 bytes: the interpreter allocates objects of up to 512 itself, apart from the library's contexts."""
 _WITH_STATE: Final = (TicketBook,)
 
 
@@ -77,17 +79,21 @@ class Resting:
         self._common = b""
 
     def freeze(self, things: object, own: Sequence[object]) -> bytes | None:
-        """``things`` as bytes, without what is in ``own``, which lives on.  None: something of it cannot be pickled."""
-        out, common = BytesIO(), BytesIO()
+        """``things`` as bytes, without what is in ``own``, which lives on, nor any name that is equal to one there.
+
+        None: something of it cannot be pickled.
+        """
+        out = BytesIO()
+        freezer = _Freezer(self, out, own)
         try:
-            _Freezer(self, out, own).dump(things)
-            if not self._common:
-                _Freezer(self, common, own, without_bytes=True).dump(things)
-                self._common = common.getvalue()
+            freezer.dump(things)
         except (pickle.PicklingError, TypeError, AttributeError):
             return None
-        packer = zlib.compressobj(1, zlib.DEFLATED, _RAW, zdict=self._common)
-        return packer.compress(out.getvalue()) + packer.flush()
+        pickled = out.getvalue()
+        if not self._common:
+            self._common = freezer.without_bytes(pickled)
+        packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _RAW, zdict=self._common)
+        return packer.compress(pickled) + packer.flush()
 
     def thaw(self, frozen: bytes, own: Sequence[object]) -> object:
         """What ``freeze`` made these bytes of, with the same number of things in ``own``."""
@@ -129,18 +135,24 @@ class Resting:
 
 
 class _Freezer(pickle.Pickler):
-    def __init__(self, table: Resting, out: BytesIO, own: Sequence[object], *, without_bytes: bool = False) -> None:
+    def __init__(self, table: Resting, out: BytesIO, own: Sequence[object]) -> None:
         super().__init__(out, pickle.HIGHEST_PROTOCOL)
         self._place = table.place
-        self._own = {id(each): -1 - number for number, each in enumerate(own)}
-        self._without_bytes = without_bytes
+        self._own = {each if type(each) is str else id(each): -1 - number for number, each in enumerate(own)}
+        self._bytes: set[bytes] = set()
 
     def persistent_id(self, thing: object) -> int | None:
-        """A place in the table, or below zero one of ``own``; nothing that is a key ``without_bytes``."""
-        if self._without_bytes and type(thing) is bytes:
-            return 0
-        own = self._own.get(id(thing))
+        """A place in the table, or below zero one of ``own``."""
+        if type(thing) is bytes:
+            self._bytes.add(thing)
+        own = self._own.get(thing if type(thing) is str else id(thing))
         return self._place(thing) if own is None else own
+
+    def without_bytes(self, pickled: bytes) -> bytes:
+        """What was dumped, as long as it is, with zeros for each key and all else that is bytes."""
+        for each in sorted(self._bytes, key=len, reverse=True):  # the long ones first: one may hold another
+            pickled = pickled.replace(each, bytes(len(each)))
+        return pickled
 
 
 class _Thawer(pickle.Unpickler):

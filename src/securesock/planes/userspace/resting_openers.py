@@ -229,7 +229,8 @@ class RestingOpeners:
     def put(self, opener: AssociationOpener) -> bool:
         """Write down what ``opener`` is; False: it is more than a row can hold, or its place is taken.
 
-        Nothing is left of the opener's but the row: whoever has it lets it go.
+        Nothing is left of the opener's but the row: whoever has it lets it go.  The row has no cipher yet: of very many
+        idle peers few are heard of again soon, and the numbers of those that are stay close together.
         """
         host, port = opener.address[:2]
         number, packed = self._number(opener), _packed(host)
@@ -250,6 +251,7 @@ class RestingOpeners:
         seldom = opener.key[:salt_at], missing, len(packed), packed, port
         _ROW.pack_into(self._table, place * _SIZE, opener.spi, number, *known, *counts, *seldom)
         self._principals[place] = opener.principal
+        CIPHERS.drop(opener)
         return True
 
     def address(self, spi: int) -> Address | None:
