@@ -5,8 +5,8 @@
 Negotiates with COUNT peers, whose ends are in a process of their own (benchmarks.many_clients), each at an address of
 its own of the loopback and all of one principal; says "ready", and answers each line: "memory" with KiB a pair, N with
 the microseconds that recvfrom() takes for one datagram, when each comes from one of N peers at random: kernel, SA
-look-up, opening, and all that is done with it.  Each process stays on a core of its own: what a thousand peers need is a
-megabyte, which a receiver that is moved between two bursts finds in the other core's caches.
+look-up, opening, and all that is done with it.  Each process stays on a core of its own: what a thousand peers need is
+a megabyte, which a receiver that is moved between two bursts finds in the other core's caches.
 """
 
 from __future__ import annotations
