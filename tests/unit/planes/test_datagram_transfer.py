@@ -187,6 +187,24 @@ def test_a_datagram_of_another_protocol_is_dropped(identities: Identities) -> No
     assert b.machine.counters["wrong-selectors"] == 1
 
 
+def test_who_sends_what_the_selectors_do_not_name_has_the_keys_nevertheless(identities: Identities) -> None:
+    net = Net(identities)
+    a, b = established(net)
+    net.run(30)
+    came = b.machine._peers[A].associations[0].opener
+    assert came is not None
+    before = came.last_in
+    b.receive(crafted(a, struct.pack(">HHHH", 9999, B[1], 9, 0) + b"x", 17), A)
+    assert b.machine.counters["wrong-selectors"] == 1
+    assert came.last_in == net.clock.now() > before
+    forged = bytearray(crafted(a, struct.pack(">HHHH", 9999, B[1], 9, 0) + b"x", 17))
+    forged[-1] ^= 1
+    net.run(1)
+    b.receive(bytes(forged), A)
+    assert b.machine.counters["not-authentic"] == 1
+    assert came.last_in == net.clock.now() - 1
+
+
 def test_a_dummy_is_dropped_without_a_word(identities: Identities) -> None:
     net = Net(identities)
     a, b = established(net)

@@ -179,7 +179,9 @@ class UserSpaceDatagrams(Deadlines):
             data = opener.open_untrusted(packet, low)
         except Dropped as dropped:
             self.counters[dropped.reason] += 1
-            return None
+            if not dropped.authentic:
+                return None
+            data = None
         opener.last_in = now
         if opener.packets >= opener.look_at:
             self._heard_untrusted_address(opener.association, opener, opener.top, low, address, now)

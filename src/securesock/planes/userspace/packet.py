@@ -44,11 +44,15 @@ _UDP_TRAILERS: Final = tuple(padding + bytes((len(padding), NEXT_HEADER_UDP)) fo
 
 
 class Dropped(Exception):
-    """A packet that is not delivered, by the stable word that it is counted under."""
+    """A packet that is not delivered, by the stable word that it is counted under.
 
-    def __init__(self, reason: str) -> None:
+    ``authentic``: it shows nevertheless that the peer is there and has the keys (RFC 7296 2.4).
+    """
+
+    def __init__(self, reason: str, *, authentic: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.authentic = authentic
 
 
 class PacketSealer:
@@ -302,7 +306,7 @@ class PacketOpener(InboundSa):
         ):
             if plain[-1] == NEXT_HEADER_DUMMY:
                 return 0  # RFC 4303 2.6: discarded without a word
-            raise Dropped(self._what_is_wrong(plain))
+            raise Dropped(self._what_is_wrong(plain), authentic=True)
         if len(_SHAPES) >= _MAX_SHAPES:
             _SHAPES.clear()
         self._shape = shape = _Shape(packet_length, plain[:UDP_HEADER_LENGTH], plain[stop:], stop)

@@ -143,8 +143,8 @@ class _Freezer(pickle.Pickler):
 
     def persistent_id(self, thing: object) -> int | None:
         """A place in the table, or below zero one of ``own``."""
-        if type(thing) is bytes:
-            self._bytes.add(thing)
+        if isinstance(thing, bytes | bytearray):
+            self._bytes.add(bytes(thing))
         own = self._own.get(thing if type(thing) is str else id(thing))
         return self._place(thing) if own is None else own
 

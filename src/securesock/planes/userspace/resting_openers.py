@@ -202,10 +202,9 @@ class RestingOpeners:
             else:
                 CIPHERS.note_once(now)
         if not stop or not plain.startswith(ports + head) or not plain.endswith(tail):
-            _write_counts(self._table, at + _COUNTS_AT, top, byte_count, last_in, before)
+            _write_counts(self._table, at + _COUNTS_AT, top, byte_count, now, last_in)  # whatever is in it
             stop = kind.data_stop(plain, ports, length)
             if not stop:
-                _write_counts(self._table, at + _COUNTS_AT, top, byte_count, now, last_in)
                 return None
         _write_counts(self._table, at + _COUNTS_AT, top, byte_count + stop - UDP_HEADER_LENGTH, now, last_in)
         return _new(Arrival, (plain[UDP_HEADER_LENGTH:stop], address, principal, sa_id))
