@@ -93,7 +93,7 @@ class Ciphers:
         """The SA has ended, or is at rest."""
         if holder.ready is not None:
             holder.let_go()
-            self._kept.pop(holder, None)  # None: somebody else made it
+            self._kept.pop(holder, None)  # it is not there where somebody else made the cipher
             self.soon_s = inf
 
     def note_once(self, now: float) -> None:

@@ -304,7 +304,9 @@ def test_things_that_live_on_are_the_same_things_afterwards() -> None:
 def test_names_that_live_on_are_not_written_out_again() -> None:
     table, host = Resting(), "192.0.2.200"
     for number in range(2):  # the first is what the others are compressed by
-        frozen = table.freeze([number, str(host.encode(), "ascii")], (host,))
+        equal = str(host.encode(), "ascii")
+        assert equal is not host
+        frozen = table.freeze([number, equal], (host,))
         assert frozen is not None
         thawed = table.thaw(frozen, (host,))
         assert isinstance(thawed, list)

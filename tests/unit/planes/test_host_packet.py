@@ -250,6 +250,7 @@ def test_whatever_an_authentic_peer_sends_is_delivered_dropped_or_kept(
         pair.sent(payload, next_header)
     except Dropped as dropped:
         assert dropped.reason in {"wrong-selectors", "malformed-packet", "wrong-checksum"}
+        assert dropped.authentic
 
 
 @given(at=st.integers(0, 59), bit=st.integers(0, 7), version=st.sampled_from((4, 6)))

@@ -250,14 +250,13 @@ class UserSpaceDatagrams(Deadlines):
     ) -> Arrival | None:
         """The same of a standard host, which speaks for more than itself."""
         view = memoryview(bytearray(packet))  # opened in place
-        before, received = opener.sa.packets, None
+        received = None
         try:
             received = opener.open_untrusted(view, low, packed_host(association.peer.address[0]), now)
         except Dropped as dropped:
             self.counters[dropped.reason] += 1
-            if opener.sa.packets == before:
+            if not dropped.authentic:
                 return None
-        # RFC 7296 2.4: an authentic packet shows that the peer is there and has the keys, whatever is in it
         self._heard_untrusted_address(association, opener.sa, opener.replay.top, low, address, now)
         if received is None:
             if association.more.pieces is not None and association.more.pieces.deadline < association.scheduled:

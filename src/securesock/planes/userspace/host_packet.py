@@ -222,7 +222,10 @@ class HostOpener:
                 else self._transport(payload, next_header, carrier_host)
             )
         except WireError:
-            raise Dropped("malformed-packet") from None
+            raise Dropped("malformed-packet", authentic=True) from None
+        except Dropped as dropped:
+            dropped.authentic = True  # whichever check it was
+            raise
         if received is not None:
             sa.byte_count += len(received.data)
         return received
