@@ -29,6 +29,20 @@ def _inside(namespace: str, program: str, *arguments: str, prefix: tuple[str, ..
     return ["ip", "netns", "exec", namespace, *prefix, sys.executable, str(HERE / program), *arguments]
 
 
+def may_nobody_read(*paths: str | Path) -> bool:
+    """Whether what is at these paths, and every folder on the way there, is open to user nobody."""
+    return all(subprocess.run([*AS_NOBODY, "test", "-r", path], check=False).returncode == 0 for path in paths)
+
+
+def _why_it_is_gone(program: Path) -> str:
+    if may_nobody_read(program, sys.executable):
+        return "our end is gone"
+    return (
+        f"user nobody, who our end runs as, may not read {program} or {sys.executable}: a folder on the way is closed "
+        "to others (root's home mostly is); clone to one that is not, or open it with chmod o+x"
+    )
+
+
 class Refused(Exception):
     """What our end raised: the class and the words."""
 
@@ -61,7 +75,7 @@ class SecuredUser:
         """What it answered; Refused for what it raised."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line, "our end is gone"
+        assert line, _why_it_is_gone(HERE / "our_socket.py")
         answer = json.loads(line)
         if "error" in answer:
             raise Refused(answer["error"], answer["text"])
